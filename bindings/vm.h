@@ -1,0 +1,58 @@
+/* VM: one lua_State with what belongs to it, for one generation.
+ *
+ * Made by a host (host.c) or by the command line. Belongs to the loop thread.
+ * The VM outlives every operation that a task of it waits for: an operation
+ * that is still under way holds a reference. */
+#ifndef PERILUA_VM_H
+#define PERILUA_VM_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/base/bundle.h"
+#include "core/base/log.h"
+#include "core/base/settings.h"
+
+typedef struct perilua_vm perilua_vm;
+typedef struct perilua_task perilua_task;
+
+/* What every VM of a host shares. Filled in by the host, borrowed by VMs. */
+typedef struct perilua_env {
+    uv_loop_t *loop;
+    peri_logger *logger;
+    const char *dir;   /* the application's directory, absolute */
+    const char *name;  /* of the environment: "development", ... */
+    int worker;        /* slot, 0-based; -1: not a worker */
+    int workers;
+    void *host;        /* peri_host *, opaque here */
+} perilua_env;
+
+struct perilua_vm {
+    lua_State *L; /* the main thread */
+    const perilua_env *env;
+    peri_bundle *bundle;     /* borrowed; NULL: modules come from disk alone */
+    peri_settings *settings; /* borrowed; NULL as long as there are none */
+    uint64_t generation;
+    perilua_task *current;   /* the running task; NULL outside of tasks */
+    struct perilua_scheduler *scheduler; /* task.c's */
+    uint32_t refs;
+    bool closing;
+};
+
+/* The VM of a state or of any coroutine in it. Never NULL. */
+perilua_vm *perilua_vm_of(lua_State *L);
+
+/* Keeps the lua_State alive until unref: for operations in flight. */
+void perilua_vm_ref(perilua_vm *vm);
+void perilua_vm_unref(perilua_vm *vm);
+
+/* A fresh state with the standard and Perigee's libraries. Caller owns a
+ * reference. */
+perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
+                              peri_settings *settings, uint64_t generation);
+
+#endif

@@ -1,0 +1,48 @@
+/* Slice: bytes that belong to somebody else. Passed by value. */
+#ifndef PERI_BASE_SLICE_H
+#define PERI_BASE_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+typedef struct peri_slice {
+    const char *data; /* not ended by NUL; may be NULL when length is 0 */
+    size_t length;
+} peri_slice;
+
+/* A slice of a string literal. */
+#define PERI_SLICE(literal) ((peri_slice){("" literal), sizeof(literal) - 1})
+
+static inline peri_slice peri_slice_of(const char *data, size_t length)
+{
+    return (peri_slice){data, length};
+}
+
+static inline peri_slice peri_slice_str(const char *text)
+{
+    return (peri_slice){text, text != NULL ? strlen(text) : 0};
+}
+
+static inline bool peri_slice_equal(peri_slice a, peri_slice b)
+{
+    return a.length == b.length &&
+           (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
+}
+
+/* ASCII case is ignored. */
+static inline bool peri_slice_equal_nocase(peri_slice a, peri_slice b)
+{
+    return a.length == b.length &&
+           (a.length == 0 || strncasecmp(a.data, b.data, a.length) == 0);
+}
+
+static inline bool peri_slice_starts(peri_slice text, peri_slice prefix)
+{
+    return text.length >= prefix.length &&
+           (prefix.length == 0 ||
+            memcmp(text.data, prefix.data, prefix.length) == 0);
+}
+
+#endif

@@ -1,0 +1,54 @@
+/* Worker: one process with one loop, driven by its master over the channel.
+ *
+ * The worker knows nothing of Lua: the room above fills in peri_worker_app. */
+#ifndef PERI_CLUSTER_WORKER_H
+#define PERI_CLUSTER_WORKER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/base/log.h"
+#include "core/base/settings.h"
+#include "core/http/exchange.h"
+
+/* Handed to the application when it is created. */
+typedef struct peri_worker_info {
+    uv_loop_t *loop;
+    peri_logger *logger;
+    int slot;    /* 0-based */
+    int workers; /* how many slots there are now */
+    const char *dir;
+    const char *env;
+    /* The generation that all workers serve, in shared memory. The application
+     * compares it at each dispatch: no request starts on old code after the
+     * master's store. */
+    const _Atomic uint64_t *generation;
+} peri_worker_info;
+
+/* What a worker asks of the application above it. error: NULL, or a text with
+ * file:line, borrowed during the call. */
+typedef struct peri_worker_app {
+    /* NULL on failure. */
+    void *(*create)(const peri_worker_info *info);
+    /* Builds the generation whose bundle is in fd (taken), between loop turns,
+     * and reports once: it is ready to serve, or why not. The old one serves
+     * meanwhile. */
+    void (*stage)(void *app, uint64_t generation, int bundle_fd,
+                  void (*done)(void *data, const char *error), void *data);
+    /* The vote failed: drops the staged generation. */
+    void (*abandon)(void *app, uint64_t generation);
+    /* The store was made; retires the old one even if no request comes. */
+    void (*commit)(void *app, uint64_t generation);
+    /* Where requests go; borrowed for the life of the application. */
+    const peri_http_app *(*http)(void *app);
+    /* Requests have ended: cancels tasks that remain, runs on_stop, frees. */
+    void (*destroy)(void *app, void (*done)(void *data), void *data);
+} peri_worker_app;
+
+/* The whole life of a worker process: descriptors and slot come from the
+ * environment that the master made. Returns the exit code. */
+int peri_worker_run(const peri_worker_app *app);
+
+#endif

@@ -1,0 +1,74 @@
+/* Router: from a method and a raw path to a route.
+ *
+ * A radix tree a generation, immutable once built. A static segment wins over
+ * `:name`, that over `*rest`; where a static branch leads nowhere the match
+ * backs up and tries the next. Belongs to whoever created it; routes and
+ * names live as long as the router. */
+#ifndef PERI_HTTP_ROUTER_H
+#define PERI_HTTP_ROUTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/slice.h"
+
+#define PERI_ROUTE_PARAMS_MAX 16
+#define PERI_ROUTER_SEGMENTS_MAX 64 /* of a pattern */
+
+typedef enum peri_method {
+    PERI_METHOD_GET,
+    PERI_METHOD_HEAD,
+    PERI_METHOD_POST,
+    PERI_METHOD_PUT,
+    PERI_METHOD_PATCH,
+    PERI_METHOD_DELETE,
+    PERI_METHOD_OPTIONS,
+    PERI_METHOD_CONNECT,
+    PERI_METHOD_TRACE,
+    PERI_METHOD_OTHER, /* a well-formed token that we do not route: 501 */
+    PERI_METHODS
+} peri_method;
+
+/* Case-sensitive, RFC 9110 section 9.1. OTHER when unknown. */
+peri_method peri_method_parse(peri_slice name);
+const char *peri_method_name(peri_method method);
+
+typedef struct peri_route {
+    uint32_t id;             /* the caller's: an index of its handlers */
+    uint32_t timeout_ms;     /* 0: the server's request_timeout */
+    uint64_t body_max_bytes; /* UINT64_MAX: the server's body_max */
+    const char *pattern;     /* "/orders/:id", set by add */
+    uint16_t param_count;    /* set by add */
+    const peri_slice *param_names;
+} peri_route;
+
+typedef struct peri_route_match {
+    const peri_route *route;   /* NULL unless found */
+    uint32_t allowed;          /* bits 1 << peri_method of this path, HEAD and
+                                  OPTIONS included; 0: no such path */
+    uint16_t param_count;
+    peri_slice params[PERI_ROUTE_PARAMS_MAX]; /* raw, into the path */
+} peri_route_match;
+
+typedef struct peri_router peri_router;
+
+peri_router *peri_router_create(void);
+void peri_router_destroy(peri_router *router);
+
+/* Copies route and pattern. methods: bits 1 << peri_method. 0; PERI_EEXISTS
+ * when a method of it has this pattern already (parameters' names aside);
+ * PERI_EFORMAT for a bad pattern: no leading slash, empty or repeated name,
+ * `*` before the end, too many parameters. why gets a sentence. */
+int peri_router_add(peri_router *router, uint32_t methods, const char *pattern,
+                    const peri_route *route, char *why, size_t why_bytes);
+
+/* True when found. HEAD falls back to GET's route. path: raw, from '/', without
+ * the query. Allocates nothing. */
+bool peri_router_match(const peri_router *router, peri_method method,
+                       peri_slice path, peri_route_match *out);
+
+/* "GET, HEAD, OPTIONS" for an Allow field; returns the length. */
+size_t peri_methods_format(uint32_t methods, char *out, size_t out_bytes);
+
+#endif
