@@ -3,7 +3,9 @@
  * Text, one setting a line, "key<TAB>value": keys dotted ("http.port"), values
  * already checked and normalised by the configuration's schema: times in
  * milliseconds, sizes in bytes, booleans "true"/"false", lists and tables as
- * JSON. It lies in the bundle as "@settings". */
+ * JSON. A value cannot hold a line break (its writer leaves such a setting
+ * out); of a key that comes twice the last line counts. It lies in the bundle
+ * as "@settings". */
 #ifndef PERI_BASE_SETTINGS_H
 #define PERI_BASE_SETTINGS_H
 
