@@ -1,0 +1,35 @@
+/* Embedded: looking files of the program up by name. */
+#include "bindings/embedded.h"
+
+#include <string.h>
+
+static size_t count_files(void)
+{
+    size_t count = 0;
+
+    while (peri_embedded[count].name != NULL) {
+        count++;
+    }
+    return count;
+}
+
+const peri_embedded_file *perilua_embedded_find(const char *name)
+{
+    size_t low = 0;
+    size_t high = count_files();
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(peri_embedded[middle].name, name);
+
+        if (order == 0) {
+            return &peri_embedded[middle];
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return NULL;
+}
