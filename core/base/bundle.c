@@ -223,8 +223,8 @@ static int read_file(int fd, size_t hint_bytes, char **out, size_t *out_length)
 
 static int add_file(tree_walk *walk, size_t size_bytes)
 {
-    char *data;
-    size_t length;
+    char *data = NULL;
+    size_t length = 0;
     int rc;
     int fd;
 

@@ -18,13 +18,19 @@ typedef struct peri_worker_info {
     uv_loop_t *loop;
     peri_logger *logger;
     int slot;    /* 0-based */
-    int workers; /* how many slots there are now */
+    int workers; /* how many slots there were when it started */
     const char *dir;
     const char *env;
     /* The generation that all workers serve, in shared memory. The application
      * compares it at each dispatch: no request starts on old code after the
      * master's store. */
     const _Atomic uint64_t *generation;
+    /* 1 once the host is to end: readiness fails while requests are served. */
+    const _Atomic uint32_t *stopping;
+    /* What this worker does now, for the watchdog's report when it is stuck:
+     * NUL-ended, written over freely. */
+    char *doing_route;   /* 128 bytes */
+    char *doing_request; /* 72 bytes: the request's id */
 } peri_worker_info;
 
 /* What a worker asks of the application above it. error: NULL, or a text with
@@ -45,6 +51,9 @@ typedef struct peri_worker_app {
     const peri_http_app *(*http)(void *app);
     /* Requests have ended: cancels tasks that remain, runs on_stop, frees. */
     void (*destroy)(void *app, void (*done)(void *data), void *data);
+    /* A reload was refused, for this reason (file:line); NULL: a later one was
+     * committed. For the development error page. May be NULL. */
+    void (*reload_failed)(void *app, const char *reason);
 } peri_worker_app;
 
 /* The whole life of a worker process: descriptors and slot come from the

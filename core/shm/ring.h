@@ -1,0 +1,45 @@
+/* Ring: log lines on their way out, in memory that outlives its writer.
+ *
+ * Lies in the shared segment, one a worker slot. One process produces (its
+ * threads take turns, see ring_writer.h), one consumes: a thread of the same
+ * process, or the master once that process is dead. A line is there whole or
+ * not at all, at whatever instruction its writer was killed; what the dead
+ * left is written out by the master or by the slot's next worker.
+ * Nobody ever waits for the consumer: a line that finds no room is dropped and
+ * counted. */
+#ifndef PERI_SHM_RING_H
+#define PERI_SHM_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/slice.h"
+
+#define PERI_RING_BYTES ((size_t)256 << 10)
+
+typedef struct peri_ring {
+    /* Bytes ever written and ever taken; their difference waits. */
+    _Alignas(64) _Atomic uint64_t head;
+    _Alignas(64) _Atomic uint64_t tail;
+    _Alignas(64) _Atomic uint64_t lines_total;
+    _Atomic uint64_t lost_total; /* lines dropped; never goes back */
+    _Atomic uint64_t lost_told;  /* of them, announced in a line of its own */
+    _Alignas(64) char data[PERI_RING_BYTES];
+} peri_ring;
+
+/* Appends a line (with its line feed). False: no room, counted as lost. Not for
+ * several threads at once. */
+bool peri_ring_put(peri_ring *ring, peri_slice line);
+
+/* Bytes that wait. */
+size_t peri_ring_used(const peri_ring *ring);
+
+/* Writes what waits to fd, in pieces of whole lines of up to a pipe's atomic
+ * size where fd is not a regular file, so that lines of several processes do
+ * not mix. Only while nobody else consumes. max_wait_ms: how long a slow
+ * destination is waited for in all; 0: never. Returns 0 when all is out,
+ * PERI_ETIMEOUT, or -errno. */
+int peri_ring_drain(peri_ring *ring, int fd, int max_wait_ms);
+
+#endif

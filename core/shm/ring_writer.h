@@ -1,0 +1,30 @@
+/* Ring writer: a process's end of a log ring, with the thread that empties it.
+ *
+ * put() may be called from any thread and never blocks on the destination. The
+ * thread writes to a descriptor; to change the destination (a rotated file),
+ * dup2() the new one over it. A thousand lines in a burst are a few writes: the
+ * thread rests for some milliseconds after each. */
+#ifndef PERI_SHM_RING_WRITER_H
+#define PERI_SHM_RING_WRITER_H
+
+#include "core/base/log.h"
+#include "core/shm/ring.h"
+
+typedef struct peri_ring_writer peri_ring_writer;
+
+/* ring: borrowed; NULL: one of its own, in ordinary memory. fd: borrowed. about
+ * shapes the line that tells of lost ones (hostname, pid). 0 or -errno. */
+int peri_ring_writer_create(peri_ring *ring, int fd, const peri_logger *about,
+                            peri_ring_writer **out);
+
+/* As peri_log_write: data is the writer. */
+void peri_ring_writer_put(void *writer, peri_slice line);
+
+/* Waits until all that was put before is written: 0 or PERI_ETIMEOUT. */
+int peri_ring_writer_flush(peri_ring_writer *writer, int timeout_ms);
+
+/* Flushes as above, ends the thread, frees. What a blocked destination would
+ * not take stays in the ring. */
+void peri_ring_writer_destroy(peri_ring_writer *writer, int timeout_ms);
+
+#endif

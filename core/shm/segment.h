@@ -1,0 +1,75 @@
+/* Segment: the memory that master and workers share.
+ *
+ * One memfd, mapped by all of them: a header, a record for each worker slot,
+ * a log ring for each. The master makes it and never moves it; a worker finds
+ * its slot by number. Plain atomics only, no locks: a process killed at any
+ * instruction leaves it usable. Untouched slots cost no memory. */
+#ifndef PERI_SHM_SEGMENT_H
+#define PERI_SHM_SEGMENT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/shm/ring.h"
+
+#define PERI_SLOTS_MAX 128
+
+typedef enum peri_slot_state {
+    PERI_SLOT_EMPTY,    /* no process */
+    PERI_SLOT_STARTING, /* a process that loads the application */
+    PERI_SLOT_SERVING,
+    PERI_SLOT_DRAINING /* finishes what it has, then ends */
+} peri_slot_state;
+
+/* Written by the slot's worker unless said otherwise. What ends in _total never
+ * goes back: a worker adds to what its predecessor left. */
+typedef struct peri_slot {
+    _Alignas(64) _Atomic int32_t pid; /* the master's to write; 0: none */
+    _Atomic uint32_t state;           /* peri_slot_state; both write */
+    _Atomic uint64_t started_ms;      /* Unix time; the master's */
+    _Atomic uint64_t restarts_total;  /* the master's */
+    _Atomic uint64_t cpu_past_us;     /* of dead workers; the master's */
+
+    /* A turn of the loop: busy since (monotonic ms), or 0 while the loop waits
+     * for events. Old and not 0 means stuck (cluster.watchdog). */
+    _Alignas(64) _Atomic uint64_t busy_since_ms;
+    _Atomic uint64_t generation; /* of the code that serves new requests */
+    _Atomic uint32_t requests_active;
+    _Atomic uint32_t connections_open;
+    _Atomic uint64_t requests_total;
+    _Atomic uint64_t connections_total;
+
+    /* What runs now, for the watchdog's report: filled by whoever dispatches
+     * requests; ended by NUL, may be torn. */
+    _Alignas(64) char doing_route[128];
+    char doing_request[72];
+} peri_slot;
+
+typedef struct peri_segment_header {
+    char magic[8];
+    uint64_t layout_bytes; /* another build of the program is another layout */
+    uint32_t slots;        /* PERI_SLOTS_MAX */
+    uint32_t master_pid;
+    /* The generation that new requests are served by; the master's store is
+     * what switches all workers at once. */
+    _Alignas(64) _Atomic uint64_t generation;
+    _Atomic uint32_t stopping; /* 1: readiness fails, the host is to end */
+    _Atomic uint32_t workers;  /* slots in use */
+} peri_segment_header;
+
+typedef struct peri_segment {
+    peri_segment_header header;
+    peri_slot slot[PERI_SLOTS_MAX];
+    peri_ring log[PERI_SLOTS_MAX];
+} peri_segment;
+
+/* Makes and maps one; the caller owns *out_fd. 0 or -errno. */
+int peri_segment_create(peri_segment **out, int *out_fd);
+
+/* Maps an existing one; does not take fd. PERI_EFORMAT: not one of ours. */
+int peri_segment_open(int fd, peri_segment **out);
+
+void peri_segment_close(peri_segment *segment);
+
+#endif
