@@ -13,9 +13,10 @@ void perilua_push_error(lua_State *L, const char *kind, const char *code,
 
 /* Pushes nil and an error, message as printf's; returns 2, so that a function
  * can `return perilua_fail(L, "invalid", NULL, "...")`. */
-__attribute__((format(printf, 4, 5))) int
-perilua_fail(lua_State *L, const char *kind, const char *code,
-             const char *format, ...);
+__attribute__((format(printf, 4, 5))) int perilua_fail(lua_State *L,
+                                                       const char *kind,
+                                                       const char *code,
+                                                       const char *format, ...);
 
 /* The same for a status of core or libuv; what it was that failed goes before
  * its text. The code is peri_err_name's. */

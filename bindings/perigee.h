@@ -27,8 +27,8 @@ extern "C" {
 typedef struct perigee_host perigee_host;
 
 typedef struct perigee_options {
-    const char *dir; /* the application's directory */
-    const char *env; /* NULL: as PERIGEE_ENV and its kin say */
+    const char *dir;              /* the application's directory */
+    const char *env;              /* NULL: as PERIGEE_ENV and its kin say */
     const char *const *overrides; /* "http.body_max=1mb", NULL-ended, or NULL */
     /* Log lines (JSON, with the line feed), borrowed during the call. NULL:
      * they go to standard error. Must not block. */
@@ -69,9 +69,10 @@ PERIGEE_API int perigee_open(uv_loop_t *loop, const perigee_options *options,
 
 /* Hands a request in; everything is copied. answer is called once, with memory
  * borrowed during the call. 0, or negative for a malformed request. */
-PERIGEE_API int perigee_request_start(
-    perigee_host *host, const perigee_request *request,
-    void (*answer)(void *data, const perigee_answer *answer), void *data);
+PERIGEE_API int
+perigee_request_start(perigee_host *host, const perigee_request *request,
+                      void (*answer)(void *data, const perigee_answer *answer),
+                      void *data);
 
 /* Loads the application anew, while the old code serves. done as ready above;
  * with an error the old code stays. */

@@ -24,11 +24,11 @@ typedef struct perilua_task perilua_task;
 typedef struct perilua_env {
     uv_loop_t *loop;
     peri_logger *logger;
-    const char *dir;   /* the application's directory, absolute */
-    const char *name;  /* of the environment: "development", ... */
-    int worker;        /* slot, 0-based; -1: not a worker */
+    const char *dir;  /* the application's directory, absolute */
+    const char *name; /* of the environment: "development", ... */
+    int worker;       /* slot, 0-based; -1: not a worker */
     int workers;
-    void *host;        /* peri_host *, opaque here */
+    void *host; /* peri_host *, opaque here */
 } perilua_env;
 
 struct perilua_vm {
@@ -37,7 +37,7 @@ struct perilua_vm {
     peri_bundle *bundle;     /* borrowed; NULL: modules come from disk alone */
     peri_settings *settings; /* borrowed; NULL as long as there are none */
     uint64_t generation;
-    perilua_task *current;   /* the running task; NULL outside of tasks */
+    perilua_task *current; /* the running task; NULL outside of tasks */
     struct perilua_scheduler *scheduler; /* task.c's */
     uint32_t refs;
     bool closing;

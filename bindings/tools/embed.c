@@ -47,7 +47,11 @@ int main(int argc, char **argv)
         if (names[count][0] == '\0') {
             continue;
         }
-        snprintf(path, sizeof path, "%s/%s", argv[1], names[count]);
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", argv[1],
+                             names[count]) >= sizeof path) {
+            fprintf(stderr, "%s: the path is too long\n", names[count]);
+            return 1;
+        }
         emit_file(out, path, count++);
     }
     fprintf(out, "const peri_embedded_file peri_embedded[] = {\n");

@@ -49,9 +49,8 @@ typedef struct peri_log_field {
 } peri_log_field;
 
 #define PERI_FIELD_STR(k, s)                                                   \
-    ((peri_log_field){.key = (k),                                              \
-                      .type = PERI_FIELD_STRING,                               \
-                      .text = peri_slice_str(s)})
+    ((peri_log_field){                                                         \
+        .key = (k), .type = PERI_FIELD_STRING, .text = peri_slice_str(s)})
 #define PERI_FIELD_NUM(k, n)                                                   \
     ((peri_log_field){                                                         \
         .key = (k), .type = PERI_FIELD_INT, .number = (int64_t)(n)})

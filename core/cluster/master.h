@@ -8,12 +8,12 @@
 typedef struct peri_master_options {
     const char *dir; /* absolute; the working directory already */
     const char *env;
-    const char *program;      /* /proc/self/exe resolved, for workers */
+    const char *program;           /* /proc/self/exe resolved, for workers */
     const char *const *stage_argv; /* NULL-ended: makes a new bundle, writes it
                                       to the memfd that is descriptor 3, faults
                                       as text to 4; exit 0 or 78 */
-    int bundle_fd;            /* of the first generation; taken */
-    bool dev;                 /* `perigee dev`: watch, one worker unless told */
+    int bundle_fd;                 /* of the first generation; taken */
+    bool dev; /* `perigee dev`: watch, one worker unless told */
 } peri_master_options;
 
 /* Serves until told to stop. Returns the exit code (A3). */

@@ -69,8 +69,8 @@ struct peri_exchange {
     uint8_t version_minor; /* HTTP/1.x */
     peri_span method_text;
     peri_span target; /* as sent */
-    peri_span path;   /* of the target, raw; always starts with '/' (or is "*") */
-    peri_span query;  /* after '?', without it; length 0 when none */
+    peri_span path; /* of the target, raw; always starts with '/' (or is "*") */
+    peri_span query; /* after '?', without it; length 0 when none */
     uint64_t started_ns;
     int64_t content_length; /* -1: chunked or none */
     bool has_body;          /* a body is announced */
@@ -79,8 +79,8 @@ struct peri_exchange {
     bool gone; /* the client has left; nothing can be sent */
 
     /* answer: read only for the application */
-    bool begun;  /* the head has been handed over */
-    bool ended;  /* the answer is complete */
+    bool begun; /* the head has been handed over */
+    bool ended; /* the answer is complete */
     uint16_t status;
     uint64_t sent_bytes; /* of the body */
 
@@ -129,9 +129,9 @@ int peri_exchange_body_limit(peri_exchange *ex, uint64_t max_bytes);
  * the exchange ends. */
 peri_slice peri_exchange_body(peri_exchange *ex);
 
-/* rc: 0, PERI_ELIMIT (413), PERI_ETIMEOUT (408), PERI_EFORMAT (400), PERI_EGONE.
- * chunk is borrowed during the call; by chunks, rc 0 and length 0 is the end;
- * for read_all it is empty and the body is peri_exchange_body(). */
+/* rc: 0, PERI_ELIMIT (413), PERI_ETIMEOUT (408), PERI_EFORMAT (400),
+ * PERI_EGONE. chunk is borrowed during the call; by chunks, rc 0 and length 0
+ * is the end; for read_all it is empty and the body is peri_exchange_body(). */
 typedef void (*peri_body_fn)(void *data, int rc, peri_slice chunk);
 
 /* Tells once when the whole body is there. Sends 100 Continue if it is awaited.
@@ -158,8 +158,9 @@ void peri_exchange_problem(peri_exchange *ex, int status, peri_slice detail,
                            const peri_field *fields, size_t field_count);
 
 /* A streamed answer. length -1: unknown (chunked; for HTTP/1.0 until close). */
-void peri_exchange_begin(peri_exchange *ex, int status, const peri_field *fields,
-                         size_t field_count, int64_t length);
+void peri_exchange_begin(peri_exchange *ex, int status,
+                         const peri_field *fields, size_t field_count,
+                         int64_t length);
 
 /* Copies. 0; PERI_EAGAIN: taken, but call on_drain and wait before the next;
  * PERI_EGONE. */

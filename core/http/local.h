@@ -16,14 +16,15 @@ typedef struct peri_local_request {
 } peri_local_request;
 
 typedef struct peri_local_answer {
-    int status; /* 0: the exchange was aborted */
+    int status;               /* 0: the exchange was aborted */
     const peri_field *fields; /* as they would have gone over the wire */
     size_t field_count;
     peri_slice body;
 } peri_local_answer;
 
 /* Copies the request. on_answer is called once, never from inside, with memory
- * borrowed during the call. 0, or PERI_EFORMAT for what a server would refuse. */
+ * borrowed during the call. 0, or PERI_EFORMAT for what a server would refuse.
+ */
 int peri_local_start(uv_loop_t *loop, const peri_http_app *app,
                      const peri_local_request *request,
                      void (*on_answer)(void *data, const peri_local_answer *a),

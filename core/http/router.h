@@ -44,9 +44,9 @@ typedef struct peri_route {
 } peri_route;
 
 typedef struct peri_route_match {
-    const peri_route *route;   /* NULL unless found */
-    uint32_t allowed;          /* bits 1 << peri_method of this path, HEAD and
-                                  OPTIONS included; 0: no such path */
+    const peri_route *route; /* NULL unless found */
+    uint32_t allowed;        /* bits 1 << peri_method of this path, HEAD and
+                                OPTIONS included; 0: no such path */
     uint16_t param_count;
     peri_slice params[PERI_ROUTE_PARAMS_MAX]; /* raw, into the path */
 } peri_route_match;

@@ -18,7 +18,7 @@ typedef struct peri_http_server peri_http_server;
 typedef struct peri_http_limits {
     uint32_t keepalive_timeout_ms;
     uint32_t header_timeout_ms;
-    uint32_t body_timeout_ms; /* without a byte, either way */
+    uint32_t body_timeout_ms;    /* without a byte, either way */
     uint32_t request_timeout_ms; /* enforced by the application's tasks */
     uint32_t header_max_bytes;   /* request line and fields together */
     uint32_t header_count_max;

@@ -1,0 +1,13 @@
+std = "luajit"
+cache = false
+codes = true
+max_line_length = 80
+self = false
+unused_secondaries = false
+
+files["config"] = { read_globals = { "env" } }
+files["**/config"] = { read_globals = { "env" } }
+files["**/*_spec.lua"] = { std = "+busted", max_line_length = 100 }
+files["tests/bench"] = { globals = { "wrk", "request", "done", "init" } }
+
+exclude_files = { "build", "tests/node_modules", "var" }
