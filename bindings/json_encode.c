@@ -1,0 +1,599 @@
+/* JSON encode: from Lua values to text.
+ *
+ * One pass over each table: lua_next gives a list's items in order as long as
+ * they lie in the table's array part, so whether it is a list shows while it
+ * is written; the rare others are written again, item by item. */
+#include <lauxlib.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "bindings/json.h"
+#include "bindings/json_marks.h"
+#include "core/base/json_scan.h"
+#include "core/base/json_text.h"
+#include "core/base/number.h"
+#include "core/base/utf8.h"
+
+#define LUA_TCDATA 10 /* LuaJIT's; not in its headers */
+#define POINTER_MAX_BYTES 1024
+
+/* A table that is being written, for cycles and for the place of a fault. */
+typedef struct frame {
+    const struct frame *parent;
+    const void *table;
+    int key; /* stack index of the current key */
+} frame;
+
+typedef struct encoder {
+    lua_State *L;
+    peri_buf *out;
+    const frame *top;
+    const void *array_mark; /* NULL: not looked up yet */
+    const void *empty_array;
+    int depth;
+    bool pretty;
+} encoder;
+
+typedef struct sorted_key {
+    const char *data;
+    size_t length;
+} sorted_key;
+
+static int encode_value(encoder *e, int index);
+
+static void add_pointer(encoder *e, const frame *f, peri_buf *text)
+{
+    size_t length;
+    const char *key;
+
+    if (f == NULL) {
+        return;
+    }
+    add_pointer(e, f->parent, text);
+    if (lua_type(e->L, f->key) == LUA_TNUMBER) {
+        peri_buf_printf(text, "/%.14g", lua_tonumber(e->L, f->key) - 1);
+        return;
+    }
+    key = lua_tolstring(e->L, f->key, &length);
+    peri_buf_append_byte(text, '/');
+    for (size_t i = 0; key != NULL && i < length; i++) {
+        if (key[i] == '~' || key[i] == '/') {
+            peri_buf_append(text, key[i] == '~' ? "~0" : "~1", 2);
+        } else {
+            peri_buf_append_byte(text, key[i]);
+        }
+    }
+}
+
+/* Pushes "at /items/3: what". */
+static int fail_at(encoder *e, const frame *where, const char *what)
+{
+    peri_buf text;
+
+    peri_buf_init(&text, POINTER_MAX_BYTES);
+    add_pointer(e, where, &text);
+    peri_buf_append_byte(&text, '\0');
+    lua_checkstack(e->L, 4);
+    if (where == NULL || text.length == 0) {
+        lua_pushstring(e->L, what);
+    } else {
+        text.data[text.length - 1] = '\0';
+        lua_pushfstring(e->L, "at %s: %s", text.data, what);
+    }
+    peri_buf_fini(&text);
+    return PERI_EFORMAT;
+}
+
+static int fail(encoder *e, const char *what)
+{
+    return fail_at(e, e->top, what);
+}
+
+static int fail_full(encoder *e)
+{
+    lua_pushfstring(e->L, "more than %d bytes of JSON", (int)e->out->max_bytes);
+    return PERI_ELIMIT;
+}
+
+/* The bytes of a short string, or the rest of one: to where it is not plain. */
+static const char *copy_rest(const char *at, const char *end, char **to)
+{
+    char *out = *to;
+
+    while (at < end && peri_json_is_plain(*at)) {
+        *out++ = *at++;
+    }
+    *to = out;
+    return at;
+}
+
+/* Copies plain characters; out has room for PERI_JSON_BLOCK more than there
+ * are. */
+static const char *copy_plain(const char *at, const char *end, char **to)
+{
+    char *out = *to;
+
+    while (end - at >= PERI_JSON_BLOCK) {
+        unsigned plain = peri_json_block_plain(at);
+
+        memcpy(out, at, PERI_JSON_BLOCK);
+        at += plain;
+        out += plain;
+        if (plain != PERI_JSON_BLOCK) {
+            *to = out;
+            return at;
+        }
+    }
+    *to = out;
+    return copy_rest(at, end, to);
+}
+
+static size_t write_escape(unsigned char byte, char *out)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char letters[] = "uuuuuuuubtnufruu";
+
+    out[0] = '\\';
+    if (byte >= 0x20) {
+        out[1] = (char)byte;
+        return 2;
+    }
+    out[1] = byte < 16 ? letters[byte] : 'u';
+    if (out[1] != 'u') {
+        return 2;
+    }
+    out[2] = '0';
+    out[3] = '0';
+    out[4] = hex[byte >> 4];
+    out[5] = hex[byte & 15];
+    return 6;
+}
+
+/* Writes what is not plain at at; returns what is behind it, NULL when it is
+ * not UTF-8. */
+static const char *copy_special(const char *at, const char *end, char **to)
+{
+    if ((unsigned char)*at < 0x80) {
+        *to += write_escape((unsigned char)*at, *to);
+        return at + 1;
+    }
+    while (at < end && (unsigned char)*at >= 0x80) {
+        size_t width = peri_utf8_width(at, (size_t)(end - at));
+
+        if (width == 0) {
+            return NULL;
+        }
+        for (size_t i = 0; i < width; i++) {
+            *(*to)++ = *at++;
+        }
+    }
+    return at;
+}
+
+static int encode_text(encoder *e, const char *at, size_t length)
+{
+    const char *end = at + length;
+    char *to;
+
+    if (peri_buf_reserve(e->out, length + 2 + PERI_JSON_BLOCK) < 0) {
+        return fail_full(e);
+    }
+    to = e->out->data + e->out->length;
+    *to++ = '"';
+    at = copy_plain(at, end, &to);
+    while (at != end) {
+        e->out->length = (size_t)(to - e->out->data);
+        if (peri_buf_reserve(e->out, (size_t)(end - at) + 8 + PERI_JSON_BLOCK) <
+            0) {
+            return fail_full(e);
+        }
+        to = e->out->data + e->out->length;
+        at = copy_special(at, end, &to);
+        if (at == NULL) {
+            return fail(e, "a string that is not UTF-8");
+        }
+        at = copy_plain(at, end, &to);
+    }
+    *to++ = '"';
+    e->out->length = (size_t)(to - e->out->data);
+    return 0;
+}
+
+static int encode_number(encoder *e, double value)
+{
+    if (!isfinite(value)) {
+        return fail(e, isnan(value) ? "not a number" : "an infinite number");
+    }
+    if (peri_buf_reserve(e->out, PERI_NUMBER_TEXT_BYTES) < 0) {
+        return fail_full(e);
+    }
+    e->out->length += peri_number_write(value, e->out->data + e->out->length);
+    return 0;
+}
+
+static int append(encoder *e, const char *text, size_t length)
+{
+    return peri_buf_append(e->out, text, length) < 0 ? fail_full(e) : 0;
+}
+
+/* A comma or an opening bracket, and in pretty text a new line. */
+static int append_mark(encoder *e, char mark, int depth)
+{
+    char *to;
+    size_t indent = e->pretty ? 1 + 2 * (size_t)depth : 0;
+
+    if (peri_buf_reserve(e->out, 1 + indent) < 0) {
+        return fail_full(e);
+    }
+    to = e->out->data + e->out->length;
+    if (mark != '\0') {
+        *to++ = mark;
+    }
+    if (indent != 0) {
+        *to++ = '\n';
+        memset(to, ' ', indent - 1);
+        to += indent - 1;
+    }
+    e->out->length = (size_t)(to - e->out->data);
+    return 0;
+}
+
+static int close_with(encoder *e, const char *mark)
+{
+    if (e->pretty && append_mark(e, '\0', e->depth - 1) < 0) {
+        return PERI_ELIMIT;
+    }
+    return append(e, mark, 1);
+}
+
+/* "key": */
+static int encode_key(encoder *e, int key)
+{
+    size_t length;
+    const char *text = lua_tolstring(e->L, key, &length);
+    int rc = encode_text(e, text, length);
+
+    if (rc < 0) {
+        return rc;
+    }
+    return append(e, ": ", e->pretty ? 2 : 1);
+}
+
+/* How many items the list at index has; negative with a fault pushed when it
+ * is not a list. */
+static int count_items(encoder *e, int table)
+{
+    lua_State *L = e->L;
+    double largest = 0;
+    int count = 0;
+
+    lua_pushnil(L);
+    while (lua_next(L, table) != 0) {
+        double key;
+
+        if (lua_type(L, -2) != LUA_TNUMBER) {
+            return fail_at(e, e->top->parent,
+                           "a table with both items and named fields");
+        }
+        key = lua_tonumber(L, -2);
+        if (key < 1 || key != floor(key)) {
+            return fail_at(e, e->top->parent,
+                           "a table with keys that are neither names nor "
+                           "positions");
+        }
+        largest = key > largest ? key : largest;
+        count++;
+        lua_pop(L, 1);
+    }
+    if (largest != count) {
+        return fail_at(e, e->top->parent, "a list with holes");
+    }
+    return count;
+}
+
+/* A list whose items lua_next does not give in order. */
+static int encode_items(encoder *e, int table)
+{
+    lua_State *L = e->L;
+    int count = count_items(e, table);
+    int rc = count < 0 ? count : 0;
+
+    for (int i = 1; i <= count && rc == 0; i++) {
+        lua_pushinteger(L, i);
+        lua_rawgeti(L, table, i);
+        rc = append_mark(e, i == 1 ? '[' : ',', e->depth);
+        if (rc == 0) {
+            rc = encode_value(e, table + 2);
+        }
+        if (rc == 0) {
+            lua_settop(L, table);
+        }
+    }
+    return rc < 0 ? rc : close_with(e, "]");
+}
+
+/* The first key, a number, and its value are on the stack. */
+static int encode_array(encoder *e, int table)
+{
+    lua_State *L = e->L;
+    size_t start = e->out->length;
+    double expected = 0;
+    int rc;
+
+    do {
+        expected++;
+        if (lua_type(L, table + 1) != LUA_TNUMBER ||
+            lua_tonumber(L, table + 1) != expected) {
+            lua_settop(L, table);
+            e->out->length = start;
+            return encode_items(e, table);
+        }
+        rc = append_mark(e, expected == 1 ? '[' : ',', e->depth);
+        if (rc == 0) {
+            rc = encode_value(e, table + 2);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        lua_settop(L, table + 1);
+    } while (lua_next(L, table) != 0);
+    return close_with(e, "]");
+}
+
+static int refuse_key(encoder *e, int key)
+{
+    lua_State *L = e->L;
+
+    switch (lua_type(L, key)) {
+    case LUA_TNUMBER:
+        return fail_at(e, e->top->parent,
+                       "a table with both items and named fields");
+    default:
+        lua_pushfstring(L, "a table with a %s as a key", luaL_typename(L, key));
+        return fail_at(e, e->top->parent, lua_tostring(L, -1));
+    }
+}
+
+/* The first key and its value are on the stack. */
+static int encode_object(encoder *e, int table)
+{
+    lua_State *L = e->L;
+    char mark = '{';
+
+    do {
+        int rc;
+
+        if (lua_type(L, table + 1) != LUA_TSTRING) {
+            return refuse_key(e, table + 1);
+        }
+        rc = append(e, &mark, 1);
+        if (rc == 0) {
+            rc = encode_key(e, table + 1);
+        }
+        if (rc == 0) {
+            rc = encode_value(e, table + 2);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        mark = ',';
+        lua_settop(L, table + 1);
+    } while (lua_next(L, table) != 0);
+    return append(e, "}", 1);
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const sorted_key *x = a;
+    const sorted_key *y = b;
+    size_t shared = x->length < y->length ? x->length : y->length;
+    int order = memcmp(x->data, y->data, shared);
+
+    if (order != 0) {
+        return order;
+    }
+    return (x->length > y->length) - (x->length < y->length);
+}
+
+/* Pushes the keys of the table in order, as a userdata that borrows their
+ * bytes from the table. */
+static int push_sorted_keys(encoder *e, int table, size_t *count)
+{
+    lua_State *L = e->L;
+    sorted_key *keys;
+    size_t n = 0;
+
+    lua_pushnil(L);
+    while (lua_next(L, table) != 0) {
+        if (lua_type(L, -2) != LUA_TSTRING) {
+            return refuse_key(e, lua_gettop(L) - 1);
+        }
+        n++;
+        lua_pop(L, 1);
+    }
+    keys = lua_newuserdata(L, n * sizeof *keys);
+    *count = n;
+    n = 0;
+    lua_pushnil(L);
+    while (lua_next(L, table) != 0) {
+        keys[n].data = lua_tolstring(L, -2, &keys[n].length);
+        n++;
+        lua_pop(L, 1);
+    }
+    qsort(keys, n, sizeof *keys, compare_keys);
+    return 0;
+}
+
+static int encode_object_pretty(encoder *e, frame *f, int table)
+{
+    lua_State *L = e->L;
+    const sorted_key *keys;
+    size_t count = 0;
+    int rc;
+
+    lua_settop(L, table);
+    rc = push_sorted_keys(e, table, &count);
+    keys = rc == 0 ? lua_touserdata(L, table + 1) : NULL;
+    f->key = table + 2;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        lua_settop(L, table + 1);
+        lua_pushlstring(L, keys[i].data, keys[i].length);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, table);
+        rc = append_mark(e, i == 0 ? '{' : ',', e->depth);
+        if (rc == 0) {
+            rc = encode_key(e, table + 2);
+        }
+        if (rc == 0) {
+            rc = encode_value(e, table + 3);
+        }
+    }
+    return rc < 0 ? rc : close_with(e, "}");
+}
+
+static bool is_marked_array(encoder *e, int table)
+{
+    lua_State *L = e->L;
+    const void *mark;
+
+    if (lua_getmetatable(L, table) == 0) {
+        return false;
+    }
+    mark = lua_topointer(L, -1);
+    if (e->array_mark == NULL) {
+        perilua_json_push_array_mark(L);
+        e->array_mark = lua_topointer(L, -1);
+        perilua_json_push_empty_array(L);
+        e->empty_array = lua_topointer(L, -1);
+    }
+    lua_settop(L, table);
+    return mark == e->array_mark || lua_topointer(L, table) == e->empty_array;
+}
+
+static int enter(encoder *e, const frame *f)
+{
+    for (const frame *above = f->parent; above != NULL; above = above->parent) {
+        if (above->table == f->table) {
+            return fail(e, "a table that contains itself");
+        }
+    }
+    if (e->depth >= PERILUA_JSON_DEPTH_MAX) {
+        return fail(e, "nested deeper than 1000");
+    }
+    if (lua_checkstack(e->L, 8) == 0) {
+        return fail(e, "nested too deep for the Lua stack");
+    }
+    return 0;
+}
+
+/* The table is at the top of the stack; it and nothing else is there again
+ * afterwards, unless a fault has been pushed. */
+static int encode_table(encoder *e, int table)
+{
+    lua_State *L = e->L;
+    frame f = {e->top, lua_topointer(L, table), table + 1};
+    int rc = enter(e, &f);
+    bool marked;
+
+    if (rc < 0) {
+        return rc;
+    }
+    marked = is_marked_array(e, table);
+    lua_pushnil(L);
+    if (lua_next(L, table) == 0) {
+        return append(e, marked ? "[]" : "{}", 2);
+    }
+    e->top = &f;
+    e->depth++;
+    if (marked || lua_type(L, table + 1) == LUA_TNUMBER) {
+        rc = encode_array(e, table);
+    } else if (e->pretty) {
+        rc = encode_object_pretty(e, &f, table);
+    } else {
+        rc = encode_object(e, table);
+    }
+    e->depth--;
+    e->top = f.parent;
+    return rc;
+}
+
+static int encode_cdata(encoder *e, int index)
+{
+    size_t length;
+    const char *digits;
+    int rc;
+
+    perilua_json_push_integer(e->L, index);
+    digits = lua_tolstring(e->L, -1, &length);
+    if (digits == NULL) {
+        return fail(e, "a cdata that is not a 64-bit integer");
+    }
+    rc = append(e, digits, length);
+    if (rc == 0) {
+        lua_pop(e->L, 1);
+    }
+    return rc;
+}
+
+/* The value is at the top of the stack. */
+static int encode_value(encoder *e, int index)
+{
+    lua_State *L = e->L;
+    size_t length;
+    const char *text;
+
+    switch (lua_type(L, index)) {
+    case LUA_TSTRING:
+        text = lua_tolstring(L, index, &length);
+        return encode_text(e, text, length);
+    case LUA_TNUMBER:
+        return encode_number(e, lua_tonumber(L, index));
+    case LUA_TTABLE:
+        return encode_table(e, index);
+    case LUA_TBOOLEAN:
+        return lua_toboolean(L, index) ? append(e, "true", 4)
+                                       : append(e, "false", 5);
+    case LUA_TLIGHTUSERDATA:
+        if (lua_touserdata(L, index) == NULL) {
+            return append(e, "null", 4);
+        }
+        return fail(e, "a light userdata");
+    case LUA_TNIL:
+        return append(e, "null", 4);
+    case LUA_TCDATA:
+        return encode_cdata(e, index);
+    default:
+        lua_pushfstring(L, "a %s", luaL_typename(L, index));
+        return fail(e, lua_tostring(L, -1));
+    }
+}
+
+static int encode(lua_State *L, int index, peri_buf *out, bool pretty)
+{
+    encoder e = {.L = L, .out = out, .pretty = pretty};
+    int top = lua_gettop(L);
+    size_t length = out->length;
+    int rc;
+
+    lua_checkstack(L, 8);
+    lua_pushvalue(L, index);
+    rc = encode_value(&e, top + 1);
+    if (rc < 0) {
+        out->length = length;
+        lua_replace(L, top + 1);
+        lua_settop(L, top + 1);
+    } else {
+        lua_settop(L, top);
+    }
+    return rc;
+}
+
+int perilua_json_encode(lua_State *L, int index, peri_buf *out)
+{
+    return encode(L, index, out, false);
+}
+
+int perilua_json_encode_pretty(lua_State *L, int index, peri_buf *out)
+{
+    return encode(L, index, out, true);
+}
