@@ -1,0 +1,38 @@
+--- Deliveries by API.
+
+local paging = require "controllers.paging"
+local views = require "controllers.views"
+local deliveries = require "services.deliveries"
+
+local M = {}
+
+function M.list(req)
+  local list, err = deliveries.list({
+    source = req.query.source,
+    subscription = req.query.subscription,
+    event = req.query.event,
+    status = req.query.status,
+  }, paging.of(req))
+  if not list then
+    return nil, err
+  end
+  return paging.answer(req, list, views.delivery)
+end
+
+function M.show(req)
+  local delivery, err = deliveries.get(req.params.id)
+  if not delivery then
+    return nil, err
+  end
+  return 200, views.delivery_in_full(delivery)
+end
+
+function M.retry(req)
+  local delivery, err = deliveries.retry(req.params.id)
+  if not delivery then
+    return nil, err
+  end
+  return 200, views.delivery_in_full(delivery)
+end
+
+return M

@@ -1,0 +1,52 @@
+local common = require "schemas.common"
+
+local M = {}
+
+-- No user:password@: it would be logged and shown.
+local target_url = {
+  type = "string",
+  format = "uri",
+  pattern = "^https?://[^/?#@]+([/?][^#@]*)?$",
+  maxLength = 2048,
+}
+
+local events = {
+  type = "array",
+  items = {
+    type = "string",
+    pattern = "^([*]|[A-Za-z0-9][A-Za-z0-9_.:/-]*(\\.[*])?)$",
+    maxLength = 200,
+  },
+  minItems = 1,
+  maxItems = 100,
+  uniqueItems = true,
+}
+
+local transform = {
+  type = "string",
+  pattern = "^[a-z][a-z0-9_]*$",
+  maxLength = 64,
+}
+
+M.new = common.object({
+  source = common.source_name,
+  target_url = target_url,
+  events = events,
+  transform = transform,
+  enabled = { type = "boolean" },
+}, { "source", "target_url" })
+
+M.change = common.object {
+  target_url = target_url,
+  events = events,
+  transform = common.nullable(transform),
+  enabled = { type = "boolean" },
+}
+M.change.minProperties = 1
+
+M.list = common.list(common.uuid, {
+  source = common.source_name,
+  enabled = { type = "boolean" },
+})
+
+return M
