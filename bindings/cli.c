@@ -1,15 +1,142 @@
-/* Command line: what the words after `perigee` mean. */
+/* Command line: which command, and its help. */
 #include "bindings/cli.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "bindings/cli_args.h"
+#include "bindings/cli_commands.h"
+
+#define SERVES (PERILUA_CLI_CONFIGURES | PERILUA_CLI_DIR)
+#define NAMES_MAX 40
+
+static int run_help(perilua_cli *cli);
+
+const perilua_command perilua_commands[] = {
+    {"run", SERVES, 1, perilua_cli_run, NULL, "[DIR] [flags]",
+     "serve the application as PERIGEE_ENV says"},
+    {"dev", SERVES, 1, perilua_cli_dev, NULL, "[DIR] [flags]",
+     "serve it for development: reload on save, pretty logs"},
+    {"stage", SERVES | PERILUA_CLI_HIDDEN, 1, perilua_cli_stage, NULL,
+     "DIR [flags]", "make a bundle on descriptor 3, faults on 4"},
+    {"worker", PERILUA_CLI_HIDDEN, 0, perilua_cli_worker, NULL, "",
+     "started by the master"},
+    {"version", PERILUA_CLI_JSON, 0, perilua_cli_version, NULL, "[--json]",
+     "versions of the program and its libraries"},
+    {"help", 0, 1, run_help, NULL, "[COMMAND]", "what a command does"},
+    {NULL, 0, 0, NULL, NULL, NULL, NULL},
+};
+
+const perilua_command *perilua_command_find(const char *name)
+{
+    for (const perilua_command *c = perilua_commands; c->name != NULL; c++) {
+        if (strcmp(c->name, name) == 0) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static void print_commands(FILE *out)
+{
+    fputs("perigee " PERI_VERSION ": a service host for Lua\n\n"
+          "usage: perigee COMMAND [words] [flags]\n\n",
+          out);
+    for (const perilua_command *c = perilua_commands; c->name != NULL; c++) {
+        if ((c->accepts & PERILUA_CLI_HIDDEN) == 0) {
+            fprintf(out, "  %-10s%s\n", c->name, c->summary);
+        }
+    }
+    fputs("\n`perigee help COMMAND` tells more. A first application:\n"
+          "  perigee new shop && cd shop && perigee dev\n",
+          out);
+}
+
+static int print_help(const perilua_command *command)
+{
+    printf("usage: perigee %s %s\n\n%s.\n", command->name, command->usage,
+           command->summary);
+    if ((command->accepts & PERILUA_CLI_CONFIGURES) != 0) {
+        fputs("\n  -e, --env NAME        development, staging, production, "
+              "test\n"
+              "  -p, --port N          http.port\n"
+              "  -H, --host ADDRESS    http.host\n"
+              "  -w, --workers N|auto  cluster.workers\n"
+              "      --log-level NAME  log.level\n"
+              "      --set KEY=VALUE   any setting (repeatable)\n",
+              stdout);
+    }
+    if ((command->accepts & PERILUA_CLI_JSON) != 0) {
+        fputs("\n      --json            for machines\n", stdout);
+    }
+    return PERILUA_CLI_OK;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *names[NAMES_MAX];
+    char hint[128];
+    size_t count = 0;
+
+    for (const perilua_command *c = perilua_commands; c->name != NULL; c++) {
+        if ((c->accepts & PERILUA_CLI_HIDDEN) == 0 && count + 1 < NAMES_MAX) {
+            names[count++] = c->name;
+        }
+    }
+    names[count] = NULL;
+    perilua_cli_suggest(name, names, hint, sizeof hint);
+    return perilua_cli_usage(NULL, "there is no command \"%s\"%s", name, hint);
+}
+
+static int run_help(perilua_cli *cli)
+{
+    const perilua_command *command;
+
+    if (cli->word_count == 0) {
+        print_commands(stdout);
+        return PERILUA_CLI_OK;
+    }
+    command = perilua_command_find(cli->words[0]);
+    return command != NULL ? print_help(command)
+                           : unknown_command(cli->words[0]);
+}
+
+/* The command that argv[1] means; NULL: none. */
+static const perilua_command *command_of(const char *word)
+{
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0 ||
+        strcmp(word, "-v") == 0) {
+        return perilua_command_find("version");
+    }
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        return perilua_command_find("help");
+    }
+    return perilua_command_find(word);
+}
+
 int perilua_cli_main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "version") == 0) {
-        printf("perigee %s\n", PERI_VERSION);
-        return 0;
+    perilua_cli cli = {.dir = "."};
+    int code;
+
+    if (argc < 2) {
+        print_commands(stdout);
+        return PERILUA_CLI_OK;
     }
-    fprintf(stderr, "usage: perigee version\n");
-    return 2;
+    cli.command = command_of(argv[1]);
+    if (cli.command == NULL) {
+        return argv[1][0] == '-'
+                   ? perilua_cli_usage(NULL, "a command comes first, not %s",
+                                       argv[1])
+                   : unknown_command(argv[1]);
+    }
+    code = perilua_cli_parse(&cli, argc - 2, argv + 2);
+    if (code == 0) {
+        code = cli.help ? print_help(cli.command) : cli.command->run(&cli);
+    }
+    perilua_cli_fini(&cli);
+    if (fflush(stdout) != 0 && code == 0) {
+        code = PERILUA_CLI_FAILURE;
+    }
+    return code;
 }

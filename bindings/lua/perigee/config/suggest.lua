@@ -38,6 +38,10 @@ function M.nearest(word, candidates)
   for _, candidate in ipairs(candidates) do
     local limit = math.max(1, math.floor(math.max(#word, #candidate) / 3))
     local edits = distance(word, candidate:lower())
+    local short = math.min(#word, #candidate)
+    if short >= 3 and word:sub(1, short) == candidate:sub(1, short):lower() then
+      edits = math.min(edits, 1) -- "prod" for "production"
+    end
     if edits <= limit and (best == nil or edits < best_distance) then
       best, best_distance = candidate, edits
     end

@@ -1,0 +1,22 @@
+/* What the commands do. Each returns the exit code. */
+#ifndef PERILUA_CLI_COMMANDS_H
+#define PERILUA_CLI_COMMANDS_H
+
+#include "bindings/cli_args.h"
+
+/* cli_serve.c */
+int perilua_cli_run(perilua_cli *cli);
+int perilua_cli_dev(perilua_cli *cli);
+int perilua_cli_stage(perilua_cli *cli);
+int perilua_cli_worker(perilua_cli *cli);
+
+/* cli_tools.c */
+int perilua_cli_version(perilua_cli *cli);
+
+/* Makes the bundle of cli's application, or prints its faults and returns the
+ * exit code. 0: the caller owns *out_fd. dev as in perilua_stage_options; env:
+ * unless --env was given. */
+int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
+                            int *out_fd);
+
+#endif

@@ -1,0 +1,237 @@
+/* Commands that serve: run and dev become the master; worker and stage are what
+ * the master starts. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bindings/cli_commands.h"
+#include "bindings/stage.h"
+#include "core/base/alloc.h"
+#include "core/base/bundle.h"
+#include "core/cluster/master.h"
+#include "core/cluster/worker.h"
+
+/* Until they are there. */
+#pragma weak peri_master_run
+#pragma weak peri_worker_run
+#pragma weak perilua_worker_app
+extern const peri_worker_app perilua_worker_app;
+
+#define FAULTS_MAX_BYTES ((size_t)1 << 20)
+#define STAGE_BUNDLE_FD 3
+#define STAGE_FAULTS_FD 4
+#define ENV_BYTES 32
+
+static int make_bundle(const perilua_cli *cli, const char *env, bool dev,
+                       int *out_fd, peri_buf *faults)
+{
+    perilua_stage_options options = {
+        .dir = cli->dir,
+        .env = cli->env != NULL ? cli->env : env,
+        .overrides = (const char *const *)cli->overrides,
+        .dev = dev,
+    };
+
+    return perilua_stage(&options, out_fd, faults);
+}
+
+static size_t count_lines(const peri_buf *text)
+{
+    size_t lines = 0;
+
+    for (size_t i = 0; i < text->length; i++) {
+        lines += text->data[i] == '\n';
+    }
+    return lines;
+}
+
+int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
+                            int *out_fd)
+{
+    peri_buf faults;
+    int code = 0;
+
+    peri_buf_init(&faults, FAULTS_MAX_BYTES);
+    if (make_bundle(cli, env, dev, out_fd, &faults) < 0) {
+        size_t lines = count_lines(&faults);
+
+        fwrite(faults.data, 1, faults.length, stderr);
+        fprintf(stderr, "perigee: %zu %s; nothing was started\n", lines,
+                lines == 1 ? "fault" : "faults");
+        code = PERILUA_CLI_CONFIG;
+    }
+    peri_buf_fini(&faults);
+    return code;
+}
+
+/* The environment's name, decided while the bundle was made. */
+static int read_env(int bundle_fd, char *out)
+{
+    peri_bundle *bundle;
+    peri_slice name;
+    int rc = peri_bundle_open(bundle_fd, &bundle);
+
+    if (rc < 0) {
+        return rc;
+    }
+    name = peri_bundle_find(bundle, "@env");
+    snprintf(out, ENV_BYTES, "%.*s", (int)name.length,
+             name.data != NULL ? name.data : "production");
+    peri_bundle_close(bundle);
+    return 0;
+}
+
+/* The words with which the master makes the next bundle: the same flags. */
+static const char **stage_arguments(const perilua_cli *cli, const char *program,
+                                    const char *dir, const char *env, bool dev)
+{
+    const char **list =
+        peri_calloc(8 + 2 * cli->override_count, sizeof *list);
+    size_t count = 0;
+
+    list[count++] = program;
+    list[count++] = "stage";
+    list[count++] = dir;
+    list[count++] = "--env";
+    list[count++] = env;
+    if (dev) {
+        list[count++] = "--dev";
+    }
+    for (size_t i = 0; i < cli->override_count; i++) {
+        list[count++] = "--override";
+        list[count++] = cli->overrides[i];
+    }
+    return list;
+}
+
+static int os_failure(const char *what)
+{
+    fprintf(stderr, "perigee: %s: %s\n", what, strerror(errno));
+    return PERILUA_CLI_OS;
+}
+
+static int run_master(const perilua_cli *cli, bool dev, int bundle_fd)
+{
+    char env[ENV_BYTES];
+    char *dir = realpath(cli->dir, NULL);
+    char *program = realpath("/proc/self/exe", NULL);
+    const char **stage_argv;
+    int code;
+
+    if (dir == NULL || program == NULL || chdir(dir) < 0) {
+        code = os_failure(cli->dir);
+        goto out;
+    }
+    if (mkdir("var", 0755) < 0 && errno != EEXIST) {
+        code = os_failure("var");
+        goto out;
+    }
+    if (read_env(bundle_fd, env) < 0) {
+        code = PERILUA_CLI_INTERNAL;
+        goto out;
+    }
+    stage_argv = stage_arguments(cli, program, dir, env, dev);
+    code = peri_master_run(&(peri_master_options){
+        .dir = dir,
+        .env = env,
+        .program = program,
+        .stage_argv = stage_argv,
+        .bundle_fd = bundle_fd,
+        .dev = dev,
+    });
+    bundle_fd = -1;
+    free(stage_argv);
+
+out:
+    if (bundle_fd >= 0) {
+        close(bundle_fd);
+    }
+    free(program);
+    free(dir);
+    return code;
+}
+
+static int serve(const perilua_cli *cli, bool dev)
+{
+    int bundle_fd;
+    int code = perilua_cli_make_bundle(cli, dev ? "development" : NULL, dev,
+                                       &bundle_fd);
+
+    return code != 0 ? code : run_master(cli, dev, bundle_fd);
+}
+
+int perilua_cli_run(perilua_cli *cli)
+{
+    return serve(cli, false);
+}
+
+int perilua_cli_dev(perilua_cli *cli)
+{
+    return serve(cli, true);
+}
+
+int perilua_cli_worker(perilua_cli *cli)
+{
+    (void)cli;
+    return peri_worker_run(&perilua_worker_app);
+}
+
+/* ---- stage: for the master ---- */
+
+static int write_all(int fd, const char *data, size_t length)
+{
+    while (length > 0) {
+        ssize_t n = write(fd, data, length);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return -1;
+        }
+        data += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_bundle(int from, int to)
+{
+    char chunk[65536];
+    ssize_t n;
+
+    if (lseek(from, 0, SEEK_SET) < 0) {
+        return -1;
+    }
+    while ((n = read(from, chunk, sizeof chunk)) > 0) {
+        if (write_all(to, chunk, (size_t)n) < 0) {
+            return -1;
+        }
+    }
+    return n < 0 ? -1 : 0;
+}
+
+int perilua_cli_stage(perilua_cli *cli)
+{
+    peri_buf faults;
+    int bundle_fd;
+    int code = 0;
+
+    if (fcntl(STAGE_BUNDLE_FD, F_GETFD) < 0 ||
+        fcntl(STAGE_FAULTS_FD, F_GETFD) < 0) {
+        return perilua_cli_usage(cli, "stage: started by the master alone");
+    }
+    peri_buf_init(&faults, FAULTS_MAX_BYTES);
+    if (make_bundle(cli, NULL, cli->dev, &bundle_fd, &faults) < 0) {
+        write_all(STAGE_FAULTS_FD, faults.data, faults.length);
+        code = PERILUA_CLI_CONFIG;
+    } else if (copy_bundle(bundle_fd, STAGE_BUNDLE_FD) < 0) {
+        code = os_failure("writing the bundle");
+    }
+    peri_buf_fini(&faults);
+    return code;
+}

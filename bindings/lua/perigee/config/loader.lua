@@ -1,0 +1,372 @@
+--- From files, variables and flags to one checked configuration. Runs in a VM
+--- of its own (bindings/stage.c), before there is anything of the application.
+
+local dotenv = require "perigee.config.dotenv"
+local environ = require "perigee.config.environ"
+local lines = require "perigee.config.lines"
+local output = require "perigee.config.output"
+local schema = require "perigee.config.schema"
+local suggest = require "perigee.config.suggest"
+local tree = require "perigee.config.tree"
+local types = require "perigee.config.types"
+
+local M = {}
+
+---@class perigee.config.Input
+---@field dir string
+---@field env string?          # from the flag
+---@field dev boolean          # the command is `dev`
+---@field terminal boolean     # stdin and stdout are one
+---@field overrides string[]   # "a.b=c"
+---@field environ table<string, string>
+---@field files table<string, string>  # config/*.lua and .env*, by name
+
+---@class perigee.config.Output
+---@field faults string[]
+---@field env string
+---@field config string?    # JSON
+---@field sources string?   # JSON
+---@field settings string?  # lines for C
+
+local ENV_NAMES = { "PERIGEE_ENV", "APP_ENV", "NODE_ENV" }
+
+local function environment_of(input)
+  if input.env then
+    return input.env, "flag --env"
+  end
+  for _, name in ipairs(ENV_NAMES) do
+    local value = input.environ[name]
+    if value and value ~= "" then
+      return value, "environment " .. name
+    end
+  end
+  return (input.dev or input.terminal) and "development" or "production",
+    "built-in default"
+end
+
+local function check_environment(context, name, source)
+  for _, known in ipairs(schema.environments) do
+    if name == known then
+      return name
+    end
+  end
+  local near = suggest.nearest(name, { unpack(schema.environments) })
+  context.fault(source, ('must be one of "%s", not %s%s'):format(
+    table.concat(schema.environments, '", "'), types.quote(name),
+    near and ('; did you mean "%s"?'):format(near) or ""))
+  return "production"
+end
+
+-- ---- variables: what the process has, over .env.ENV, over .env ----
+
+local function read_dotenv(context, name)
+  local text = context.input.files[name]
+  local variables = { values = {}, lines = {} }
+  if text then
+    local entries = dotenv.parse(text, function(line, message)
+      context.fault(("%s:%d"):format(name, line), message)
+    end)
+    for _, entry in ipairs(entries) do
+      variables.values[entry.name] = entry.value
+      variables.lines[entry.name] = entry.line
+    end
+  end
+  function variables.label(variable)
+    local line = variables.lines[variable]
+    return line and ("%s:%d: %s"):format(name, line, variable)
+      or name .. ": " .. variable
+  end
+  return variables
+end
+
+local function process_variables(input)
+  return {
+    values = input.environ,
+    label = function(name)
+      return "environment " .. name
+    end,
+  }
+end
+
+-- Low to high.
+local function variable_layers(context, env)
+  local layers = {}
+  if env ~= "production" then
+    layers[1] = read_dotenv(context, ".env")
+    layers[2] = read_dotenv(context, ".env." .. env)
+  end
+  layers[#layers + 1] = process_variables(context.input)
+  return layers
+end
+
+local BOOLEANS = { ["true"] = true, ["1"] = true, yes = true, on = true,
+  ["false"] = false, ["0"] = false, no = false, off = false }
+
+-- The text of a variable in the type of its default.
+local function like(text, default)
+  if type(default) == "number" then
+    return tonumber(text)
+  elseif type(default) == "boolean" then
+    return BOOLEANS[text:lower()]
+  end
+  return text
+end
+
+--- env("NAME", default) for configuration files.
+local function env_function(context, layers)
+  return function(name, default)
+    if type(name) ~= "string" then
+      error("env: the name must be a string", 2)
+    end
+    for i = #layers, 1, -1 do
+      local text, source = environ.lookup(context, layers[i], name)
+      if text ~= nil and (text ~= "" or default == nil) then
+        local value = like(text, default)
+        if value == nil then
+          context.fault(source, ("must be a %s: config asks for one")
+            :format(type(default)))
+          return default
+        end
+        return value
+      end
+    end
+    return default
+  end
+end
+
+-- ---- files ----
+
+local function evaluate(context, name, env)
+  local text = context.input.files[name]
+  if not text then
+    return nil
+  end
+  local chunk, why = loadstring(text, "@" .. name)
+  if not chunk then
+    context.fault(nil, why)
+    context.incomplete = true
+    return nil
+  end
+  setfenv(chunk, setmetatable({ env = env }, { __index = _G }))
+  local ok, value = pcall(chunk)
+  if not ok then
+    context.fault(not tostring(value):find(name, 1, true) and name or nil,
+      type(value) == "string" and value or types.quote(value))
+    context.incomplete = true
+    return nil
+  end
+  if type(value) ~= "table" then
+    context.fault(name, "must return a table, not " .. types.quote(value))
+    context.incomplete = true
+    return nil
+  end
+  return value, text
+end
+
+local function merge_file(context, name, env)
+  local value, text = evaluate(context, name, env)
+  if not value then
+    return
+  end
+  if types.is_list(value) then
+    context.fault(name, "must return a table with names, not a list")
+    return
+  end
+  local known = lines.of(text)
+  context.tree:merge(value, function(path)
+    local at = path
+    while at and not known[at] do
+      at = at:match "^(.*)%.[^.]*$"
+    end
+    return at and ("%s:%d"):format(name, known[at]) or name
+  end)
+end
+
+-- ---- the application's own settings ----
+
+local APP_TYPES = { integer = types.integer, number = types.number,
+  boolean = types.boolean, string = types.string }
+
+-- A type that reads text as a JSON Schema expects it; what is not plain stays
+-- open. Only parses: perigee.schema is the judge.
+local function app_type(definition)
+  if type(definition) ~= "table" then
+    return types.open()
+  end
+  local make = APP_TYPES[definition.type]
+  if make then
+    return make()
+  elseif definition.type == "array" then
+    return types.list { of = app_type(definition.items) }
+  end
+  local properties = definition.properties or {}
+  local result = types.open()
+  result.fields = {}
+  for key, property in pairs(properties) do
+    result.fields[key] = app_type(property)
+  end
+  return result
+end
+
+local function pointer_path(pointer)
+  local path = "app"
+  for token in tostring(pointer):gmatch "/([^/]*)" do
+    local key = token:gsub("~1", "/"):gsub("~0", "~")
+    path = path .. "." .. (key:find "^%d+$" and tostring(tonumber(key) + 1)
+      or key)
+  end
+  return path
+end
+
+local function load_app_schema(context, env)
+  local definition = evaluate(context, "config/schema.lua", env)
+  if not definition then
+    return nil
+  end
+  local found, json_schema = pcall(require, "perigee.schema")
+  if not found then
+    context.fault("config/schema.lua", json_schema)
+    return nil
+  end
+  local ok, check = pcall(json_schema.compile, definition, { defaults = true })
+  if not ok then
+    context.fault("config/schema.lua", type(check) == "table"
+      and check.message or tostring(check))
+    return nil
+  end
+  context.schema = setmetatable({ fields = setmetatable({
+    app = app_type(definition),
+  }, { __index = schema.root.fields }) }, { __index = schema.root })
+  return check
+end
+
+local function check_app(context, check, value)
+  local checked, err = check(value)
+  if checked ~= nil then
+    return checked
+  end
+  for _, item in ipairs(err.errors or {}) do
+    local path = pointer_path(item.pointer)
+    context.fault_at(path, item.detail)
+  end
+  if not err.errors then
+    context.fault_at("app", err.message)
+  end
+  return value
+end
+
+-- Only data may travel: JSON has no functions.
+local function check_data(context, value, path, seen)
+  local kind = type(value)
+  if kind == "table" then
+    if seen[value] then
+      context.fault_at(path, "is a table within itself")
+      return
+    end
+    seen[value] = true
+    for key, item in pairs(value) do
+      if type(key) ~= "string" and not types.is_list(value) then
+        context.fault_at(path, "mixes a list and names, or has keys that are "
+          .. "no names")
+        break
+      end
+      check_data(context, item, types.join(path, key), seen)
+    end
+    seen[value] = nil
+  elseif kind == "number" and value - value ~= 0 then
+    context.fault_at(path, "is not a finite number")
+  elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+    context.fault_at(path, "must be plain data, not " .. types.quote(value))
+  end
+end
+
+-- ---- all of it ----
+
+local function new_context(input)
+  local context = { input = input, dir = input.dir, faults = {}, secrets = {},
+    schema = schema.root, tree = tree.new() }
+  local told = {}
+  function context.fault(source, message)
+    local text = (source and source .. ": " or "") .. message
+    if not told[text] then
+      told[text] = true
+      context.faults[#context.faults + 1] = text
+    end
+  end
+  function context.fault_at(path, message)
+    local missing = message:find "^is required"
+    if missing and context.incomplete then
+      return -- it may stand in the file that could not be read
+    end
+    local source = context.tree:source(path)
+    if not source or source:find "^built%-in" then
+      source = "config"
+    end
+    context.fault(source, path .. ": " .. message)
+  end
+  return context
+end
+
+local function lay(context, env)
+  local layers = variable_layers(context, env)
+  local env_fn = env_function(context, layers)
+  local function preset(name)
+    return function()
+      return name
+    end
+  end
+  context.tree:merge(types.defaults(schema.root), preset "built-in default")
+  context.tree:merge(schema.presets[env],
+    preset("built-in default for " .. env))
+  if context.input.dev then
+    context.tree:merge(schema.dev, preset "built-in default of perigee dev")
+  end
+  local check = load_app_schema(context, env_fn)
+  merge_file(context, "config/default.lua", env_fn)
+  merge_file(context, "config/" .. env .. ".lua", env_fn)
+  for _, variables in ipairs(layers) do
+    environ.apply(context, variables)
+  end
+  for _, override in ipairs(context.input.overrides) do
+    environ.apply_flag(context, override)
+  end
+  return check
+end
+
+--- What one setting needs of another.
+local function check_together(context, config)
+  local driver = config.queue and config.queue.driver
+  if driver == "redis" and not (config.redis or {})[config.queue.redis] then
+    context.fault_at("queue.driver", ('needs redis.%s.url'):format(
+      tostring(config.queue.redis)))
+  end
+end
+
+---@param input perigee.config.Input
+---@return perigee.config.Output
+function M.load(input)
+  local context = new_context(input)
+  local env = check_environment(context, environment_of(input))
+  local check = lay(context, env)
+  local config = types.validate(schema.root, context.tree.root, "",
+    context.fault_at) or {}
+  check_data(context, config.app or {}, "app", {})
+  if #context.faults == 0 then
+    check_together(context, config)
+  end
+  if check and type(config.app) == "table" and not context.incomplete then
+    config.app = check_app(context, check, config.app)
+  elseif type(config.app) ~= "table" or types.is_list(config.app) then
+    context.fault_at("app", "must be a table")
+  end
+  local result = { faults = context.faults, env = env }
+  if #context.faults == 0 then
+    result.config = output.json(config)
+    result.settings = output.settings(config, context.tree)
+    result.sources = output.json(output.sources(config, context.tree,
+      context.secrets))
+  end
+  return result
+end
+
+return M

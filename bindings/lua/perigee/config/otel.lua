@@ -1,0 +1,116 @@
+--- OTEL_* variables as settings of `trace`. As their specification says, an
+--- empty value counts as unset and a senseless one is passed over.
+
+local M = {}
+
+local function percent_decode(text)
+  return (text:gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16))
+  end))
+end
+
+-- "a=1,b=2" of the W3C baggage format, without properties.
+local function pairs_of(text)
+  local result = {}
+  for item in text:gmatch "[^,]+" do
+    local key, value = item:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
+    if key then
+      result[percent_decode(key)] = percent_decode(value)
+    end
+  end
+  return result
+end
+
+local SAMPLERS = { always_on = true, always_off = true, traceidratio = true,
+  parentbased_always_on = true, parentbased_always_off = true,
+  parentbased_traceidratio = true }
+local PROPAGATORS = { tracecontext = true, baggage = true, b3 = true,
+  b3multi = true, none = true }
+
+local function truth(value)
+  return value:lower() == "true"
+end
+
+local function known(set)
+  return function(value)
+    return set[value] and value or nil
+  end
+end
+
+local function milliseconds(value)
+  local number = tonumber(value)
+  return number and number >= 1 and number < 2 ^ 31 and number or nil
+end
+
+local function ratio(value)
+  local number = tonumber(value)
+  return number and number >= 0 and number <= 1 and number or nil
+end
+
+local function endpoint(value)
+  return (value:gsub("/+$", "")) .. "/v1/traces"
+end
+
+local function list(value)
+  local result = {}
+  for item in value:gmatch "[^,%s]+" do
+    if PROPAGATORS[item] then
+      result[#result + 1] = item
+    end
+  end
+  return #result > 0 and result or nil
+end
+
+local function url(value)
+  return value:find "^https?://" and value or nil
+end
+
+-- Later ones win: what is said of traces alone stands behind the general.
+local RULES = {
+  { "OTEL_RESOURCE_ATTRIBUTES", "trace.resource", pairs_of },
+  { "OTEL_SERVICE_NAME", "trace.service_name" },
+  { "OTEL_EXPORTER_OTLP_ENDPOINT", "trace.endpoint", function(value)
+    return url(value) and endpoint(value)
+  end, true },
+  { "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "trace.endpoint", url, true },
+  { "OTEL_EXPORTER_OTLP_HEADERS", "trace.headers", pairs_of },
+  { "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "trace.headers", pairs_of },
+  { "OTEL_EXPORTER_OTLP_TIMEOUT", "trace.timeout", milliseconds },
+  { "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "trace.timeout", milliseconds },
+  { "OTEL_TRACES_EXPORTER", "trace.exporter",
+    known { otlp = true, none = true } },
+  { "OTEL_TRACES_SAMPLER", "trace.sampler", known(SAMPLERS) },
+  { "OTEL_TRACES_SAMPLER_ARG", "trace.ratio", ratio },
+  { "OTEL_PROPAGATORS", "trace.propagators", list },
+}
+
+M.names = { "OTEL_SDK_DISABLED" }
+for _, rule in ipairs(RULES) do
+  M.names[#M.names + 1] = rule[1]
+end
+
+--- Gives the settings that the variables stand for.
+---@param get fun(name: string): string?
+---@param set fun(path: string, value: any, name: string)
+function M.apply(get, set)
+  for _, rule in ipairs(RULES) do
+    local name, path, convert, enables = unpack(rule)
+    local text = get(name)
+    local value = text and text ~= "" and (convert or tostring)(text) or nil
+    if value ~= nil then
+      set(path, value, name)
+      if path == "trace.resource" and value["service.name"] then
+        set("trace.service_name", value["service.name"], name)
+      end
+      if enables then
+        set("trace.enabled", true, name)
+      end
+    end
+  end
+  local disabled = get "OTEL_SDK_DISABLED"
+  if disabled and truth(disabled) then
+    set("trace.enabled", false, "OTEL_SDK_DISABLED")
+  end
+end
+
+return M

@@ -1,0 +1,303 @@
+--- The settings of the host: names, types, defaults. docs/configuration.md
+--- tells what each one means; a spec compares the two.
+
+local t = require "perigee.config.types"
+
+local M = {}
+
+local PORT = { min = 0, max = 65535 }
+
+local function port(default)
+  return t.integer { default = default, min = PORT.min, max = PORT.max }
+end
+
+local function one_or_more(text)
+  return function(value)
+    return #value == 0 and text or nil
+  end
+end
+
+local host_name = one_or_more "must not be empty"
+
+local http = t.section {
+  host = t.string { default = "127.0.0.1", check = host_name },
+  port = port(3000),
+  backlog = t.integer { default = 511, min = 1, max = 65535 },
+  tls = t.union {
+    default = false,
+    options = {
+      t.off(),
+      t.section {
+        cert = t.string { required = true },
+        key = t.string { required = true },
+        ca = t.string(),
+        verify_client = t.boolean { default = false },
+        min_version = t.enum { default = "1.2", values = { "1.2", "1.3" } },
+      },
+    },
+  },
+  keepalive_timeout = t.duration { default = "75s" },
+  header_timeout = t.duration { default = "15s" },
+  body_timeout = t.duration { default = "30s" },
+  request_timeout = t.duration { default = "30s" },
+  header_max = t.size { default = "32kb", min = 1024, max = 1048576 },
+  header_count_max = t.integer { default = 100, min = 8, max = 1000 },
+  url_max = t.size { default = "8kb", min = 256, max = 1048576 },
+  body_max = t.size { default = "1mb" },
+  connections_max = t.integer { default = 10000, min = 1, max = 1000000 },
+  trust_proxies = t.list { default = t.array {}, of = t.string() },
+  compression = t.union {
+    default = false,
+    options = {
+      t.boolean(),
+      t.section {
+        min_bytes = t.size { default = "1kb" },
+        level = t.integer { default = 5, min = 1, max = 9 },
+        encodings = t.list {
+          default = t.array { "br", "gzip" },
+          of = t.enum { values = { "br", "gzip" } },
+        },
+      },
+    },
+  },
+  static = t.boolean { default = true },
+  health = t.boolean { default = true },
+}
+
+local cluster = t.section {
+  workers = t.union {
+    default = "auto",
+    options = {
+      t.integer { min = 1, max = 256 },
+      t.enum { values = { "auto" } },
+    },
+  },
+  roles = t.map { default = {}, of = t.integer { min = 0, max = 256 } },
+  watchdog = t.duration { default = "30s" },
+  restart_backoff = t.duration { default = "100ms", min = 1 },
+  max_requests = t.integer { default = 0, min = 0 },
+}
+
+local admin = t.section {
+  host = t.string { default = "127.0.0.1", check = host_name },
+  port = t.union {
+    default = 9464,
+    options = { port(), t.off() },
+  },
+  socket = t.string { default = "var/perigee.sock", check = host_name },
+}
+
+local reload = t.section {
+  watch = t.boolean { default = false },
+  drain = t.duration { default = "30s" },
+  selfcheck_timeout = t.duration { default = "10s", min = 1 },
+}
+
+local shutdown = t.section {
+  drain_delay = t.duration { default = 0 },
+  timeout = t.duration { default = "25s" },
+}
+
+local log = t.section {
+  level = t.enum {
+    default = "info",
+    values = { "trace", "debug", "info", "warn", "error", "fatal", "silent" },
+  },
+  format = t.enum { default = "json", values = { "json", "pretty" } },
+  destination = t.string { default = "stdout", check = host_name },
+  redact = t.list { default = t.array {}, of = t.string() },
+  requests = t.boolean { default = true },
+}
+
+local metrics = t.section {
+  enabled = t.boolean { default = true },
+  series_max = t.integer { default = 2000, min = 1, max = 1000000 },
+  buckets = t.list {
+    default = t.array { 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
+      1, 2.5, 5, 7.5, 10 },
+    of = t.number { min = 0 },
+  },
+  statsd = t.section {
+    host = t.string(),
+    port = port(8125),
+    prefix = t.string { default = "" },
+    interval = t.duration { default = "10s", min = 100 },
+  },
+}
+
+local trace = t.section {
+  enabled = t.boolean { default = false },
+  service_name = t.string { default = "perigee" },
+  resource = t.map { default = {}, of = t.string() },
+  exporter = t.enum { default = "otlp", values = { "otlp", "none" } },
+  endpoint = t.string { default = "http://localhost:4318/v1/traces" },
+  headers = t.map { default = {}, of = t.string { secret = true } },
+  timeout = t.duration { default = "10s", min = 1 },
+  sampler = t.enum {
+    default = "parentbased_always_on",
+    values = { "always_on", "always_off", "traceidratio",
+      "parentbased_always_on", "parentbased_always_off",
+      "parentbased_traceidratio" },
+  },
+  ratio = t.number { default = 1, min = 0, max = 1 },
+  propagators = t.list {
+    default = t.array { "tracecontext", "baggage" },
+    of = t.enum { values = { "tracecontext", "baggage", "b3", "b3multi",
+      "none" } },
+  },
+}
+
+local limits = t.section {
+  cpu_per_request = t.duration { default = 0 },
+  memory_per_vm = t.size { default = 0 },
+}
+
+local cache = t.section {
+  size = t.size { default = "16mb", min = 65536 },
+  entries = t.integer { default = 10000, min = 1 },
+  levels = t.list {
+    default = t.array { "worker", "shared" },
+    of = t.enum { values = { "worker", "shared", "redis" } },
+  },
+  redis = t.string { default = "main" },
+  prefix = t.string { default = "cache" },
+}
+
+local function url_check(...)
+  local schemes = { ... }
+  return function(value)
+    local scheme = value:match "^([%a][%w+.-]*):"
+    for _, known in ipairs(schemes) do
+      if scheme == known then return nil end
+    end
+    return "must be a URL that begins with "
+      .. table.concat(schemes, ": or ") .. ":"
+  end
+end
+
+local redis = t.map {
+  default = {},
+  of = t.section {
+    url = t.string {
+      required = true,
+      secret = true,
+      check = url_check("redis", "rediss", "unix", "redis+unix",
+        "redis+cluster", "rediss+cluster", "redis+sentinel",
+        "rediss+sentinel"),
+    },
+    pool = t.integer { default = 4, min = 1, max = 1000 },
+    connect_timeout = t.duration { default = "2s", min = 1 },
+    timeout = t.duration { default = "5s", min = 1 },
+    prefix = t.string { default = "" },
+  },
+}
+
+local sqlite = t.map {
+  default = { main = { path = "var/perigee.sqlite" } },
+  of = t.section {
+    path = t.string { required = true, check = host_name },
+    migrations = t.union {
+      options = {
+        t.string(),
+        t.off(),
+      },
+    },
+    readers = t.integer { default = 2, min = 0, max = 64 },
+    busy_timeout = t.duration { default = "5s" },
+    cache_size = t.size { default = "8mb" },
+    synchronous = t.enum { default = "normal",
+      values = { "off", "normal", "full", "extra" } },
+    readonly = t.boolean { default = false },
+  },
+}
+
+local function database(...)
+  return t.map {
+    default = {},
+    of = t.section {
+      url = t.string { required = true, secret = true,
+        check = url_check(...) },
+      pool = t.integer { default = 10, min = 1, max = 1000 },
+      timeout = t.duration { default = "30s", min = 1 },
+    },
+  }
+end
+
+local queue_limit = t.section {
+  concurrency = t.integer { min = 1 },
+  rate = t.section {
+    max = t.integer { required = true, min = 1 },
+    duration = t.duration { required = true, min = 1 },
+  },
+}
+
+local queue = t.section {
+  driver = t.enum {
+    default = "embedded",
+    values = { "embedded", "redis", "rabbitmq", "kafka" },
+  },
+  redis = t.string { default = "main" },
+  prefix = t.string { default = "bull" },
+  lock = t.duration { default = "10s", min = 1000 },
+  stalled_interval = t.duration { default = "5s", min = 100 },
+  stalled_max = t.integer { default = 1, min = 0 },
+  idle_timeout = t.duration { default = "5s", min = 10 },
+  worker_name = t.string(),
+  metrics = t.boolean { default = true },
+  limits = t.map { default = {}, of = queue_limit },
+}
+
+local kafka = t.map {
+  default = {},
+  of = t.section {
+    brokers = t.list { required = true, of = t.string() },
+    client_id = t.string { default = "perigee" },
+  },
+}
+
+--- Everything a configuration may hold.
+M.root = t.section {
+  http = http,
+  cluster = cluster,
+  admin = admin,
+  reload = reload,
+  shutdown = shutdown,
+  log = log,
+  metrics = metrics,
+  trace = trace,
+  limits = limits,
+  cache = cache,
+  redis = redis,
+  sqlite = sqlite,
+  postgres = database("postgres", "postgresql"),
+  rabbitmq = database("amqp", "amqps"),
+  kafka = kafka,
+  queue = queue,
+  app = t.open { default = {} },
+}
+
+M.environments = { "development", "staging", "production", "test" }
+
+--- What each environment changes of the defaults.
+M.presets = {
+  development = {
+    log = { level = "debug", format = "pretty" },
+    reload = { watch = true },
+  },
+  staging = {
+    trace = { sampler = "always_on" },
+  },
+  production = {},
+  test = {
+    log = { level = "warn", destination = "stderr" },
+    sqlite = { main = { path = "var/test.sqlite" } },
+  },
+}
+
+--- What `perigee dev` brings, whatever the environment.
+M.dev = {
+  cluster = { workers = 1 },
+  reload = { watch = true },
+}
+
+return M
