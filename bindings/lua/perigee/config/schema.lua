@@ -19,6 +19,30 @@ end
 
 local host_name = one_or_more "must not be empty"
 
+local function is_ipv4(text)
+  local parts = { text:match "^(%d+)%.(%d+)%.(%d+)%.(%d+)$" }
+  for _, part in ipairs(parts) do
+    if tonumber(part) > 255 or #part > 3 then return false end
+  end
+  return #parts == 4
+end
+
+local function is_ipv6(text)
+  return text:find "^[%x:.]+$" ~= nil and text:find(":", 1, true) ~= nil
+    and not text:find(":::", 1, true)
+end
+
+local function not_a_network(value)
+  local address, bits = value:match "^([^/]+)/?(%d*)$"
+  local width = address and (is_ipv4(address) and 32
+    or is_ipv6(address) and 128)
+  if not width or value:sub(-1) == "/" or (tonumber(bits) or 0) > width then
+    return ('must be an address or a network ("10.0.0.0/8"), not "%s"')
+      :format(value)
+  end
+  return nil
+end
+
 local http = t.section {
   host = t.string { default = "127.0.0.1", check = host_name },
   port = port(3000),
@@ -45,7 +69,10 @@ local http = t.section {
   url_max = t.size { default = "8kb", min = 256, max = 1048576 },
   body_max = t.size { default = "1mb" },
   connections_max = t.integer { default = 10000, min = 1, max = 1000000 },
-  trust_proxies = t.list { default = t.array {}, of = t.string() },
+  trust_proxies = t.list {
+    default = t.array {},
+    of = t.string { check = not_a_network },
+  },
   compression = t.union {
     default = false,
     options = {
@@ -204,10 +231,12 @@ local sqlite = t.map {
     },
     readers = t.integer { default = 2, min = 0, max = 64 },
     busy_timeout = t.duration { default = "5s" },
-    cache_size = t.size { default = "8mb" },
+    wait_timeout = t.duration { default = "10s", min = 1 },
+    queue_max = t.integer { default = 10000, min = 1, max = 1000000 },
+    rows_max = t.integer { default = 100000, min = 1 },
+    result_max = t.size { default = "64mb", min = 1024 },
     synchronous = t.enum { default = "normal",
       values = { "off", "normal", "full", "extra" } },
-    readonly = t.boolean { default = false },
   },
 }
 
