@@ -1,0 +1,201 @@
+// The page at / in a real browser.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, it } from "node:test";
+import { chromium } from "playwright-core";
+import { Relay, until } from "../integration/relay.mjs";
+
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+const HOSTILE = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>";
+
+describe("the page", () => {
+  let relay;
+  let browser;
+  let profile;
+  let page;
+  const faults = []; // of any page: exceptions, console errors, requests elsewhere
+
+  async function open(target = "/") {
+    page = await browser.newPage({ viewport: { width: 1100, height: 800 } });
+    page.on("pageerror", (error) => faults.push(`exception: ${error.message}`));
+    page.on("console", (line) => line.type() === "error" && faults.push(line.text()));
+    page.on("request", (request) => {
+      if (!request.url().startsWith(relay.url)) {
+        faults.push(`request to ${request.url()}`);
+      }
+    });
+    await page.goto(relay.url + target);
+    return page;
+  }
+
+  before(async () => {
+    relay = await Relay.start();
+    profile = mkdtempSync(path.join(os.tmpdir(), "perigee-chromium-"));
+    browser = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      headless: true,
+      args: FLAGS,
+    });
+  });
+
+  after(async () => {
+    await browser?.close();
+    if (profile) {
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    }
+    await relay?.stop();
+  });
+
+  it("says what to do when there is nothing", async () => {
+    await open();
+    await page.getByText("Live", { exact: true }).waitFor();
+    await page.getByText("Nothing has come in.").waitFor();
+    assert.match(await page.locator("#no-sources-how").textContent(), /curl -X POST .*\/sources/);
+  });
+
+  it("shows a source and its subscription when they appear", async () => {
+    await relay.source({ name: "shop", kind: "none" },
+      { events: ["*"], transform: "envelope", target_url: "https://example.com/orders" });
+    const card = page.locator("#sources > li").filter({ hasText: "shop" });
+    await card.waitFor();
+    const text = await card.textContent();
+    for (const part of ["none", "/in/shop", "https://example.com/orders", "envelope"]) {
+      assert.ok(text.includes(part), `${part} in ${text}`);
+    }
+    assert.equal(await page.locator("#no-sources").isVisible(), false);
+  });
+
+  it("shows an event when it comes in, its deliveries and its body", async () => {
+    await relay.post("/in/shop", { type: "order.created", total: 1234 });
+    const button = page.getByRole("button", { name: "order.created" });
+    await button.waitFor();
+    const row = page.locator("#events tr").filter({ hasText: "order.created" }).first();
+    assert.match(await row.textContent(), /shop.*pending.*envelope/s);
+    assert.equal(await button.getAttribute("aria-expanded"), "false");
+    await button.click();
+    const details = page.locator("tr.details:visible");
+    await details.getByText('"total": 1234').first().waitFor();
+    assert.match(await details.textContent(), /https:\/\/example\.com\/orders.*transform envelope/s);
+    assert.equal(await button.getAttribute("aria-expanded"), "true");
+  });
+
+  it("keeps what is open, and focus, while newer events come in above", async () => {
+    const button = page.getByRole("button", { name: "order.created" });
+    await button.focus();
+    await relay.post("/in/shop", { type: "order.paid" });
+    await page.getByRole("button", { name: "order.paid" }).waitFor();
+    assert.equal(await button.getAttribute("aria-expanded"), "true");
+    assert.equal(await button.evaluate((element) => element === document.activeElement), true);
+    const names = await page.locator("#events button.event").allTextContents();
+    assert.deepEqual(names, ["order.paid", "order.created"]);
+  });
+
+  it("shows hostile payloads as text", async () => {
+    await relay.source({ name: "hostile", kind: "none" },
+      { target_url: `https://example.com/?q=<b>${encodeURIComponent(HOSTILE)}` });
+    await relay.post("/in/hostile", { type: "attack", note: HOSTILE });
+    await page.getByRole("button", { name: "attack" }).click();
+    await page.locator("tr.details:visible").getByText("onerror").first().waitFor();
+    assert.equal(await page.evaluate("window.hacked"), undefined);
+    assert.equal(await page.locator("#events img, #events script, #sources b").count(), 0);
+  });
+
+  it("filters by source and by type", async () => {
+    await page.getByRole("combobox", { name: "Source" }).selectOption("hostile");
+    await until(() => page.locator("#events button.event").allTextContents(),
+      (names) => names.join() === "attack");
+    await page.getByRole("combobox", { name: "Source" }).selectOption("");
+    await page.getByRole("searchbox", { name: "Type" }).fill("order");
+    await page.keyboard.press("Enter");
+    await until(() => page.locator("#events button.event").allTextContents(),
+      (names) => names.join() === "order.paid,order.created");
+    await page.getByRole("searchbox", { name: "Type" }).fill("");
+    await page.keyboard.press("Enter");
+  });
+
+  it("goes back to older events", async () => {
+    for (let n = 0; n < 30; n++) {
+      await relay.post("/in/shop", { type: `many.n${n}` });
+    }
+    await page.reload();
+    await page.getByRole("button", { name: "many.n29" }).waitFor();
+    assert.equal(await page.locator("#events button.event").count(), 25);
+    await page.getByRole("button", { name: "Older events" }).click();
+    await page.getByRole("button", { name: "order.created" }).waitFor();
+    const names = await page.locator("#events button.event").allTextContents();
+    assert.equal(names.length, 33);
+    assert.equal(new Set(names).size, 33);
+  });
+
+  it("can be paused", async () => {
+    await page.getByRole("button", { name: "Pause" }).click();
+    await page.getByText("Paused").waitFor();
+    await relay.post("/in/shop", { type: "while.paused" });
+    await page.waitForTimeout(2500);
+    assert.equal(await page.getByRole("button", { name: "while.paused" }).count(), 0);
+    await page.getByRole("button", { name: "Pause" }).click();
+    await page.getByRole("button", { name: "while.paused" }).waitFor();
+  });
+
+  it("can be used by keyboard and read aloud", async () => {
+    await page.reload();
+    await page.getByRole("button", { name: "while.paused" }).waitFor();
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate("document.activeElement.textContent"), "Skip to events");
+    const unnamed = await page.evaluate(() =>
+      [...document.querySelectorAll("button, input, select, a, img")].filter((element) =>
+        !(element.textContent.trim() || element.labels?.length || element.hasAttribute("alt")))
+        .map((element) => element.outerHTML));
+    assert.deepEqual(unnamed, []);
+    assert.equal(await page.locator("h1").count(), 1);
+    assert.equal(await page.locator("html").getAttribute("lang"), "en");
+    assert.equal(await page.locator("#state").getAttribute("role"), "status");
+  });
+
+  it("fits a phone", async () => {
+    await page.setViewportSize({ width: 360, height: 700 });
+    const overflow = await page.evaluate(
+      "document.documentElement.scrollWidth - document.documentElement.clientWidth");
+    assert.ok(overflow <= 0, `${overflow} px wider than the screen`);
+    await page.setViewportSize({ width: 1100, height: 800 });
+  });
+
+  it("loads nothing from elsewhere and raises no error", () => {
+    assert.deepEqual(faults, []);
+  });
+
+  it("says when the relay is gone", async () => {
+    relay.signal("SIGKILL");
+    await page.getByText("The relay does not answer").waitFor();
+  });
+});
+
+describe("the page of a relay with a token", () => {
+  it("asks for it", async () => {
+    const token = "0123456789abcdef-token";
+    const relay = await Relay.start({ settings: { "app.token": token } });
+    const profile = mkdtempSync(path.join(os.tmpdir(), "perigee-chromium-"));
+    const browser = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      headless: true,
+      args: FLAGS,
+    });
+    try {
+      const page = await browser.newPage();
+      await page.goto(relay.url);
+      await page.getByLabel("This relay asks for a token").fill(token);
+      await page.getByRole("button", { name: "Use it" }).click();
+      await page.getByText("Live", { exact: true }).waitFor();
+      assert.equal(await page.locator("#token-form").isVisible(), false);
+    } finally {
+      await browser.close();
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+      await relay.stop();
+    }
+  });
+});
