@@ -127,6 +127,17 @@ static int failed_at(peri_sqlite_db *db, peri_sqlite_op *op, const migration *m,
     return rc;
 }
 
+/* COMMIT and its kin would leave half a migration behind. */
+static int refuse_control(peri_sqlite_op *op, const migration *m, size_t at)
+{
+    peri_sqlite_fault_set(&op->fault, SQLITE_MISUSE,
+                          "%.*s:%d: every migration runs in a transaction, "
+                          "which it cannot end",
+                          (int)m->path.length, m->path.data,
+                          peri_sqlite_line_of(m->sql, at));
+    return SQLITE_MISUSE;
+}
+
 static int run_one(peri_sqlite_db *db, peri_sqlite_op *op, const migration *m,
                    peri_slice *rest)
 {
@@ -134,9 +145,13 @@ static int run_one(peri_sqlite_db *db, peri_sqlite_op *op, const migration *m,
     size_t at = (size_t)(rest->data - m->sql.data);
     sqlite3_stmt *stmt = NULL;
     const char *tail = NULL;
-    int rc = sqlite3_prepare_v2(handle, rest->data, (int)rest->length, &stmt,
-                                &tail);
+    int rc;
 
+    if (peri_sqlite_classify(*rest) == PERI_SQL_CONTROL) {
+        return refuse_control(op, m, at);
+    }
+    rc = sqlite3_prepare_v2(handle, rest->data, (int)rest->length, &stmt,
+                            &tail);
     if (rc != SQLITE_OK) {
         return failed_at(db, op, m, at, rc);
     }
@@ -145,13 +160,6 @@ static int run_one(peri_sqlite_db *db, peri_sqlite_op *op, const migration *m,
     } while (rc == SQLITE_ROW);
     if (rc != SQLITE_DONE) {
         failed_at(db, op, m, at, rc);
-    } else if (sqlite3_get_autocommit(handle)) {
-        rc = SQLITE_MISUSE;
-        peri_sqlite_fault_set(&op->fault, rc,
-                              "%.*s:%d: ends the transaction that every "
-                              "migration runs in",
-                              (int)m->path.length, m->path.data,
-                              peri_sqlite_line_of(m->sql, at));
     } else {
         rc = SQLITE_OK;
     }
