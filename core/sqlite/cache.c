@@ -46,8 +46,8 @@ void peri_sqlite_cache_init(peri_sqlite_cache *cache)
 void peri_sqlite_cache_fini(peri_sqlite_cache *cache)
 {
     while (!peri_list_empty(&cache->recent)) {
-        entry_destroy(cache, PERI_CONTAINER(cache->recent.next, cache_entry,
-                                            in_recent));
+        entry_destroy(
+            cache, PERI_CONTAINER(cache->recent.next, cache_entry, in_recent));
     }
 }
 
@@ -75,8 +75,8 @@ void peri_sqlite_cache_put(peri_sqlite_cache *cache, peri_slice sql,
     cache_entry *entry = peri_alloc(sizeof *entry + sql.length);
 
     if (cache->count == PERI_SQLITE_CACHE_MAX) {
-        entry_destroy(cache, PERI_CONTAINER(cache->recent.prev, cache_entry,
-                                            in_recent));
+        entry_destroy(
+            cache, PERI_CONTAINER(cache->recent.prev, cache_entry, in_recent));
     }
     entry->stmt = stmt;
     entry->hash = hash_of(sql);

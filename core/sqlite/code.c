@@ -12,7 +12,10 @@ typedef struct named_code {
     const char *kind;
 } named_code;
 
-#define CODE(code, kind) {code, #code, kind}
+#define CODE(code, kind)                                                       \
+    {                                                                          \
+        code, #code, kind                                                      \
+    }
 
 /* Extended codes first: the search stops at the first that fits. */
 static const named_code codes[] = {

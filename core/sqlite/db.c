@@ -13,7 +13,7 @@
 #include "core/sqlite/sql.h"
 
 #define SNIPPET_BYTES 160
-#define PROGRESS_STEPS 4000 /* some 50 us */
+#define PROGRESS_STEPS 4000   /* some 50 us */
 #define OPEN_PAUSE_NS 2000000 /* between tries to switch to WAL */
 
 void peri_sqlite_fault_set(peri_sqlite_fault *fault, int code,
@@ -107,11 +107,10 @@ static void append_position(peri_sqlite_fault *fault, sqlite3 *handle,
     shown = sql.length - start > SNIPPET_BYTES ? SNIPPET_BYTES
                                                : (int)(sql.length - start);
     if (offset >= 0) {
-        used += (size_t)snprintf(fault->message + used,
-                                 sizeof fault->message - used,
-                                 " (line %d, byte %d)",
-                                 peri_sqlite_line_of(sql, (size_t)offset),
-                                 offset + 1);
+        used += (size_t)snprintf(
+            fault->message + used, sizeof fault->message - used,
+            " (line %d, byte %d)", peri_sqlite_line_of(sql, (size_t)offset),
+            offset + 1);
     }
     if (used < sizeof fault->message) {
         snprintf(fault->message + used, sizeof fault->message - used,
@@ -218,10 +217,9 @@ int peri_sqlite_db_open(peri_sqlite_db *db, peri_sqlite_fault *fault)
         return 0;
     }
     make_folder(db->config->path);
-    rc = sqlite3_open_v2(db->config->path, &handle,
-                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-                             SQLITE_OPEN_NOMUTEX,
-                         NULL);
+    rc = sqlite3_open_v2(
+        db->config->path, &handle,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
         rc = configure(db, handle);
     }

@@ -11,9 +11,9 @@
 #include "core/sqlite/value.h"
 
 typedef struct peri_sqlite_config {
-    const char *name; /* "main", for messages */
-    const char *path; /* absolute, or ":memory:" */
-    const char *synchronous; /* "off" "normal" "full" "extra" */
+    const char *name;         /* "main", for messages */
+    const char *path;         /* absolute, or ":memory:" */
+    const char *synchronous;  /* "off" "normal" "full" "extra" */
     uint32_t busy_timeout_ms; /* for locks that other processes hold */
     uint32_t wait_timeout_ms; /* in the queue, and of an idle transaction */
     uint32_t readers;         /* connections; 0: the writer reads too */

@@ -78,9 +78,9 @@ static int look_up(peri_sqlite_db *db, peri_sqlite_op *op, const migration *m,
     rc = sqlite3_step(stmt);
     *applied = rc == SQLITE_ROW;
     if (rc == SQLITE_ROW) {
-        peri_slice recorded = peri_slice_of(
-            (const char *)sqlite3_column_text(stmt, 0),
-            (size_t)sqlite3_column_bytes(stmt, 0));
+        peri_slice recorded =
+            peri_slice_of((const char *)sqlite3_column_text(stmt, 0),
+                          (size_t)sqlite3_column_bytes(stmt, 0));
 
         rc = peri_slice_equal(recorded, m->checksum) ? SQLITE_OK
                                                      : changed(op, m);
@@ -150,8 +150,8 @@ static int run_one(peri_sqlite_db *db, peri_sqlite_op *op, const migration *m,
     if (peri_sqlite_classify(*rest) == PERI_SQL_CONTROL) {
         return refuse_control(op, m, at);
     }
-    rc = sqlite3_prepare_v2(handle, rest->data, (int)rest->length, &stmt,
-                            &tail);
+    rc =
+        sqlite3_prepare_v2(handle, rest->data, (int)rest->length, &stmt, &tail);
     if (rc != SQLITE_OK) {
         return failed_at(db, op, m, at, rc);
     }

@@ -34,7 +34,8 @@ typedef enum peri_sqlite_state {
 } peri_sqlite_state;
 
 typedef struct peri_sqlite_fault {
-    int code; /* 0: none; SQLite's extended code, or a negative status of ours */
+    int code; /* 0: none; SQLite's extended code, or a negative status of ours
+               */
     char message[480];
 } peri_sqlite_fault;
 
@@ -42,16 +43,17 @@ typedef struct peri_sqlite_op peri_sqlite_op;
 
 struct peri_sqlite_op {
     peri_sqlite_kind kind;
-    bool guard;       /* all or nothing: its own savepoint */
-    bool keep_rows;   /* the caller wants the rows */
-    bool first_only;  /* and only the first of them */
+    bool guard;      /* all or nothing: its own savepoint */
+    bool keep_rows;  /* the caller wants the rows */
+    bool first_only; /* and only the first of them */
     uint32_t statements;
     uint64_t tx;
     /* Statements, each packed as: SQL (TEXT), whether parameters are named
      * (INT), their count (INT), then the values; where they are named each
      * value follows its name (TEXT), or its number (INT). */
     peri_buf input;
-    peri_buf output; /* a peri_sqlite_result with its values for each statement */
+    peri_buf
+        output; /* a peri_sqlite_result with its values for each statement */
     peri_sqlite_fault fault;
     void (*done)(peri_sqlite_op *op); /* never called from inside submit */
 

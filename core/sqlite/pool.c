@@ -10,10 +10,11 @@
 #define STACK_BYTES ((size_t)1 << 20)
 #define TICK_MS 250
 #define NS_PER_MS 1000000u
-/* What an op gets for a foreign lock however long it has waited for its turn. */
+/* What an op gets for a foreign lock however long it has waited for its turn.
+ */
 #define BUSY_LEAST_NS 50000000u
-/* A long write that was cancelled is not broken off at once, for the sake of the
- * group that it would take along. */
+/* A long write that was cancelled is not broken off at once, for the sake of
+ * the group that it would take along. */
 #define PATIENCE_NS 250000000u
 
 static void fail(peri_sqlite_pool *pool, peri_sqlite_op *op, int code,

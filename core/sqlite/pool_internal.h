@@ -32,16 +32,16 @@ struct peri_sqlite_pool {
     uv_mutex_t lock; /* all that follows */
     uv_cond_t write_cond;
     uv_cond_t read_cond;
-    peri_list writes;   /* autocommit, BEGIN, MIGRATE; in order */
+    peri_list writes; /* autocommit, BEGIN, MIGRATE; in order */
     peri_list reads;
     peri_list steps;    /* of the open transaction */
     peri_list finished; /* for the loop */
     uint32_t queued;    /* in writes and reads */
     uint32_t readers_idle;
-    uint64_t tx;        /* the open transaction; 0: none */
+    uint64_t tx;         /* the open transaction; 0: none */
     uint64_t tx_used_ns; /* UINT64_MAX: while it is being used */
     uint64_t tx_expired; /* the writer is to roll this one back */
-    uint32_t grouped;   /* finished ops that wait for the group's commit */
+    uint32_t grouped;    /* finished ops that wait for the group's commit */
     peri_sqlite_stats stats;
     bool stopping;
     peri_sqlite_thread writer;

@@ -45,11 +45,9 @@ static int bind_value(sqlite3_stmt *stmt, int index,
     case PERI_SQLITE_REAL:
         return sqlite3_bind_double(stmt, index, value->real);
     case PERI_SQLITE_TEXT:
-        return sqlite3_bind_text64(stmt, index,
-                                   value->bytes.data != NULL ? value->bytes.data
-                                                             : "",
-                                   value->bytes.length, SQLITE_STATIC,
-                                   SQLITE_UTF8);
+        return sqlite3_bind_text64(
+            stmt, index, value->bytes.data != NULL ? value->bytes.data : "",
+            value->bytes.length, SQLITE_STATIC, SQLITE_UTF8);
     case PERI_SQLITE_BLOB:
         if (value->bytes.length == 0) {
             return sqlite3_bind_zeroblob(stmt, index, 0);
@@ -93,11 +91,11 @@ static int bind_named(sqlite3_stmt *stmt, peri_slice *input, int64_t count)
 
         peri_sqlite_unpack(input, &name);
         peri_sqlite_unpack(input, &value);
-        index = name.type == PERI_SQLITE_INT
-                    ? (name.integer > 0 && name.integer <= limit
-                           ? (int)name.integer
-                           : 0)
-                    : index_of(stmt, name.bytes);
+        index =
+            name.type == PERI_SQLITE_INT
+                ? (name.integer > 0 && name.integer <= limit ? (int)name.integer
+                                                             : 0)
+                : index_of(stmt, name.bytes);
         rc = index != 0 ? bind_value(stmt, index, &value) : SQLITE_OK;
         if (rc != SQLITE_OK) {
             return rc;

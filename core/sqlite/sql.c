@@ -41,13 +41,13 @@ static const struct {
     const char *word;
     peri_sqlite_class class;
 } words[] = {
-    {"SELECT", PERI_SQL_READ},      {"WITH", PERI_SQL_READ},
-    {"VALUES", PERI_SQL_READ},      {"EXPLAIN", PERI_SQL_READ},
-    {"PRAGMA", PERI_SQL_ALONE},     {"VACUUM", PERI_SQL_ALONE},
-    {"BEGIN", PERI_SQL_CONTROL},    {"COMMIT", PERI_SQL_CONTROL},
-    {"END", PERI_SQL_CONTROL},      {"ROLLBACK", PERI_SQL_CONTROL},
+    {"SELECT", PERI_SQL_READ},       {"WITH", PERI_SQL_READ},
+    {"VALUES", PERI_SQL_READ},       {"EXPLAIN", PERI_SQL_READ},
+    {"PRAGMA", PERI_SQL_ALONE},      {"VACUUM", PERI_SQL_ALONE},
+    {"BEGIN", PERI_SQL_CONTROL},     {"COMMIT", PERI_SQL_CONTROL},
+    {"END", PERI_SQL_CONTROL},       {"ROLLBACK", PERI_SQL_CONTROL},
     {"SAVEPOINT", PERI_SQL_CONTROL}, {"RELEASE", PERI_SQL_CONTROL},
-    {"ATTACH", PERI_SQL_ATTACH},    {"DETACH", PERI_SQL_ATTACH},
+    {"ATTACH", PERI_SQL_ATTACH},     {"DETACH", PERI_SQL_ATTACH},
 };
 
 static bool is_letter(char c)
@@ -77,8 +77,8 @@ peri_sqlite_class peri_sqlite_classify(peri_slice sql)
 
 bool peri_sqlite_may_be_several(peri_slice sql)
 {
-    const char *end = sql.length != 0 ? memchr(sql.data, ';', sql.length)
-                                      : NULL;
+    const char *end =
+        sql.length != 0 ? memchr(sql.data, ';', sql.length) : NULL;
 
     if (end == NULL) {
         return false;

@@ -362,9 +362,9 @@ static void perform(writer *w, peri_sqlite_op *op)
 
 static bool group_is_full(const writer *w)
 {
-    return w->open && (w->group_count >= GROUP_MAX ||
-                       peri_clock_monotonic_ns() - w->opened_ns >=
-                           GROUP_AGE_MAX_NS);
+    return w->open &&
+           (w->group_count >= GROUP_MAX ||
+            peri_clock_monotonic_ns() - w->opened_ns >= GROUP_AGE_MAX_NS);
 }
 
 static peri_sqlite_op *take(writer *w, peri_list *list)
@@ -426,8 +426,7 @@ static bool tx_is_open(writer *w)
 void peri_sqlite_writer_main(void *data)
 {
     peri_sqlite_thread *thread = data;
-    writer w = {
-        .thread = thread, .pool = thread->pool, .db = thread->db};
+    writer w = {.thread = thread, .pool = thread->pool, .db = thread->db};
     bool stop;
 
     peri_list_init(&w.group);

@@ -249,9 +249,8 @@ TEST(statements_are_told_apart_by_their_first_word)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        assert_int_equal(
-            peri_sqlite_classify(peri_slice_str(cases[i].sql)),
-            cases[i].class);
+        assert_int_equal(peri_sqlite_classify(peri_slice_str(cases[i].sql)),
+                         cases[i].class);
     }
     assert_false(peri_sqlite_may_be_several(PERI_SLICE("select 1; -- end")));
     assert_true(peri_sqlite_may_be_several(PERI_SLICE("a; b")));
@@ -573,8 +572,7 @@ TEST(transaction_control_and_nonsense_are_refused)
     assert_int_equal(write_sql(f, "COMMIT"), SQLITE_MISUSE);
     assert_int_equal(write_sql(f, "  "), SQLITE_MISUSE);
     assert_int_equal(write_sql(f, "selec 1"), SQLITE_ERROR);
-    assert_int_equal(write_sql(f, "CREATE TABLE t (a); COMMIT"),
-                     SQLITE_MISUSE);
+    assert_int_equal(write_sql(f, "CREATE TABLE t (a); COMMIT"), SQLITE_MISUSE);
     assert_int_equal(do_sql(f, PERI_SQLITE_ALONE, 0, "PRAGMA user_version=3"),
                      0);
     assert_int_equal(do_sql(f, PERI_SQLITE_ALONE, 0, "VACUUM"), 0);
@@ -616,8 +614,8 @@ TEST(a_file_that_is_no_database_is_reported)
 TEST(closing_fails_what_waits_and_ends_what_runs)
 {
     fixture *f = *state;
-    job *running = statement(PERI_SQLITE_READ, 0, ENDLESS
-                             "SELECT count(*) FROM c");
+    job *running =
+        statement(PERI_SQLITE_READ, 0, ENDLESS "SELECT count(*) FROM c");
     job *waiting;
     uint64_t tx = peri_sqlite_tx_new(f->pool);
 
@@ -661,8 +659,8 @@ static void add_file(job *j, int version, const char *path, const char *sum,
     j->op.statements++;
 }
 
-static void migrate(fixture *f, const char *second, const char *sum,
-                    int code, const char *message)
+static void migrate(fixture *f, const char *second, const char *sum, int code,
+                    const char *message)
 {
     job *j = job_make(PERI_SQLITE_MIGRATE, 0);
 
@@ -692,13 +690,17 @@ TEST(migrations_run_once_and_name_file_and_line)
     assert_int_equal(read_int(f, "SELECT count(*) FROM t"), 1);
     migrate(f, "CREATE TABLE u (a);\n\nINSERT INTO u VALEUS (1);", "b1",
             SQLITE_ERROR, "m/002_u.sql:3: near \"VALEUS\": syntax error");
-    migrate(f, "CREATE TABLE u (a NOT NULL);\n\n-- x\nINSERT INTO u VALUES "
-               "(NULL);", "b2", SQLITE_CONSTRAINT_NOTNULL,
+    migrate(f,
+            "CREATE TABLE u (a NOT NULL);\n\n-- x\nINSERT INTO u VALUES "
+            "(NULL);",
+            "b2", SQLITE_CONSTRAINT_NOTNULL,
             "m/002_u.sql:4: NOT NULL constraint failed: u.a");
     migrate(f, "CREATE TABLE u (a);\nCOMMIT;", "b3", SQLITE_MISUSE,
-            "m/002_u.sql:2: every migration runs in a transaction, which it cannot end");
-    migrate(f, "CREATE TABLE u (a); CREATE TABLE v (x REFERENCES t(a));"
-               "CREATE UNIQUE INDEX i ON t(a); INSERT INTO v VALUES (9);",
+            "m/002_u.sql:2: every migration runs in a transaction, which it "
+            "cannot end");
+    migrate(f,
+            "CREATE TABLE u (a); CREATE TABLE v (x REFERENCES t(a));"
+            "CREATE UNIQUE INDEX i ON t(a); INSERT INTO v VALUES (9);",
             "b4", SQLITE_CONSTRAINT_FOREIGNKEY,
             "m/002_u.sql: FOREIGN KEY constraint failed: a row of v refers to "
             "no row of t");
@@ -706,8 +708,7 @@ TEST(migrations_run_once_and_name_file_and_line)
     migrate(f, "CREATE TABLE u (b);", "b6", SQLITE_MISUSE,
             "m/002_u.sql: changed after it was applied; put what is new into a "
             "migration of its own");
-    assert_int_equal(read_int(f, "SELECT count(*) FROM perigee_migrations"),
-                     2);
+    assert_int_equal(read_int(f, "SELECT count(*) FROM perigee_migrations"), 2);
 }
 
 TEST(several_hosts_migrate_at_once)
