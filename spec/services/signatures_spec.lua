@@ -26,7 +26,7 @@ describe("signatures.check", function()
   it("refuses everything else", function()
     for _, given in ipairs {
       "", "0", HEX:sub(1, -2), HEX:sub(1, -3), HEX .. "00", " " .. HEX, ("z"):rep(64), BASE64,
-      HEX:gsub("^5", "6"),
+      (HEX:gsub("^5", "6")),
     } do
       local signed, err = check({ given }, "hex")
       assert.is_nil(signed)

@@ -77,7 +77,9 @@ describe("stripe.describe", function()
   end)
 
   it("refuses a body without them", function()
-    for _, body in ipairs { "", "[]", "null", "1", "{}", [[{"id":1,"type":"a"}]], [[{"id":"a","type":null}]] } do
+    for _, body in ipairs {
+      "", "[]", "null", "1", "{}", [[{"id":1,"type":"a"}]], [[{"id":"a","type":null}]],
+    } do
       local described, err = stripe.describe(SOURCE, message(nil, body))
       assert.is_nil(described)
       assert.equal("invalid", err.kind)
