@@ -113,9 +113,8 @@ static void add_override(perilua_cli *cli, const char *prefix,
     char *text = peri_alloc(bytes);
 
     snprintf(text, bytes, "%s%s", prefix, value);
-    cli->overrides =
-        peri_realloc(cli->overrides,
-                     (cli->override_count + 2) * sizeof *cli->overrides);
+    cli->overrides = peri_realloc(cli->overrides, (cli->override_count + 2) *
+                                                      sizeof *cli->overrides);
     cli->overrides[cli->override_count++] = text;
     cli->overrides[cli->override_count] = NULL;
 }
@@ -330,9 +329,9 @@ static int parse_flag(perilua_cli *cli, int argc, char **argv, int *at)
         return unknown_flag(cli, text);
     }
     if (!f->takes_value) {
-        return value == NULL ? f->apply(cli, NULL)
-                             : perilua_cli_usage(cli, "--%s takes no value",
-                                                 f->name);
+        return value == NULL
+                   ? f->apply(cli, NULL)
+                   : perilua_cli_usage(cli, "--%s takes no value", f->name);
     }
     if (value == NULL) {
         if (*at + 1 >= argc) {

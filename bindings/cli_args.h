@@ -36,9 +36,9 @@ typedef struct perilua_command {
 
 struct perilua_cli {
     const perilua_command *command;
-    const char *dir;    /* "." unless told */
-    const char *env;    /* of --env; NULL: not given */
-    char **overrides;   /* "--port:http.port=80", NULL-ended, owned */
+    const char *dir;  /* "." unless told */
+    const char *env;  /* of --env; NULL: not given */
+    char **overrides; /* "--port:http.port=80", NULL-ended, owned */
     size_t override_count;
     const char **words; /* behind the command, NULL-ended */
     size_t word_count;

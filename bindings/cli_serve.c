@@ -89,8 +89,7 @@ static int read_env(int bundle_fd, char *out)
 static const char **stage_arguments(const perilua_cli *cli, const char *program,
                                     const char *dir, const char *env, bool dev)
 {
-    const char **list =
-        peri_calloc(8 + 2 * cli->override_count, sizeof *list);
+    const char **list = peri_calloc(8 + 2 * cli->override_count, sizeof *list);
     size_t count = 0;
 
     list[count++] = program;

@@ -5,7 +5,6 @@
 
 int perilua_cli_version(perilua_cli *cli)
 {
-    printf(cli->json ? "{\"version\":\"%s\"}\n" : "perigee %s\n",
-           PERI_VERSION);
+    printf(cli->json ? "{\"version\":\"%s\"}\n" : "perigee %s\n", PERI_VERSION);
     return PERILUA_CLI_OK;
 }

@@ -125,8 +125,8 @@ static int read_files(stage *s)
     int fd;
 
     for (size_t i = 0; i < 2; i++) {
-        if (peri_bundle_add_tree(builder, s->dir, folders[i], why,
-                                 sizeof why) < 0) {
+        if (peri_bundle_add_tree(builder, s->dir, folders[i], why, sizeof why) <
+            0) {
             add_fault(s, why);
             rc = PERI_EFORMAT;
         }
