@@ -2,23 +2,11 @@
 --- janitor, which one worker runs.
 
 local host = require "perigee.host"
-local hot = require "perigee.hot"
 local task = require "perigee.task"
 
 local janitor = require "services.janitor"
 
 local running
-
-local function stop()
-  if running then
-    running:cancel()
-    running = nil
-  end
-end
-
--- The next generation has a janitor of its own; this one must not hold the old
--- state open until its drain ends.
-hot.on_unload(stop)
 
 return {
   before = { require "middleware.headers" },
@@ -29,5 +17,9 @@ return {
     end
   end,
 
-  on_stop = stop,
+  on_stop = function()
+    if running then
+      running:cancel()
+    end
+  end,
 }

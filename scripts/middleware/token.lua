@@ -2,7 +2,7 @@
 
 local config = require "perigee.config"
 local crypto = require "perigee.crypto"
-local errors = require "perigee.error"
+local http = require "perigee.http"
 
 local token = config.app.token
 -- Of equal length whatever is given, so that comparing tells nothing.
@@ -12,7 +12,11 @@ return function(req, next_)
   if expected then
     local given = (req:header "authorization" or ""):match "^[Bb]earer%s+(.+)$"
     if not given or not crypto.equal(crypto.sha256(given), expected) then
-      return nil, errors.new("unauthorized", "a bearer token is needed")
+      return http.problem {
+        status = 401,
+        detail = "a bearer token is needed",
+        headers = { ["www-authenticate"] = "Bearer" },
+      }
     end
   end
   return next_(req)

@@ -41,8 +41,11 @@ function M.load(name)
   end
   local loaded, transform = pcall(require, "transforms." .. name)
   if not loaded then
-    return nil, errors.new("unprocessable", "transform %s: %s", name,
-      describe(transform))
+    local reason = describe(transform)
+    if reason:find("module 'transforms." .. name .. "' not found", 1, true) then
+      reason = "there is none" -- and where it was looked for is our affair
+    end
+    return nil, errors.new("unprocessable", "transform %s: %s", name, reason)
   end
   if type(transform) ~= "function" then
     return nil, errors.new("unprocessable",
