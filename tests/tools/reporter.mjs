@@ -1,17 +1,18 @@
-// For node --test: every test one flat TAP line; suites and files are no tests.
-import path from "node:path";
+// For node:test: every test one flat TAP line. What has tests inside (a suite, a
+// test with subtests, a file) is no test, unless it fails by itself.
 
 function describe(error) {
   const cause = error?.cause ?? error;
   return String(cause?.stack ?? cause?.message ?? cause ?? "");
 }
 
-function is_container(data) {
-  return data.details?.type === "suite" || (data.nesting === 0 && path.isAbsolute(data.name));
+function is_file(data) {
+  return data.nesting === 0 && /\.test\.mjs$/.test(data.name);
 }
 
 export default async function* reporter(source) {
   const path_to = [];
+  let deepest = -1; // how deep the last reported test was: a parent comes next
   for await (const { type, data } of source) {
     if (type === "test:start") {
       path_to[data.nesting] = data.name;
@@ -24,12 +25,10 @@ export default async function* reporter(source) {
       continue;
     }
     const failed = type === "test:fail";
-    // A container fails with its children; by itself it only fails in a hook.
-    const own = data.details?.error?.failureType !== "subtestsFailed";
-    if (is_container(data) && !(failed && own)) {
-      continue;
-    }
-    if (failed && !own) {
+    const parent = deepest > data.nesting || is_file(data) || data.details?.type === "suite";
+    deepest = data.nesting;
+    const with_children = data.details?.error?.failureType === "subtestsFailed";
+    if (parent && (!failed || with_children)) {
       continue;
     }
     const name = [...path_to.slice(0, data.nesting), data.name].join(" > ");
