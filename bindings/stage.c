@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bindings/embedded.h"
 #include "bindings/vm.h"
 #include "core/base/alloc.h"
 #include "core/base/bundle.h"
@@ -34,46 +33,6 @@ static void add_fault(stage *s, const char *text)
 {
     peri_buf_append_str(s->faults, text);
     peri_buf_append_byte(s->faults, '\n');
-}
-
-/* Until vm.c is there. */
-#pragma weak perilua_open_libs
-void perilua_open_libs(lua_State *L);
-
-static int embedded_loader(lua_State *L)
-{
-    char path[256];
-    const peri_embedded_file *file;
-    char *dot;
-
-    snprintf(path, sizeof path, "%s", luaL_checkstring(L, 1));
-    while ((dot = strchr(path, '.')) != NULL) {
-        *dot = '/';
-    }
-    strncat(path, ".lua", sizeof path - strlen(path) - 1);
-    file = perilua_embedded_find(path);
-    if (file == NULL) {
-        return 0;
-    }
-    if (luaL_loadbuffer(L, (const char *)file->data, file->size_bytes, path) !=
-        0) {
-        lua_error(L);
-    }
-    return 1;
-}
-
-static void open_libs(lua_State *L)
-{
-    if (perilua_open_libs != NULL) {
-        perilua_open_libs(L);
-        return;
-    }
-    luaL_openlibs(L);
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "loaders");
-    lua_pushcfunction(L, embedded_loader);
-    lua_rawseti(L, -2, 3);
-    lua_pop(L, 2);
 }
 
 /* ---- files ---- */
@@ -275,7 +234,7 @@ static int load_config(lua_State *L)
 {
     stage *s = lua_touserdata(L, 1);
 
-    open_libs(L);
+    perilua_open_libs(L);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "perigee.config.loader");
     lua_call(L, 1, 1);

@@ -28,7 +28,7 @@ typedef struct perilua_env {
     const char *name; /* of the environment: "development", ... */
     int worker;       /* slot, 0-based; -1: not a worker */
     int workers;
-    void *host; /* peri_host *, opaque here */
+    void *host; /* peri_host *, opaque here; NULL: a bare VM */
 } perilua_env;
 
 struct perilua_vm {
@@ -39,8 +39,11 @@ struct perilua_vm {
     uint64_t generation;
     perilua_task *current; /* the running task; NULL outside of tasks */
     struct perilua_scheduler *scheduler; /* task.c's */
+    void *gen; /* host.c's: the generation it runs, or NULL */
     uint32_t refs;
     bool closing;
+    void (*closed)(void *data);
+    void *closed_data;
 };
 
 /* The VM of a state or of any coroutine in it. Never NULL. */
@@ -50,9 +53,21 @@ perilua_vm *perilua_vm_of(lua_State *L);
 void perilua_vm_ref(perilua_vm *vm);
 void perilua_vm_unref(perilua_vm *vm);
 
-/* A fresh state with the standard and Perigee's libraries. Caller owns a
- * reference. */
+/* A fresh state with the standard and Perigee's libraries; nothing of the
+ * application is loaded. Caller owns it; release with perilua_vm_close(). */
 perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
                               peri_settings *settings, uint64_t generation);
+
+/* Cancels all tasks; frees when they have ended and the last reference has
+ * gone, then calls closed (may be NULL) from the loop. */
+void perilua_vm_close(perilua_vm *vm, void (*closed)(void *data), void *data);
+
+/* Installs the standard libraries, Perigee's C modules and its require in a
+ * bare state without loop and tasks: for evaluating configuration. */
+void perilua_open_libs(lua_State *L);
+
+/* Loads a module of the embedded library and pushes what it returns; raises
+ * on failure. For C that starts something written in Lua. */
+void perilua_require(lua_State *L, const char *name);
 
 #endif

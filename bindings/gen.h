@@ -1,0 +1,98 @@
+/* Generation: config, scripts, routes and jobs of one version, in one VM.
+ *
+ * Internal to the host (host.c), the dispatcher (dispatch.c) and the functions
+ * by which Lua builds it (bind_app.c). */
+#ifndef PERILUA_GEN_H
+#define PERILUA_GEN_H
+
+#include "bindings/host.h"
+#include "bindings/task.h"
+#include "core/base/list.h"
+#include "core/http/router.h"
+
+/* One request under way in Lua. Recycled by the host. */
+typedef struct perilua_request {
+    peri_exchange *exchange;
+    struct perilua_gen *gen;
+    perilua_task *task;
+    struct perilua_request *next_free;
+    uint64_t serial; /* counts its uses */
+    bool *finished;  /* set when it ends while dispatch is still on the stack */
+    bool shaping;    /* the second run: perigee.response has the word */
+    uint16_t param_count;
+    peri_span params[PERI_ROUTE_PARAMS_MAX];
+} perilua_request;
+
+typedef struct perilua_gen {
+    peri_host *host;
+    uint64_t number;
+    perilua_vm *vm;
+    peri_bundle *bundle;
+    peri_settings *settings;
+    peri_router *router;
+    peri_list link;   /* of the retired */
+    peri_timer drain; /* on the host's timers */
+    uint32_t active;  /* requests under way */
+    uint32_t request_timeout_ms;
+    uint64_t body_max_bytes;
+    bool health_paths;
+    bool serves_files;
+    bool loaded; /* on_start has run: on_stop is due */
+    bool retiring;
+    bool stopping; /* on_unload and on_stop run, or have run */
+    /* references into the registry */
+    int request_metatable;
+    int answer_metatable;
+    int not_found; /* handler for 404 and 405 with the app's middleware, or
+                      LUA_NOREF: answered in C */
+    int shape;     /* perigee.response.shape */
+    int fail;      /* perigee.response.fail */
+} perilua_gen;
+
+struct peri_host {
+    perilua_env env;
+    char *dir;
+    char *env_name;
+    const _Atomic uint64_t *generation;
+    _Atomic uint64_t own_generation;
+    perilua_gen *live;
+    perilua_gen *staged;
+    peri_list retired;
+    peri_timers *timers;
+    peri_http_app http;
+    perilua_request *free_requests;
+    peri_buf scratch;         /* answers are encoded here */
+    struct peri_files *files; /* of public/ */
+    /* Access log and metrics; NULL: nobody watches. */
+    void (*observe)(peri_host *host, peri_exchange *exchange);
+    char *fault;
+    int open; /* generations whose memory is still there, and timers */
+    bool closing;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* dispatch.c: what the host's peri_http_app points to. */
+void perilua_on_request(void *data, peri_exchange *exchange);
+void perilua_on_gone(void *data, peri_exchange *exchange);
+void perilua_on_done(void *data, peri_exchange *exchange);
+
+/* dispatch.c: starts the handler in registry slot `handler`. */
+void perilua_dispatch(perilua_gen *gen, peri_exchange *exchange, int handler,
+                      uint32_t timeout_ms, const peri_route_match *match);
+
+/* host.c: the generation to serve now. */
+perilua_gen *perilua_host_live(peri_host *host);
+
+/* host.c: a request of gen has ended. */
+void perilua_gen_unused(perilua_gen *gen);
+
+/* answer.c: sends the n values from index base of co as the answer. 0, or
+ * negative when they are none of the plain forms: nothing was sent then. */
+int perilua_answer(perilua_request *request, lua_State *co, int base, int n);
+
+/* bind_request.c: the request that a req table stands for; raises when it has
+ * ended. */
+perilua_request *perilua_check_request(lua_State *L, int index);
+
+#endif

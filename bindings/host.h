@@ -1,0 +1,64 @@
+/* Host: one application, its live generation and those before and after it.
+ *
+ * Knows nothing of sockets: requests come in through its peri_http_app. Belongs
+ * to the loop thread. */
+#ifndef PERILUA_HOST_H
+#define PERILUA_HOST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bindings/vm.h"
+#include "core/cluster/worker.h"
+#include "core/http/exchange.h"
+
+typedef struct peri_host peri_host;
+
+typedef struct peri_host_options {
+    uv_loop_t *loop;
+    peri_logger *logger; /* borrowed for the life of the host */
+    const char *dir;     /* copied */
+    const char *env;     /* copied */
+    int worker;          /* slot; -1: not a worker */
+    int workers;
+    /* The generation to serve; NULL: whichever was committed last. */
+    const _Atomic uint64_t *generation;
+} peri_host_options;
+
+peri_host *perilua_host_create(const peri_host_options *options);
+
+/* Where requests go. Borrowed. */
+const peri_http_app *perilua_host_http(peri_host *host);
+
+/* Builds a generation from a bundle (the descriptor is taken) while the live
+ * one serves. load: also the routes and jobs, on_start and selfcheck; without,
+ * an empty VM for tools. done comes once, from the loop. */
+void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
+                        bool load, void (*done)(void *data, const char *error),
+                        void *data);
+
+/* Makes the staged generation live, at once. */
+void perilua_host_commit(peri_host *host, uint64_t number);
+
+/* Drops the staged generation. */
+void perilua_host_abandon(peri_host *host, uint64_t number);
+
+/* Why the last reload was refused, for the development error page; NULL: the
+ * last one went well. Copied. */
+void perilua_host_set_fault(peri_host *host, const char *reason);
+
+/* Runs `require(module)(args...)` as a task of the live generation. done gets
+ * its exit code: an integer that it returned, 0 for none, 1 for an error (which
+ * has been written to standard error). */
+void perilua_host_call(peri_host *host, const char *module, int argc,
+                       const char *const *argv,
+                       void (*done)(void *data, int exit_code), void *data);
+
+/* Cancels what runs, runs on_stop, frees. done may be NULL. */
+void perilua_host_close(peri_host *host, void (*done)(void *data), void *data);
+
+/* The worker's application: a host. */
+extern const peri_worker_app perilua_worker_app;
+
+#endif

@@ -1,0 +1,127 @@
+/* Hot data: copying plain values between states. */
+#include "bindings/hot.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/err.h"
+
+typedef struct copier {
+    lua_State *from;
+    lua_State *to;
+    int depth;
+    char *why;
+    size_t why_bytes;
+} copier;
+
+static int copy_fields(copier *c);
+
+/* Copies the value on top of from; leaves it there, pushes one on to. */
+static int copy_value(copier *c)
+{
+    size_t length;
+    const char *text;
+
+    switch (lua_type(c->from, -1)) {
+    case LUA_TBOOLEAN:
+        lua_pushboolean(c->to, lua_toboolean(c->from, -1));
+        return 0;
+    case LUA_TNUMBER:
+        lua_pushnumber(c->to, lua_tonumber(c->from, -1));
+        return 0;
+    case LUA_TSTRING:
+        text = lua_tolstring(c->from, -1, &length);
+        lua_pushlstring(c->to, text, length);
+        return 0;
+    case LUA_TTABLE:
+        if (lua_getmetatable(c->from, -1)) {
+            lua_pop(c->from, 1);
+            snprintf(c->why, c->why_bytes, "a table with a metatable");
+            return PERI_EFORMAT;
+        }
+        lua_newtable(c->to);
+        if (copy_fields(c) < 0) {
+            lua_pop(c->to, 1);
+            return PERI_EFORMAT;
+        }
+        return 0;
+    default:
+        snprintf(c->why, c->why_bytes, "a %s", luaL_typename(c->from, -1));
+        return PERI_EFORMAT;
+    }
+}
+
+static void prepend_key(copier *c)
+{
+    char inner[256];
+
+    snprintf(inner, sizeof inner, "%s", c->why);
+    if (lua_type(c->from, -2) == LUA_TSTRING) {
+        snprintf(c->why, c->why_bytes, ".%.60s%s%s", lua_tostring(c->from, -2),
+                 inner[0] == '.' || inner[0] == '[' ? "" : ": ", inner);
+    } else {
+        snprintf(c->why, c->why_bytes, "[%g]%s%s", lua_tonumber(c->from, -2),
+                 inner[0] == '.' || inner[0] == '[' ? "" : ": ", inner);
+    }
+}
+
+static int copy_pair(copier *c)
+{
+    int key = lua_type(c->from, -2);
+
+    if (key != LUA_TSTRING && key != LUA_TNUMBER) {
+        snprintf(c->why, c->why_bytes, "a key that is a %s",
+                 lua_typename(c->from, key));
+        return PERI_EFORMAT;
+    }
+    lua_pushvalue(c->from, -2);
+    copy_value(c); /* a string or a number: cannot fail */
+    lua_pop(c->from, 1);
+    if (copy_value(c) < 0) {
+        lua_pop(c->to, 1);
+        prepend_key(c);
+        return PERI_EFORMAT;
+    }
+    lua_rawset(c->to, -3);
+    return 0;
+}
+
+/* The tables on top of both. */
+static int copy_fields(copier *c)
+{
+    if (++c->depth > PERILUA_HOT_DEPTH_MAX) {
+        snprintf(c->why, c->why_bytes, "nested too deep, or a cycle");
+        return PERI_EFORMAT;
+    }
+    luaL_checkstack(c->from, 8, "hot.data");
+    luaL_checkstack(c->to, 8, "hot.data");
+    lua_pushnil(c->from);
+    while (lua_next(c->from, -2) != 0) {
+        if (copy_pair(c) < 0) {
+            lua_pop(c->from, 2);
+            return PERI_EFORMAT;
+        }
+        lua_pop(c->from, 1);
+    }
+    c->depth--;
+    return 0;
+}
+
+int perilua_hot_copy(lua_State *L, int index, lua_State *to, char *why,
+                     size_t why_bytes)
+{
+    copier c = {.from = L, .to = to, .why = why, .why_bytes = why_bytes};
+    char inner[256];
+    int rc;
+
+    lua_pushvalue(L, index);
+    rc = copy_fields(&c);
+    lua_pop(L, 1);
+    if (rc < 0) {
+        snprintf(inner, sizeof inner, "%.200s", why);
+        snprintf(why, why_bytes, "hot.data%s%s",
+                 inner[0] == '.' || inner[0] == '[' ? "" : ": ", inner);
+    }
+    return rc;
+}

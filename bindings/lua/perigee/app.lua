@@ -1,0 +1,191 @@
+--- The application: how a generation is loaded, started and stopped. C calls
+--- load, committed and stop, each as a task (bindings/host.c).
+
+local core = require "perigee.core.app"
+local answer = require "perigee.answer"
+local errors = require "perigee.error"
+local hot = require "perigee.hot"
+local middleware = require "perigee.middleware"
+local request = require "perigee.request"
+local response = require "perigee.response"
+local router = require "perigee.router"
+local task = require "perigee.task"
+
+local M = {}
+
+local MAIN_FIELDS = {
+  before = "table", on_start = "function", on_stop = "function",
+  selfcheck = "function",
+}
+
+local main = {}
+local started = false
+
+local function module_name(file)
+  return (file:gsub("^scripts/", ""):gsub("%.lua$", ""):gsub("/", "."))
+end
+
+local function load_main()
+  if not core.file "scripts/main.lua" then
+    return {}
+  end
+  local value = require "main"
+  if type(value) ~= "table" then
+    error("scripts/main.lua returns a " .. type(value) .. ", not a table", 0)
+  end
+  for key, given in pairs(value) do
+    local expected = MAIN_FIELDS[key]
+    if not expected then
+      error(("scripts/main.lua: unknown field %q"):format(tostring(key)), 0)
+    end
+    if type(given) ~= expected then
+      error(("scripts/main.lua: %s is a %s, not a %s"):format(key,
+        type(given), expected), 0)
+    end
+  end
+  for i, fn in ipairs(value.before or {}) do
+    if type(fn) ~= "function" then
+      error(("scripts/main.lua: before[%d] is a %s, not a function"):format(
+        i, type(fn)), 0)
+    end
+  end
+  return value
+end
+
+local function load_routes()
+  local routes = router.new()
+  for _, file in ipairs(core.files "scripts/routes/") do
+    if file:find "%.lua$" then
+      local declare = require(module_name(file))
+      if type(declare) ~= "function" then
+        error(("%s:1: a routes file returns function(router), this one "
+          .. "returns a %s"):format(file, declare == true and "nothing"
+          or type(declare)), 0)
+      end
+      declare(routes)
+      task.yield()
+    end
+  end
+end
+
+local function setup()
+  local common = main.before or {}
+  core.setup {
+    request_metatable = request.metatable,
+    answer_metatable = answer.metatable,
+    shape = response.shape,
+    fail = response.fail,
+    not_found = #common > 0
+      and middleware.compose(common, response.not_found) or nil,
+  }
+  router.build(common)
+end
+
+local function lock_globals()
+  setmetatable(_G, {
+    __newindex = function(_, name)
+      error(("assignment to the global %q: make it local, or a field of a "
+        .. "module"):format(tostring(name)), 2)
+    end,
+  })
+end
+
+local function prepare_data()
+  local config = require "perigee.config"
+  if config.sqlite and next(config.sqlite) then
+    local ok, err = require("perigee.sqlite").migrate()
+    if not ok and err then
+      error(err, 0)
+    end
+  end
+end
+
+local function selfcheck()
+  if not main.selfcheck then
+    return
+  end
+  local ok, err = main.selfcheck()
+  if ok == false or (ok == nil and err ~= nil) then
+    error("selfcheck: " .. tostring(err or "false"), 0)
+  end
+end
+
+local function load_scripts()
+  main = load_main()
+  load_routes()
+  if #core.files "scripts/jobs/" > 0 then
+    require("perigee.jobs").load()
+  end
+  setup()
+  lock_globals()
+end
+
+local function run_load(start)
+  load_scripts()
+  if start then
+    prepare_data()
+    if main.on_start then
+      started = true
+      local ok, err = main.on_start()
+      if ok == nil and errors.is(err) then
+        error("on_start: " .. tostring(err), 0)
+      end
+    end
+    started = true
+    selfcheck()
+  end
+end
+
+local function describe(err)
+  if errors.is(err) then
+    return err
+  end
+  local text = tostring(err)
+  -- A place is worth most: where the message has none, the traceback's first.
+  if not text:find "^[^\n]-:%d+: " then
+    for line in debug.traceback("", 3):gmatch "[^\n]+" do
+      local place = line:match "(scripts/[^:]+:%d+):"
+      if place then
+        return place .. ": " .. text
+      end
+    end
+  end
+  return text
+end
+
+--- Loads and starts the application: true, or nil and why not, with file:line.
+function M.load()
+  local ok, err = xpcall(function()
+    run_load(true)
+  end, describe)
+  if ok then
+    return true
+  end
+  return nil, tostring(err)
+end
+
+--- As load, but nothing is started: for `perigee check` and `perigee routes`.
+function M.inspect()
+  local ok, err = xpcall(function()
+    run_load(false)
+  end, describe)
+  if ok then
+    return true
+  end
+  return nil, tostring(err)
+end
+
+--- The generation has taken over.
+function M.committed()
+  hot.run "load"
+end
+
+--- The last request has ended.
+function M.stop()
+  hot.run "unload"
+  if started and main.on_stop then
+    main.on_stop()
+  end
+end
+
+return M

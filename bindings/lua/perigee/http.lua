@@ -1,0 +1,107 @@
+--- Answers that are more than a table or a string.
+
+local answer = require "perigee.answer"
+local core = require "perigee.core.request"
+
+local M = {}
+
+--- A streamed answer. fn is called with a writer whose `write` waits while the
+--- client is slow and gives `nil, err` when it has gone.
+---@param fn fun(out: perigee.Writer)
+---@param opts { status: integer?, headers: table<string, string>?, length: integer? }?
+---@return perigee.Answer
+function M.stream(fn, opts)
+  if type(fn) ~= "function" then
+    error("a function expected", 2)
+  end
+  return answer.new("stream", { fn = fn, opts = opts or {} })
+end
+
+--- Server-sent events. fn is called with a writer whose `send` takes
+--- { event, id, data, retry }; data may be a table (sent as JSON).
+---@param fn fun(out: perigee.EventWriter)
+---@param opts { headers: table<string, string>? }?
+---@return perigee.Answer
+function M.sse(fn, opts)
+  if type(fn) ~= "function" then
+    error("a function expected", 2)
+  end
+  return answer.new("sse", { fn = fn, opts = opts or {} })
+end
+
+--- A file of the application's public/ folder.
+---@param path string  # relative to the application: "public/report.pdf"
+---@param opts { headers: table<string, string>? }?
+---@return perigee.Answer
+function M.file(path, opts)
+  if type(path) ~= "string" then
+    error("a path expected", 2)
+  end
+  return answer.new("file", { path = path, opts = opts or {} })
+end
+
+--- Sends the client elsewhere.
+---@param url string
+---@param status integer?  # 302 unless told
+---@return perigee.Answer
+function M.redirect(url, status)
+  status = status or 302
+  if type(url) ~= "string" or url:find "[%z\1-\32\127]" then
+    error("a URL without blanks and control characters expected", 2)
+  end
+  if status < 300 or status > 399 then
+    error("a redirect's status is 3xx", 2)
+  end
+  return answer.new("plain",
+    { status = status, headers = { location = url } })
+end
+
+--- An RFC 9457 problem document.
+---@param fields { status: integer, title: string?, detail: string?, type: string?, headers: table? }
+---@return perigee.Answer
+function M.problem(fields)
+  if type(fields) ~= "table" or type(fields.status) ~= "number" then
+    error("a table with a status expected", 2)
+  end
+  return answer.new("problem", fields)
+end
+
+-- What RFC 6265 allows, so that nothing can be smuggled into the field.
+local function check_cookie_text(text, pattern, what)
+  if text:find(pattern) then
+    error(what .. " has characters that a cookie cannot carry", 3)
+  end
+  return text
+end
+
+local function expires(time_ms)
+  return os.date("!%a, %d %b %Y %H:%M:%S GMT", math.floor(time_ms / 1000))
+end
+
+--- A Set-Cookie value: HttpOnly, SameSite=Lax and Path=/ unless told, Secure
+--- where told.
+---@param name string
+---@param value string
+---@param opts { path: string?, domain: string?, max_age: integer?, expires: number?, secure: boolean?, http_only: boolean?, same_site: string?|false }?
+---@return string
+function M.cookie(name, value, opts)
+  opts = opts or {}
+  check_cookie_text(name, "[^%w!#$%%&'*+%-.^_`|~]", "the name")
+  check_cookie_text(value, '[%c%s",;\\]', "the value")
+  local parts = { name .. "=" .. value }
+  local function add(text)
+    parts[#parts + 1] = check_cookie_text(text, "[%c;]", "an attribute")
+  end
+  add("Path=" .. (opts.path or "/"))
+  if opts.domain then add("Domain=" .. opts.domain) end
+  if opts.max_age then add(("Max-Age=%d"):format(opts.max_age)) end
+  if opts.expires then add("Expires=" .. expires(opts.expires)) end
+  if opts.http_only ~= false then add "HttpOnly" end
+  if opts.same_site ~= false then
+    add("SameSite=" .. (opts.same_site or "Lax"))
+  end
+  if opts.secure or core.current_is_tls() then add "Secure" end
+  return table.concat(parts, "; ")
+end
+
+return M

@@ -1,0 +1,348 @@
+--- Answers that C does not send by itself: problems, files, streams, errors,
+--- and nonsense that a handler returned.
+
+local answer = require "perigee.answer"
+local app = require "perigee.core.app"
+local core = require "perigee.core.request"
+local errors = require "perigee.error"
+local json = require "perigee.json"
+
+local M = {}
+
+local STATUS = {
+  invalid = 400, unauthorized = 401, forbidden = 403, not_found = 404,
+  conflict = 409, too_large = 413, unprocessable = 422, limited = 429,
+  timeout = 504, unavailable = 503,
+}
+
+-- RFC 9110, section 15.
+local TITLES = {
+  [400] = "Bad Request", [401] = "Unauthorized", [402] = "Payment Required",
+  [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
+  [406] = "Not Acceptable", [408] = "Request Timeout", [409] = "Conflict",
+  [410] = "Gone", [412] = "Precondition Failed", [413] = "Content Too Large",
+  [415] = "Unsupported Media Type", [422] = "Unprocessable Content",
+  [428] = "Precondition Required", [429] = "Too Many Requests",
+  [500] = "Internal Server Error", [501] = "Not Implemented",
+  [502] = "Bad Gateway", [503] = "Service Unavailable",
+  [504] = "Gateway Timeout",
+}
+
+local function env()
+  return app.host().env
+end
+
+local function problem_answer(req, status, fields, headers)
+  local document = {
+    type = fields.type or "about:blank",
+    title = fields.title or TITLES[status] or "Error",
+    status = status,
+    detail = fields.detail,
+    instance = req.path,
+    request_id = req.id,
+  }
+  for key, value in pairs(fields) do
+    if key ~= "headers" and document[key] == nil then
+      document[key] = value
+    end
+  end
+  headers = headers or {}
+  headers["content-type"] = "application/problem+json"
+  return status, document, headers
+end
+
+local function retry_after(err)
+  local ms = type(err.retry_after_ms) == "number" and err.retry_after_ms
+    or 1000
+  return ("%d"):format(math.max(1, math.ceil(ms / 1000)))
+end
+
+-- A perigee.error, by its kind.
+local function error_answer(req, err)
+  local status = STATUS[err.kind] or 500
+  local headers = {}
+  if err.code == "unsupported_media_type" then
+    status = 415
+  elseif err.kind == "timeout" and err.code == "body_timeout" then
+    status = 408
+  end
+  if status == 429 or (status == 503 and err.retry_after_ms) then
+    headers["retry-after"] = retry_after(err)
+  end
+  local fields = { errors = err.errors }
+  if status < 500 or status == 503 or status == 504 or env() == "development"
+  then
+    fields.detail = err.message
+  end
+  return problem_answer(req, status, fields, headers)
+end
+
+local function log_failure(message, req, err, traceback)
+  local is_error = errors.is(err)
+  local text = is_error and err.message or tostring(err)
+  app.log_error(message, {
+    "err", json.encode {
+      type = is_error and err.kind or "Error",
+      message = text,
+      stack = text .. "\n" .. (traceback or ""),
+    },
+    "reqId", req.id,
+    "method", req.method,
+    "url", req.target,
+    "route", req.route or "",
+  }, true)
+end
+
+--- What a handler raised.
+function M.fail(req, err, traceback)
+  if errors.is(err) then
+    if not STATUS[err.kind] then
+      log_failure("request failed", req, err, traceback)
+    end
+    return error_answer(req, err)
+  end
+  log_failure("request failed", req, err, traceback)
+  if env() == "development" then
+    return require("perigee.error_page").answer(req, err, traceback)
+  end
+  return problem_answer(req, 500, {})
+end
+
+-- ---- streams ----
+
+local function flat_fields(headers)
+  local list = {}
+  for name, value in pairs(headers or {}) do
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      list[#list + 1] = tostring(name)
+      list[#list + 1] = tostring(one)
+    end
+  end
+  return list
+end
+
+local function has_field(headers, wanted)
+  for name in pairs(headers or {}) do
+    if tostring(name):lower() == wanted then
+      return true
+    end
+  end
+  return false
+end
+
+local function with_default(headers, name, value)
+  local copy = {}
+  for key, given in pairs(headers or {}) do
+    copy[key] = given
+  end
+  if not has_field(headers, name) then
+    copy[name] = value
+  end
+  return copy
+end
+
+---@class perigee.Writer
+local writer = {}
+writer.__index = writer
+
+--- Sends a piece; waits while the client is slow.
+---@param chunk string
+---@return true? ok
+---@return perigee.Error? err  # kind "cancelled": the client has gone
+function writer:write(chunk)
+  return core.write(self.req, chunk)
+end
+
+---@class perigee.EventWriter
+local event_writer = {}
+event_writer.__index = event_writer
+
+local function add_lines(lines, name, text)
+  text = text:gsub("\r\n?", "\n") .. "\n"
+  for line in text:gmatch "(.-)\n" do
+    lines[#lines + 1] = name .. ": " .. line
+  end
+end
+
+local function one_line(value)
+  return (tostring(value):gsub("[\r\n%z]", " "))
+end
+
+--- Sends an event; waits while the client is slow.
+---@param event { event: string?, id: string?, data: any, retry: integer? }|string
+---@return true? ok
+---@return perigee.Error? err  # kind "cancelled": the client has gone
+function event_writer:send(event)
+  if type(event) == "string" then
+    event = { data = event }
+  end
+  local lines = {}
+  if event.event then lines[1] = "event: " .. one_line(event.event) end
+  if event.id then lines[#lines + 1] = "id: " .. one_line(event.id) end
+  if event.retry then lines[#lines + 1] = ("retry: %d"):format(event.retry) end
+  if event.data ~= nil then
+    local data = event.data
+    if type(data) ~= "string" then
+      local text, err = json.encode(data)
+      if not text then
+        return nil, err
+      end
+      data = text
+    end
+    add_lines(lines, "data", data)
+  end
+  return core.write(self.req, table.concat(lines, "\n") .. "\n\n")
+end
+
+--- Sends a comment, which clients ignore: keeps a silent connection open.
+function event_writer:comment(text)
+  return core.write(self.req, ": " .. one_line(text or "") .. "\n\n")
+end
+
+-- The handler's task goes on as the stream; C ends or aborts what was begun.
+local function run_stream(req, fields, class, headers)
+  if not fields.opts.timeout then
+    core.no_deadline(req)
+  end
+  core.begin(req, fields.opts.status or 200, flat_fields(headers),
+    fields.opts.length)
+  local ok, err = xpcall(function()
+    return fields.fn(setmetatable({ req = req }, class))
+  end, function(raised)
+    return { raised = raised, traceback = debug.traceback("", 2) }
+  end)
+  if ok then
+    core.finish(req)
+    return
+  end
+  if not (errors.is(err.raised) and err.raised.kind == "cancelled") then
+    log_failure("a streamed answer failed", req, err.raised, err.traceback)
+  end
+  core.abort(req)
+end
+
+local FORMS = {}
+
+function FORMS.stream(req, fields)
+  return run_stream(req, fields, writer, with_default(fields.opts.headers,
+    "content-type", "application/octet-stream"))
+end
+
+function FORMS.sse(req, fields)
+  local headers = with_default(fields.opts.headers, "content-type",
+    "text/event-stream")
+  headers["cache-control"] = headers["cache-control"] or "no-cache"
+  return run_stream(req, fields, event_writer, headers)
+end
+
+function FORMS.plain(_, fields)
+  return fields.status, fields.body, fields.headers
+end
+
+function FORMS.problem(req, fields)
+  return problem_answer(req, fields.status, fields, fields.headers)
+end
+
+function FORMS.file(req, fields)
+  if core.file(req, fields.path, flat_fields(fields.opts.headers)) then
+    return
+  end
+  return problem_answer(req, 404, {})
+end
+
+-- ---- the rest ----
+
+local function describe(value)
+  if value == nil then
+    return "nothing"
+  end
+  return "a " .. type(value)
+end
+
+local function nonsense(req, what)
+  local handler = require("perigee.router").where(req)
+  local text = ("the handler at %s returned %s; an answer is a table, a "
+    .. "string, a status with a body, or nil and an error"):format(
+    handler, what)
+  log_failure("request failed", req, text, "")
+  if env() == "development" then
+    return problem_answer(req, 500, { detail = text })
+  end
+  return problem_answer(req, 500, {})
+end
+
+local function why_not(first, second, third)
+  local body = first
+  if type(first) == "number" then
+    if first ~= math.floor(first) or first < 200 or first > 599 then
+      return "the status " .. tostring(first)
+    end
+    if third ~= nil and type(third) ~= "table" then
+      return "headers that are " .. describe(third)
+    end
+    body = second
+  end
+  if type(body) == "table" then
+    local _, err = json.encode(body)
+    if err then
+      return "a table that is no JSON (" .. tostring(err) .. ")"
+    end
+    return "headers with odd names or values, or too many values"
+  end
+  return describe(body)
+end
+
+local function merge_headers(status, body, headers, more)
+  if not more then
+    return status, body, headers
+  end
+  local merged = {}
+  for name, value in pairs(headers or {}) do merged[name] = value end
+  for name, value in pairs(more) do merged[name] = value end
+  return status, body, merged
+end
+
+local function add_headers(first, answer_object, more)
+  if type(more) == "table" then
+    answer_object.fields.opts = answer_object.fields.opts or {}
+    local opts = answer_object.fields.opts
+    opts.headers = opts.headers or {}
+    for name, value in pairs(more) do opts.headers[name] = value end
+  end
+  if type(first) == "number" and answer_object.fields.opts then
+    answer_object.fields.opts.status = first
+  end
+  return answer_object
+end
+
+--- What a handler returned, when C could not send it as it is.
+function M.shape(req, first, second, third)
+  if first == nil and errors.is(second) then
+    return M.fail(req, second, second.traceback)
+  end
+  if first == nil and second ~= nil then
+    return M.fail(req, errors.new("internal", tostring(second)))
+  end
+  if errors.is(first) then
+    return M.fail(req, first)
+  end
+  if answer.is(first) then
+    return merge_headers(FORMS[first.form](req, first.fields))
+  end
+  if type(first) == "number" and answer.is(second) then
+    add_headers(first, second, third)
+    return FORMS[second.form](req, second.fields)
+  end
+  return nonsense(req, why_not(first, second, third))
+end
+
+--- The innermost handler of the application's middleware, where no route is.
+function M.not_found(req)
+  local allow = core.allowed(req)
+  if allow then
+    return problem_answer(req, 405, {}, { allow = allow })
+  end
+  return problem_answer(req, 404, {})
+end
+
+return M

@@ -1,0 +1,192 @@
+--- Collects what scripts/routes/*.lua declare, and hands it to the C router.
+
+local app = require "perigee.core.app"
+local middleware = require "perigee.middleware"
+local units = require "perigee.units"
+local validation = require "perigee.validation"
+
+local M = {}
+
+---@class perigee.RouteOptions
+---@field before fun(req, next)[]?
+---@field timeout string|number?   # for the whole request
+---@field body_max string|number?  # "64kb"
+---@field body table?              # JSON Schema of the body
+---@field query table?             # of the query; values are coerced
+---@field params table?            # of the path's parameters; values are coerced
+---@field headers table?           # of the header fields, names in lower case
+---@field summary string?
+---@field tags string[]?
+---@field responses table?
+
+local OPTIONS = {
+  before = "table", timeout = true, body_max = true, body = true,
+  query = true, params = true, headers = true, summary = "string",
+  tags = "table", responses = "table",
+}
+
+local routes = {} -- in the order of declaration
+local by_pattern = {}
+
+local function where_called(level)
+  local info = debug.getinfo(level + 1, "Sl")
+  return info and (info.short_src .. ":" .. info.currentline) or "?"
+end
+
+local function where_defined(fn)
+  local info = debug.getinfo(fn, "S")
+  return info.short_src .. ":" .. info.linedefined
+end
+
+local function suggest(word)
+  return require("perigee.suggest").nearest(word, OPTIONS)
+end
+
+local function fault(place, text, ...)
+  error(place .. ": " .. text:format(...), 0)
+end
+
+local function check_options(place, opts, allowed)
+  for key in pairs(opts) do
+    if not allowed[key] then
+      local near = suggest(tostring(key))
+      fault(place, "unknown route option %q%s", tostring(key),
+        near and (", did you mean " .. near .. "?") or "")
+    end
+  end
+  for i, fn in ipairs(opts.before or {}) do
+    if type(fn) ~= "function" then
+      fault(place, "before[%d] is a %s, not a function", i, type(fn))
+    end
+  end
+end
+
+local function check_unit(place, name, value, parse)
+  if value == nil then
+    return nil
+  end
+  local number, err = parse(value)
+  if not number then
+    fault(place, "%s: %s", name, err)
+  end
+  return number
+end
+
+local function join(prefix, pattern)
+  if type(pattern) ~= "string" then
+    return nil
+  end
+  if prefix ~= "" and (pattern == "/" or pattern == "") then
+    return prefix
+  end
+  return prefix .. pattern
+end
+
+local function concat(a, b)
+  local list = {}
+  for _, value in ipairs(a) do list[#list + 1] = value end
+  for _, value in ipairs(b or {}) do list[#list + 1] = value end
+  return list
+end
+
+---@class perigee.Router
+local Router = {}
+Router.__index = Router
+
+local function add(self, place, method, pattern, handler, opts)
+  local full = join(self.prefix, pattern)
+  if not full then
+    fault(place, "the path is a %s, not a string", type(pattern))
+  end
+  if type(handler) ~= "function" then
+    fault(place, "the handler of %s %s is a %s, not a function", method, full,
+      type(handler))
+  end
+  opts = opts or {}
+  if type(opts) ~= "table" then
+    fault(place, "the options of %s %s are a %s, not a table", method, full,
+      type(opts))
+  end
+  check_options(place, opts, OPTIONS)
+  routes[#routes + 1] = {
+    method = method, pattern = full, handler = handler, opts = opts,
+    before = concat(self.before, opts.before), place = place,
+    timeout_ms = check_unit(place, "timeout", opts.timeout, units.duration),
+    body_max = check_unit(place, "body_max", opts.body_max, units.size),
+  }
+end
+
+for _, name in ipairs {
+  "get", "post", "put", "patch", "delete", "head", "options", "any",
+} do
+  local method = name:upper()
+  Router[name] = function(self, pattern, handler, opts)
+    add(self, where_called(2), method, pattern, handler, opts)
+    return self
+  end
+end
+
+--- Routes with a common prefix and middleware.
+---@param prefix string
+---@param opts { before: function[]? }|fun(router: perigee.Router)
+---@param fn fun(router: perigee.Router)?
+function Router:group(prefix, opts, fn)
+  local place = where_called(2)
+  if type(opts) == "function" then
+    opts, fn = {}, opts
+  end
+  if type(fn) ~= "function" then
+    fault(place, "group needs a function that takes its router")
+  end
+  opts = opts or {}
+  check_options(place, opts, { before = true })
+  fn(setmetatable({
+    prefix = join(self.prefix, prefix),
+    before = concat(self.before, opts.before),
+  }, Router))
+  return self
+end
+
+--- For perigee.app: an empty router.
+function M.new()
+  return setmetatable({ prefix = "", before = {} }, Router)
+end
+
+--- For perigee.app: hands all routes to C. common is the application's own
+--- middleware.
+function M.build(common)
+  for _, route in ipairs(routes) do
+    local handler = validation.wrap(route.handler, route.opts, route.place)
+    local composed = middleware.compose(concat(common, route.before), handler)
+    local ok, why = app.route(route.method, route.pattern, composed,
+      route.timeout_ms, route.body_max)
+    if not ok then
+      fault(route.place, "%s %s: %s", route.method, route.pattern, why)
+    end
+    by_pattern[route.method .. " " .. route.pattern] = route
+  end
+end
+
+--- For `perigee routes`: {method, path, handler, place} each.
+function M.list()
+  local list = {}
+  for i, route in ipairs(routes) do
+    list[i] = {
+      method = route.method, path = route.pattern,
+      handler = where_defined(route.handler), place = route.place,
+      summary = route.opts.summary,
+    }
+  end
+  return list
+end
+
+--- Where the handler of a request is defined, as file:line.
+function M.where(req)
+  local pattern = req.route or ""
+  local method = req.method == "HEAD" and "GET" or req.method
+  local route = by_pattern[req.method .. " " .. pattern]
+    or by_pattern[method .. " " .. pattern] or by_pattern["ANY " .. pattern]
+  return route and where_defined(route.handler) or "?"
+end
+
+return M

@@ -1,0 +1,103 @@
+--- Validation of a route's body, query, parameters and headers.
+
+local core = require "perigee.core.request"
+local errors = require "perigee.error"
+local schema = require "perigee.schema"
+
+local M = {}
+
+local FAULTS_MAX = 100
+
+local function compile(def, name, place, opts)
+  if def == nil then
+    return nil
+  end
+  local ok, validate = pcall(schema.compile, def, opts)
+  if not ok then
+    error(("%s: the schema for %s: %s"):format(place, name,
+      tostring(validate)), 0)
+  end
+  return validate
+end
+
+local function add_faults(faults, prefix, err)
+  for _, fault in ipairs(err.errors or {}) do
+    if #faults == FAULTS_MAX then
+      return
+    end
+    faults[#faults + 1] = {
+      pointer = prefix .. (fault.pointer or ""),
+      detail = fault.detail,
+    }
+  end
+end
+
+local function is_json(content_type)
+  local kind = content_type:lower():match "^%s*([^;%s]+)"
+  return kind == "application/json" or (kind or ""):find "%+json$" ~= nil
+end
+
+-- The decoded body, or nil and the error to answer.
+local function read_body(req)
+  local content_type = core.header(req, "content-type")
+  if content_type and not is_json(content_type) then
+    local err = errors.new("invalid", "the body must be application/json")
+    err.code = "unsupported_media_type"
+    return nil, err
+  end
+  return core.json(req)
+end
+
+local function check_part(req, name, validate, faults)
+  local value, err = validate(req[name])
+  if err then
+    add_faults(faults, "/" .. name, err)
+  else
+    rawset(req, name, value)
+  end
+end
+
+--- The handler itself, or one that validates first.
+---@param handler fun(req: perigee.Request): ...
+---@param opts perigee.RouteOptions
+---@param place string  # for faults of the schemas
+function M.wrap(handler, opts, place)
+  local text = { coerce = true, defaults = true }
+  local body = compile(opts.body, "body", place, { defaults = true })
+  local parts = {}
+  for _, name in ipairs { "params", "query", "headers" } do
+    local validate = compile(opts[name], name, place, text)
+    if validate then
+      parts[#parts + 1] = { name = name, validate = validate }
+    end
+  end
+  if not body and #parts == 0 then
+    return handler
+  end
+  return function(req)
+    local faults = {}
+    for i = 1, #parts do
+      check_part(req, parts[i].name, parts[i].validate, faults)
+    end
+    if body then
+      local value, err = read_body(req)
+      if err then
+        return nil, err
+      end
+      value, err = body(value)
+      if err then
+        add_faults(faults, "", err)
+      else
+        rawset(req, "body_json", value)
+      end
+    end
+    if #faults > 0 then
+      local err = errors.new("invalid", "the request is not valid")
+      err.errors = faults
+      return nil, err
+    end
+    return handler(req)
+  end
+end
+
+return M

@@ -1,0 +1,13 @@
+/* Modules written in C: the list. */
+#include "bindings/modules.h"
+
+#include <stddef.h>
+
+int perilua_open_task(lua_State *L);
+int perilua_open_time(lua_State *L);
+
+const perilua_module perilua_modules[] = {
+    {"perigee.core.task", perilua_open_task},
+    {"perigee.core.time", perilua_open_time},
+    {NULL, NULL},
+};

@@ -1,0 +1,191 @@
+/* VM: creation and end of one lua_State. */
+#include "bindings/vm.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "bindings/embedded.h"
+#include "bindings/modules.h"
+#include "bindings/task.h"
+#include "core/base/alloc.h"
+
+/* Its address is the registry key of the VM's pointer. */
+static const char vm_key = 'v';
+
+static void *vm_key_pointer(void)
+{
+    union {
+        const char *in;
+        void *out;
+    } plain = {&vm_key};
+
+    return plain.out;
+}
+
+perilua_vm *perilua_vm_of(lua_State *L)
+{
+    perilua_vm *vm;
+
+    lua_pushlightuserdata(L, vm_key_pointer());
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    vm = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    assert(vm != NULL);
+    return vm;
+}
+
+static perilua_vm *vm_or_null(lua_State *L)
+{
+    perilua_vm *vm;
+
+    lua_pushlightuserdata(L, vm_key_pointer());
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    vm = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return vm;
+}
+
+/* ---- require ---- */
+
+/* bundled(name) -> text or nil. */
+static int find_bundled(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    perilua_vm *vm = vm_or_null(L);
+    peri_slice text = {NULL, 0};
+
+    if (vm != NULL && vm->bundle != NULL) {
+        text = peri_bundle_find(vm->bundle, name);
+    }
+    if (text.data == NULL) {
+        return 0;
+    }
+    lua_pushlstring(L, text.data, text.length);
+    return 1;
+}
+
+/* embedded(name) -> text or nil. */
+static int find_embedded(lua_State *L)
+{
+    const peri_embedded_file *file =
+        perilua_embedded_find(luaL_checkstring(L, 1));
+
+    if (file == NULL) {
+        return 0;
+    }
+    lua_pushlstring(L, (const char *)file->data, file->size_bytes);
+    return 1;
+}
+
+static void preload_modules(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    for (const perilua_module *m = perilua_modules; m->name != NULL; m++) {
+        lua_pushcfunction(L, m->open);
+        lua_setfield(L, -2, m->name);
+    }
+    lua_pop(L, 2);
+}
+
+static void install_require(lua_State *L)
+{
+    const peri_embedded_file *file =
+        perilua_embedded_find("perigee/require.lua");
+
+    assert(file != NULL);
+    if (luaL_loadbuffer(L, (const char *)file->data, file->size_bytes,
+                        "=perigee/require.lua") != 0) {
+        lua_error(L);
+    }
+    lua_pushcfunction(L, find_bundled);
+    lua_pushcfunction(L, find_embedded);
+    lua_call(L, 2, 0);
+}
+
+static int install_modules(lua_State *L)
+{
+    preload_modules(L);
+    install_require(L);
+    perilua_require(L, "perigee.error"); /* C makes errors too */
+    return 0;
+}
+
+void perilua_open_libs(lua_State *L)
+{
+    luaL_openlibs(L);
+    install_modules(L);
+}
+
+void perilua_require(lua_State *L, const char *name)
+{
+    lua_getglobal(L, "require");
+    lua_pushstring(L, name);
+    lua_call(L, 1, 1);
+}
+
+/* ---- life ---- */
+
+perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
+                              peri_settings *settings, uint64_t generation)
+{
+    perilua_vm *vm = peri_calloc(1, sizeof *vm);
+
+    vm->L = luaL_newstate();
+    if (vm->L == NULL) {
+        abort();
+    }
+    vm->env = env;
+    vm->bundle = bundle;
+    vm->settings = settings;
+    vm->generation = generation;
+    vm->refs = 1;
+    lua_pushlightuserdata(vm->L, vm_key_pointer());
+    lua_pushlightuserdata(vm->L, vm);
+    lua_rawset(vm->L, LUA_REGISTRYINDEX);
+    luaL_openlibs(vm->L);
+    perilua_scheduler_create(vm); /* before modules: they register waits */
+    if (lua_cpcall(vm->L, install_modules, NULL) != 0) {
+        peri_log(env->logger, PERI_LOG_FATAL, "the Lua library: %s",
+                 lua_tostring(vm->L, -1));
+        abort(); /* our own embedded code is broken */
+    }
+    return vm;
+}
+
+static void on_scheduler_closed(void *data)
+{
+    perilua_vm *vm = data;
+    void (*closed)(void *) = vm->closed;
+    void *closed_data = vm->closed_data;
+
+    free(vm);
+    if (closed != NULL) {
+        closed(closed_data);
+    }
+}
+
+void perilua_vm_ref(perilua_vm *vm)
+{
+    vm->refs++;
+}
+
+void perilua_vm_unref(perilua_vm *vm)
+{
+    assert(vm->refs > 0);
+    if (--vm->refs > 0) {
+        return;
+    }
+    assert(vm->closing);
+    lua_close(vm->L); /* finalizers may release task handles */
+    perilua_scheduler_close(vm, on_scheduler_closed, vm);
+}
+
+void perilua_vm_close(perilua_vm *vm, void (*closed)(void *data), void *data)
+{
+    vm->closed = closed;
+    vm->closed_data = data;
+    vm->closing = true;
+    perilua_scheduler_cancel_all(vm, "cancelled", "the host is closing");
+    perilua_vm_unref(vm);
+}
