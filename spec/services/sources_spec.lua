@@ -54,7 +54,9 @@ describe("sources.change", function()
   end)
 
   it("leaves what is absent and takes away what is null", function()
-    local source = assert(sources.change("a", { tolerance_s = json.null, signature = { header = "X-B" } }))
+    local source = assert(sources.change("a", {
+      tolerance_s = json.null, signature = { header = "X-B" },
+    }))
     assert.is_nil(source.tolerance_s)
     assert.equal(SECRET, source.secret)
     assert.same({ header = "x-b", encoding = "hex", prefix = "v=" }, source.signature)
