@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
-#include "core/base/log_pretty.h"
+#include "core/base/pretty.h"
 
 /* How long a full pipe or terminal is waited for, per line. */
 #define BLOCKED_MAX_MS 5000
@@ -114,7 +114,7 @@ void peri_log_sink_write(void *data, peri_slice line)
     pthread_mutex_lock(&sink->lock);
     if (sink->pretty) {
         peri_buf_clear(&sink->buf);
-        if (peri_log_pretty(&sink->buf, line, sink->colour) == 0) {
+        if (peri_pretty_line(&sink->buf, line, sink->colour) == 0) {
             line = peri_buf_slice(&sink->buf);
         }
     }
