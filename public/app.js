@@ -11,6 +11,7 @@ const shown = new Map(); // event id -> its row
 const filter = { source: "", type: "" };
 let older = null; // cursor of the page after what is shown
 let paused = false;
+let epoch = 0; // grows when the filter changes: answers to older questions are void
 let timer;
 
 function setState(state, text) {
@@ -201,10 +202,14 @@ function showEvents(events, deliveries, below) {
 }
 
 async function load(after) {
+  const asked = epoch;
   const [events, deliveries] = await Promise.all([
     api.events({ ...filter, limit: PAGE, after }),
     api.deliveries({ source: filter.source, limit: 200 }),
   ]);
+  if (asked !== epoch) {
+    return;
+  }
   showEvents(events.items, deliveries.items, after !== undefined);
   if (after !== undefined || older === null) {
     older = events.next;
@@ -241,6 +246,7 @@ function schedule() {
 }
 
 function startOver() {
+  epoch += 1;
   shown.clear();
   older = null;
   byId("events").replaceChildren();
