@@ -11,6 +11,9 @@ int perilua_cli_stage(perilua_cli *cli);
 int perilua_cli_worker(perilua_cli *cli);
 
 /* cli_tools.c */
+int perilua_cli_config(perilua_cli *cli);
+int perilua_cli_plain(perilua_cli *cli); /* cli->command->module, in Lua */
+int perilua_cli_pretty(perilua_cli *cli);
 int perilua_cli_version(perilua_cli *cli);
 
 /* Makes the bundle of cli's application, or prints its faults and returns the

@@ -39,14 +39,17 @@ static int make_bundle(const perilua_cli *cli, const char *env, bool dev,
     return perilua_stage(&options, out_fd, faults);
 }
 
-static size_t count_lines(const peri_buf *text)
+/* A line that begins with a blank goes on with the one before it. */
+static size_t count_faults(const peri_buf *text)
 {
-    size_t lines = 0;
+    size_t count = 0;
 
     for (size_t i = 0; i < text->length; i++) {
-        lines += text->data[i] == '\n';
+        bool begins = i == 0 || text->data[i - 1] == '\n';
+
+        count += begins && text->data[i] != '\t' && text->data[i] != ' ';
     }
-    return lines;
+    return count;
 }
 
 int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
@@ -57,11 +60,11 @@ int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
 
     peri_buf_init(&faults, FAULTS_MAX_BYTES);
     if (make_bundle(cli, env, dev, out_fd, &faults) < 0) {
-        size_t lines = count_lines(&faults);
+        size_t count = count_faults(&faults);
 
         fwrite(faults.data, 1, faults.length, stderr);
-        fprintf(stderr, "perigee: %zu %s; nothing was started\n", lines,
-                lines == 1 ? "fault" : "faults");
+        fprintf(stderr, "perigee: %zu %s\n", count,
+                count == 1 ? "fault" : "faults");
         code = PERILUA_CLI_CONFIG;
     }
     peri_buf_fini(&faults);

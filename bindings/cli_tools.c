@@ -1,10 +1,200 @@
-/* Commands that are tools: what they do is written in Lua. */
+/* Commands that need no application running. */
+#include <errno.h>
+#include <luajit.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
 
 #include "bindings/cli_commands.h"
+#include "bindings/cli_lua.h"
+#include "bindings/vm.h"
+#include "core/base/buf.h"
+#include "core/base/pretty.h"
+
+#define LINE_MAX_BYTES ((size_t)4 << 20)
+
+/* ---- commands in Lua ---- */
+
+typedef struct call {
+    const perilua_cli *cli;
+    peri_slice sources;
+    int code;
+} call;
+
+static void push_args(lua_State *L, const call *c)
+{
+    lua_newtable(L);
+    lua_newtable(L);
+    for (size_t i = 0; i < c->cli->word_count; i++) {
+        lua_pushstring(L, c->cli->words[i]);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    lua_setfield(L, -2, "words");
+    lua_pushboolean(L, c->cli->json);
+    lua_setfield(L, -2, "json");
+    if (c->sources.data != NULL) {
+        lua_pushlstring(L, c->sources.data, c->sources.length);
+        lua_setfield(L, -2, "sources");
+    }
+}
+
+static int call_module(lua_State *L)
+{
+    call *c = lua_touserdata(L, 1);
+
+    perilua_open_libs(L);
+    perilua_require(L, c->cli->command->module);
+    push_args(L, c);
+    lua_call(L, 1, 1);
+    c->code = (int)lua_tointeger(L, -1);
+    return 0;
+}
+
+int perilua_cli_call(const perilua_cli *cli, peri_slice sources)
+{
+    call c = {cli, sources, PERILUA_CLI_INTERNAL};
+    lua_State *L = luaL_newstate();
+
+    if (L == NULL) {
+        abort();
+    }
+    if (lua_cpcall(L, call_module, &c) != 0) {
+        const char *text = lua_tostring(L, -1);
+
+        fprintf(stderr, "perigee: %s\n", text != NULL ? text : "no message");
+    }
+    lua_close(L);
+    return c.code;
+}
+
+int perilua_cli_plain(perilua_cli *cli)
+{
+    return perilua_cli_call(cli, (peri_slice){NULL, 0});
+}
+
+int perilua_cli_config(perilua_cli *cli)
+{
+    peri_bundle *bundle;
+    int fd;
+    int code = perilua_cli_make_bundle(cli, NULL, false, &fd);
+
+    if (code != 0) {
+        return code;
+    }
+    code = PERILUA_CLI_INTERNAL;
+    if (peri_bundle_open(fd, &bundle) == 0) {
+        code = perilua_cli_call(cli, peri_bundle_find(bundle, "@sources"));
+        peri_bundle_close(bundle);
+    }
+    close(fd);
+    return code;
+}
+
+/* ---- pretty ---- */
+
+static bool wants_color(void)
+{
+    const char *none = getenv("NO_COLOR");
+    const char *term = getenv("TERM");
+
+    return (none == NULL || none[0] == '\0') && isatty(1) == 1 &&
+           (term == NULL || strcmp(term, "dumb") != 0);
+}
+
+static int write_out(peri_buf *out)
+{
+    size_t done = 0;
+
+    while (done < out->length) {
+        ssize_t n = write(1, out->data + done, out->length - done);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return -1;
+        }
+        done += (size_t)n;
+    }
+    peri_buf_clear(out);
+    return 0;
+}
+
+int perilua_cli_pretty(perilua_cli *cli)
+{
+    bool color = wants_color();
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t length;
+    peri_buf out;
+    int code = 0;
+
+    (void)cli;
+    /* Ctrl-C goes to the whole pipe: the host's last lines are yet to come. */
+    signal(SIGINT, SIG_IGN);
+    peri_buf_init(&out, 2 * LINE_MAX_BYTES);
+    while (code == 0 && (length = getline(&line, &capacity, stdin)) > 0) {
+        peri_slice text = peri_slice_of(line, (size_t)length);
+
+        if (text.length > LINE_MAX_BYTES ||
+            peri_pretty_line(&out, text, color) < 0) {
+            peri_buf_clear(&out);
+            peri_buf_append_slice(&out, text);
+        }
+        code = write_out(&out) < 0 ? PERILUA_CLI_FAILURE : 0;
+    }
+    peri_buf_fini(&out);
+    free(line);
+    return code;
+}
+
+/* ---- version ---- */
+
+static bool has_gc64(lua_State *L)
+{
+    return luaL_dostring(L, "return require('ffi').abi('gc64')") == 0 &&
+           lua_toboolean(L, -1) != 0;
+}
+
+static void luajit_version(lua_State *L, char *out, size_t out_bytes)
+{
+    const char *text = LUAJIT_VERSION;
+
+    if (luaL_dostring(L, "return jit.version") == 0 && lua_isstring(L, -1)) {
+        text = lua_tostring(L, -1);
+    }
+    if (strncmp(text, "LuaJIT ", 7) == 0) {
+        text += 7;
+    }
+    snprintf(out, out_bytes, "%s", text);
+}
 
 int perilua_cli_version(perilua_cli *cli)
 {
-    printf(cli->json ? "{\"version\":\"%s\"}\n" : "perigee %s\n", PERI_VERSION);
+    lua_State *L = luaL_newstate();
+    char luajit[128];
+    bool gc64;
+
+    if (L == NULL) {
+        abort();
+    }
+    luaL_openlibs(L);
+    gc64 = has_gc64(L);
+    luajit_version(L, luajit, sizeof luajit);
+    lua_close(L);
+    printf(cli->json ? "{\"version\":\"%s\",\"luajit\":\"%s\",\"gc64\":%s,"
+                       "\"libraries\":{\"libuv\":\"%s\",\"sqlite\":\"%s\","
+                       "\"openssl\":\"%s\"},\"drivers\":[]}\n"
+                     : "perigee %s\nluajit  %s\ngc64    %s\nlibuv   %s\n"
+                       "sqlite  %s\nopenssl %s\ndrivers none\n",
+           PERI_VERSION, luajit,
+           cli->json ? (gc64 ? "true" : "false") : (gc64 ? "yes" : "no"),
+           uv_version_string(), sqlite3_libversion(),
+           OpenSSL_version(OPENSSL_VERSION_STRING));
     return PERILUA_CLI_OK;
 }

@@ -1,0 +1,17 @@
+/* Running commands that are written in Lua. */
+#ifndef PERILUA_CLI_LUA_H
+#define PERILUA_CLI_LUA_H
+
+#include "bindings/cli_args.h"
+#include "core/base/slice.h"
+
+/* Runs require(cli->command->module)(args) in a bare VM, without an
+ * application; args = {words, json, sources}. Returns the exit code. sources
+ * may be NULL-data. */
+int perilua_cli_call(const perilua_cli *cli, peri_slice sources);
+
+/* Writes the embedded Lua library to folder/var/lua, for editors, unless it is
+ * there in this version. 0 or -errno. */
+int perilua_cli_write_library(const char *folder);
+
+#endif

@@ -1,0 +1,3 @@
+--- For the machine you write on: pretty logs, reload on save.
+
+return {}

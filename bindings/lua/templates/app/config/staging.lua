@@ -1,0 +1,3 @@
+--- As production, with every request traced.
+
+return {}

@@ -1,0 +1,7 @@
+local config = require "perigee.config"
+
+return function(router)
+  router:get("/", function()
+    return { app = config.app.name, notes = "/notes" }
+  end)
+end
