@@ -5,7 +5,8 @@ import os from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { chromium } from "playwright-core";
-import { Relay, until } from "../integration/relay.mjs";
+import { until } from "../integration/helpers.mjs";
+import { Relay } from "../integration/relay.mjs";
 
 const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -31,6 +32,12 @@ describe("the page", () => {
     });
     await page.goto(relay.url + target);
     return page;
+  }
+
+  /** Waits until the events shown are these. */
+  async function listed(names) {
+    const shown = page.locator("#events button.event");
+    await until(async () => (await shown.allTextContents()).join() === names, { what: names });
   }
 
   before(async () => {
@@ -107,13 +114,11 @@ describe("the page", () => {
 
   it("filters by source and by type", async () => {
     await page.getByRole("combobox", { name: "Source" }).selectOption("hostile");
-    await until(() => page.locator("#events button.event").allTextContents(),
-      (names) => names.join() === "attack");
+    await listed("attack");
     await page.getByRole("combobox", { name: "Source" }).selectOption("");
     await page.getByRole("searchbox", { name: "Type" }).fill("order");
     await page.keyboard.press("Enter");
-    await until(() => page.locator("#events button.event").allTextContents(),
-      (names) => names.join() === "order.paid,order.created");
+    await listed("order.paid,order.created");
     await page.getByRole("searchbox", { name: "Type" }).fill("");
     await page.keyboard.press("Enter");
   });
@@ -170,7 +175,7 @@ describe("the page", () => {
   });
 
   it("says when the relay is gone", async () => {
-    relay.signal("SIGKILL");
+    await relay.kill();
     await page.getByText("The relay does not answer").waitFor();
   });
 });

@@ -1,24 +1,16 @@
 // The relay as a process: the application of this repository, copied to a
 // directory of its own so that tests may run side by side and change its code.
-import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
-import { once } from "node:events";
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const PROGRAM = process.env.PERIGEE_PROGRAM ?? path.join(ROOT, "build/debug/perigee");
-const START_MS = 20_000;
+import { ROOT, launch } from "./helpers.mjs";
 
 export class Relay {
-  constructor({ workers = 1, env = "production", settings = {} } = {}) {
-    this.workers = workers;
-    this.env = env;
-    this.settings = settings;
-    this.lines = []; // what it logged, decoded
+  #ends = []; // as a test's t.after would have them
+
+  constructor(options = {}) {
+    this.options = options; // workers, settings, env, vars: see start() of helpers.mjs
     this.dir = mkdtempSync(path.join(os.tmpdir(), "perigee-relay-"));
     for (const name of ["config", "scripts", "public"]) {
       cpSync(path.join(ROOT, name), path.join(this.dir, name), { recursive: true });
@@ -27,81 +19,33 @@ export class Relay {
 
   static async start(options) {
     const relay = new Relay(options);
-    await relay.start();
-    return relay;
-  }
-
-  argv() {
-    const settings = { "admin.port": 0, ...this.settings };
-    return [
-      "run", this.dir, "-e", this.env, "-p", "0", "-w", String(this.workers),
-      ...Object.entries(settings).flatMap(([key, value]) => ["--set", `${key}=${value}`]),
-    ];
+    try {
+      return await relay.start();
+    } catch (error) {
+      await relay.stop();
+      throw error;
+    }
   }
 
   async start() {
-    this.process = spawn(PROGRAM, this.argv(), {
-      stdio: ["ignore", "pipe", "pipe"],
-      detached: true, // a group of its own, to be killed as one
-    });
-    this.ended = once(this.process, "exit");
-    const heard = new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(this.failure("did not start")), START_MS);
-      this.ended.then(() => reject(this.failure("ended")), () => {});
-      this.listen(this.process.stderr);
-      this.listen(this.process.stdout, (line) => {
-        if (line.msg === "listening" && line.port && !line.admin) {
-          clearTimeout(timer);
-          resolve(line.port);
-        }
-      });
-    });
-    const port = await heard;
-    this.url = `http://127.0.0.1:${port}`;
+    const after = (end) => this.#ends.push(end);
+    this.host = launch({ after }, { ...this.options, dir: this.dir });
+    await this.host.listening();
+    this.url = this.host.url;
     return this;
-  }
-
-  listen(stream, seen = () => {}) {
-    createInterface({ input: stream }).on("line", (text) => {
-      let line = { raw: text };
-      try {
-        line = JSON.parse(text);
-      } catch {
-        // not a log line: kept for the message of a failure
-      }
-      this.lines.push(line);
-      seen(line);
-    });
-  }
-
-  failure(what) {
-    const log = this.lines.slice(-30).map((line) => JSON.stringify(line)).join("\n");
-    return new Error(`the relay ${what}:\n${log}`);
-  }
-
-  signal(name) {
-    try {
-      process.kill(-this.process.pid, name);
-    } catch {
-      // it has ended
-    }
   }
 
   /** As a power cut would: master and workers at once. */
   async kill() {
-    this.signal("SIGKILL");
-    await this.ended.catch(() => {});
+    this.host.kill();
+    await this.host.ended;
   }
 
   async stop() {
-    if (this.process) {
-      this.process.kill("SIGTERM");
-      const timer = setTimeout(() => this.signal("SIGKILL"), 10_000);
-      await this.ended.catch(() => {});
-      clearTimeout(timer);
-      this.signal("SIGKILL");
+    for (const end of this.#ends.splice(0)) {
+      await end();
     }
-    rmSync(this.dir, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
 
   async call(method, target, { body, headers = {} } = {}) {
@@ -183,19 +127,4 @@ export function stripe(secret, body, { time_s = Math.floor(Date.now() / 1000), b
     "content-type": "application/json",
     "stripe-signature": `t=${time_s},${before}v1=${hmac(secret, `${time_s}.${body}`)}`,
   };
-}
-
-/** Asks again until the answer satisfies. */
-export async function until(ask, satisfies, timeout_ms = 10_000) {
-  const deadline = Date.now() + timeout_ms;
-  for (;;) {
-    const answer = await ask();
-    if (satisfies(answer)) {
-      return answer;
-    }
-    if (Date.now() > deadline) {
-      throw new Error(`not within ${timeout_ms} ms: ${JSON.stringify(answer)}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }

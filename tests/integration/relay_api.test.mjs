@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
-import { Relay, until } from "./relay.mjs";
+import { until } from "./helpers.mjs";
+import { Relay } from "./relay.mjs";
 
 const SECRET = "a secret nobody may see";
 
@@ -64,7 +65,7 @@ describe("sources", () => {
       assert.ok(answer.status < 300, answer.text);
       assert.ok(!answer.text.includes(SECRET));
     }
-    assert.ok(!JSON.stringify(relay.lines).includes(SECRET), "nor does the log");
+    assert.ok(!JSON.stringify(relay.host.lines).includes(SECRET), "nor does the log");
   });
 
   it("are refused when they are malformed, each fault named", async () => {
@@ -263,8 +264,8 @@ describe("transforms", () => {
 
   /** Makes the running host take the files as they are now. */
   async function reload(probe) {
-    relay.process.kill("SIGHUP");
-    await until(probe, (done) => done);
+    relay.host.signal("SIGHUP");
+    await until(probe, { what: "the reload" });
   }
 
   async function result_of(body) {
@@ -341,8 +342,7 @@ describe("a relay with a token", () => {
   let relay;
 
   before(async () => {
-    relay = new Relay({ settings: { "app.token": token } });
-    await relay.start();
+    relay = await Relay.start({ settings: { "app.token": token } });
   });
   after(() => relay?.stop());
 
