@@ -13,7 +13,9 @@ static int time_now(lua_State *L)
 
     /* Not frozen: the difference is the time between the two readings. */
     if (peri_timers_frozen(perilua_timers(perilua_vm_of(L)))) {
-        now_ms += (double)(shift_ns / 1000000);
+        int64_t shift_ms = shift_ns / 1000000;
+
+        now_ms += (double)shift_ms;
     }
     lua_pushnumber(L, now_ms);
     return 1;

@@ -18,8 +18,6 @@
 #define FAULT_BYTES 1024
 #define DOTENV_MAX_BYTES ((size_t)1 << 20)
 
-extern char **environ;
-
 typedef struct stage {
     const perilua_stage_options *options;
     peri_bundle *files;           /* config/ and scripts/ as read */

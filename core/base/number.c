@@ -144,7 +144,7 @@ static size_t write_exponent(int exponent, char *out)
 /* Places the point as ECMA-262, Number::toString, says. */
 static size_t write_decimal(decimal d, char *out)
 {
-    char digits[DIGITS_MAX + 1];
+    char digits[DIGITS_MAX + 1] = "0";
     int count;
     int point; /* value = 0.digits * 10^point */
     size_t length = 0;

@@ -103,7 +103,7 @@ static void run_alone(writer *w, peri_sqlite_op *op)
         rc = run(w, op);
     }
     if (rc == 0) {
-        rc = peri_sqlite_db_do(w->db, "COMMIT", &op->fault);
+        peri_sqlite_db_do(w->db, "COMMIT", &op->fault);
     }
     if (!peri_sqlite_db_idle(w->db)) {
         peri_sqlite_db_do(w->db, "ROLLBACK", &ignored);
