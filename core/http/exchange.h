@@ -24,9 +24,15 @@
 #include "core/base/buf.h"
 #include "core/base/slice.h"
 #include "core/http/router.h"
+#include "core/http/scan.h"
 
 typedef struct peri_exchange peri_exchange;
 typedef struct peri_exchange_ops peri_exchange_ops;
+
+/* rc: 0, PERI_ELIMIT (413), PERI_ETIMEOUT (408), PERI_EFORMAT (400),
+ * PERI_EGONE. chunk is borrowed during the call; by chunks, rc 0 and length 0
+ * is the end; for read_all it is empty and the body is peri_exchange_body(). */
+typedef void (*peri_body_fn)(void *data, int rc, peri_slice chunk);
 
 /* One header field to send. Names and values are checked: a CR, LF, NUL or a
  * bad name is dropped with a log line, never sent. */
@@ -34,17 +40,6 @@ typedef struct peri_field {
     peri_slice name;
     peri_slice value;
 } peri_field;
-
-/* A stretch of the head: offsets from peri_exchange.head. */
-typedef struct peri_span {
-    uint32_t offset;
-    uint32_t length;
-} peri_span;
-
-typedef struct peri_head_field {
-    peri_span name;
-    peri_span value; /* outer white space taken off */
-} peri_head_field;
 
 /* What the server asks of the application above it. */
 typedef struct peri_http_app {
@@ -55,8 +50,11 @@ typedef struct peri_http_app {
      * gone already; drop the reference when the task has ended. */
     void (*on_gone)(void *data, peri_exchange *exchange);
     /* Once for every exchange, whatever became of it, just before the answer's
-     * last byte is handed to the transport (or at gone: status 499). For the
-     * access log and the request metrics. May be NULL. */
+     * last byte is handed to the transport (or at gone: status 499 where no
+     * other had been sent). For the access log and the request metrics. Also
+     * for requests that the host refused before they could be told by
+     * on_request: what is known of them is set, method_text and path may be
+     * empty. May be NULL. */
     void (*on_done)(void *data, peri_exchange *exchange);
 } peri_http_app;
 
@@ -89,9 +87,24 @@ struct peri_exchange {
     const peri_route *route; /* for logs and metrics; NULL: none matched */
 
     uint32_t refs;
+    uint16_t id_field; /* index of X-Request-Id, or PERI_SCAN_NONE */
+    bool kept;         /* the text lies in the arena */
+    uint8_t id_length; /* of request_id; 0: not made yet */
+    uint32_t head_bytes;
+    bool keep_alive;              /* the client's wish */
     const peri_exchange_ops *ops; /* the transport's */
-    peri_arena *arena;            /* made on first use: peri_exchange_arena() */
-    char request_id[65];          /* "" until asked for */
+    peri_slice body;              /* peri_exchange_body() */
+    struct peri_exchange_reader {
+        peri_body_fn fn; /* NULL: nobody reads */
+        void *data;
+        bool whole; /* read_all */
+    } reader;
+    struct peri_exchange_drain {
+        void (*fn)(void *data, int rc);
+        void *data;
+    } drain;
+    peri_arena *arena;   /* made on first use: peri_exchange_arena() */
+    char request_id[65]; /* "" until asked for */
 };
 
 static inline peri_slice peri_exchange_text(const peri_exchange *ex,
@@ -128,11 +141,6 @@ int peri_exchange_body_limit(peri_exchange *ex, uint64_t max_bytes);
 /* The whole body when body_complete and never read by chunks. Borrowed until
  * the exchange ends. */
 peri_slice peri_exchange_body(peri_exchange *ex);
-
-/* rc: 0, PERI_ELIMIT (413), PERI_ETIMEOUT (408), PERI_EFORMAT (400),
- * PERI_EGONE. chunk is borrowed during the call; by chunks, rc 0 and length 0
- * is the end; for read_all it is empty and the body is peri_exchange_body(). */
-typedef void (*peri_body_fn)(void *data, int rc, peri_slice chunk);
 
 /* Tells once when the whole body is there. Sends 100 Continue if it is awaited.
  * Never calls back from inside. One read at a time. */

@@ -1,0 +1,485 @@
+/* Router: a tree of text prefixes; segments of a parameter hang below the node
+ * that ends in their slash. Every node stands for one way of reading the path,
+ * so a match visits each at most once: backing up costs no more than the tree
+ * is large. */
+#include "core/http/router.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/arena.h"
+#include "core/base/err.h"
+
+#define ROUTER_BLOCK_BYTES 8192
+
+typedef struct leaf {
+    uint32_t methods; /* that have a route */
+    const peri_route *routes[PERI_METHODS];
+} leaf;
+
+typedef struct node {
+    const char *prefix;
+    size_t prefix_length;
+    size_t child_count;
+    unsigned char *first_bytes; /* of the children's prefixes */
+    struct node **children;
+    struct node *param; /* what follows a `:name` here */
+    leaf *rest;         /* a `*rest` here */
+    leaf *end;          /* the path ends here */
+} node;
+
+struct peri_router {
+    peri_arena *arena;
+    node root; /* its prefix is empty */
+};
+
+typedef struct pattern {
+    char *text; /* the arena's */
+    size_t segment_count;
+    peri_slice names[PERI_ROUTE_PARAMS_MAX];
+    uint16_t param_count;
+} pattern;
+
+typedef struct search {
+    peri_method method;
+    const char *end;
+    peri_route_match *out;
+} search;
+
+/* ---- methods ---- */
+
+static const char *const method_names[PERI_METHODS] = {
+    "GET",    "HEAD",    "POST",    "PUT",   "PATCH",
+    "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER",
+};
+
+static bool is(const char *text, const char *name, size_t length)
+{
+    return memcmp(text, name, length) == 0;
+}
+
+peri_method peri_method_parse(peri_slice name)
+{
+    const char *t = name.data;
+
+    switch (name.length) {
+    case 3:
+        return is(t, "GET", 3)   ? PERI_METHOD_GET
+               : is(t, "PUT", 3) ? PERI_METHOD_PUT
+                                 : PERI_METHOD_OTHER;
+    case 4:
+        return is(t, "POST", 4)   ? PERI_METHOD_POST
+               : is(t, "HEAD", 4) ? PERI_METHOD_HEAD
+                                  : PERI_METHOD_OTHER;
+    case 5:
+        return is(t, "PATCH", 5)   ? PERI_METHOD_PATCH
+               : is(t, "TRACE", 5) ? PERI_METHOD_TRACE
+                                   : PERI_METHOD_OTHER;
+    case 6:
+        return is(t, "DELETE", 6) ? PERI_METHOD_DELETE : PERI_METHOD_OTHER;
+    case 7:
+        return is(t, "OPTIONS", 7)   ? PERI_METHOD_OPTIONS
+               : is(t, "CONNECT", 7) ? PERI_METHOD_CONNECT
+                                     : PERI_METHOD_OTHER;
+    default:
+        return PERI_METHOD_OTHER;
+    }
+}
+
+const char *peri_method_name(peri_method method)
+{
+    return method < PERI_METHODS ? method_names[method] : "OTHER";
+}
+
+size_t peri_methods_format(uint32_t methods, char *out, size_t out_bytes)
+{
+    size_t at = 0;
+
+    assert(out_bytes > 0);
+    for (unsigned m = 0; m < PERI_METHOD_OTHER; m++) {
+        size_t length = strlen(method_names[m]);
+        size_t comma = at != 0 ? 2 : 0;
+
+        if ((methods & (1u << m)) == 0 || at + comma + length >= out_bytes) {
+            continue;
+        }
+        memcpy(out + at, ", ", comma);
+        memcpy(out + at + comma, method_names[m], length);
+        at += comma + length;
+    }
+    out[at] = '\0';
+    return at;
+}
+
+static uint32_t allowed_of(const leaf *l)
+{
+    uint32_t allowed = l->methods | 1u << PERI_METHOD_OPTIONS;
+
+    if (allowed & 1u << PERI_METHOD_GET) {
+        allowed |= 1u << PERI_METHOD_HEAD;
+    }
+    return allowed;
+}
+
+/* ---- patterns ---- */
+
+static int refuse(char *why, size_t why_bytes, const char *text,
+                  const char *reason)
+{
+    if (why != NULL && why_bytes != 0) {
+        snprintf(why, why_bytes, "%s: %s", text, reason);
+    }
+    return PERI_EFORMAT;
+}
+
+static bool name_char(char c, bool first)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (!first && c >= '0' && c <= '9');
+}
+
+/* A request's path is ASCII; a pattern may be written as people read it. */
+static char *encode_pattern(peri_arena *arena, const char *text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t length = strlen(text);
+    char *out = peri_arena_alloc(arena, length * 3 + 1);
+    size_t at = 0;
+
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c > 0x20 && c < 0x7f) {
+            out[at++] = (char)c;
+        } else {
+            out[at++] = '%';
+            out[at++] = hex[c >> 4];
+            out[at++] = hex[c & 15];
+        }
+    }
+    out[at] = '\0';
+    return out;
+}
+
+static const char *parse_name(pattern *p, peri_slice name)
+{
+    if (name.length == 0) {
+        return "a parameter needs a name";
+    }
+    for (size_t i = 0; i < name.length; i++) {
+        if (!name_char(name.data[i], i == 0)) {
+            return "a parameter is a whole segment and its name has letters, "
+                   "digits and underscores";
+        }
+    }
+    for (uint16_t i = 0; i < p->param_count; i++) {
+        if (peri_slice_equal(p->names[i], name)) {
+            return "two parameters have the same name";
+        }
+    }
+    if (p->param_count == PERI_ROUTE_PARAMS_MAX) {
+        return "too many parameters";
+    }
+    p->names[p->param_count++] = name;
+    return NULL;
+}
+
+static const char *parse_segment(pattern *p, const char *segment, size_t length,
+                                 bool last)
+{
+    if (++p->segment_count > PERI_ROUTER_SEGMENTS_MAX) {
+        return "too many segments";
+    }
+    if (length != 0 && segment[0] == ':') {
+        return parse_name(p, peri_slice_of(segment + 1, length - 1));
+    }
+    if (length != 0 && segment[0] == '*') {
+        return last ? parse_name(p, peri_slice_of(segment + 1, length - 1))
+                    : "*rest must be the last segment";
+    }
+    if (memchr(segment, '*', length) != NULL) {
+        return "* stands only at the start of a segment";
+    }
+    if (memchr(segment, '?', length) != NULL ||
+        memchr(segment, '#', length) != NULL) {
+        return "a path has no ? or #";
+    }
+    return NULL;
+}
+
+static const char *parse_pattern(pattern *p)
+{
+    const char *at = p->text;
+
+    if (*at != '/') {
+        return "a path begins with a slash";
+    }
+    while (at != NULL) {
+        const char *slash = strchr(++at, '/');
+        size_t length = slash != NULL ? (size_t)(slash - at) : strlen(at);
+        const char *fault = parse_segment(p, at, length, slash == NULL);
+
+        if (fault != NULL) {
+            return fault;
+        }
+        at = slash;
+    }
+    return NULL;
+}
+
+/* ---- building ---- */
+
+static node *node_create(peri_router *router, const char *prefix, size_t length)
+{
+    node *n = peri_arena_alloc(router->arena, sizeof *n);
+
+    n->prefix = prefix;
+    n->prefix_length = length;
+    return n;
+}
+
+static void child_add(peri_router *router, node *parent, node *child)
+{
+    size_t count = parent->child_count;
+    unsigned char *first = peri_arena_alloc(router->arena, count + 1);
+    node **children =
+        peri_arena_alloc(router->arena, (count + 1) * sizeof *children);
+
+    if (count != 0) {
+        memcpy(first, parent->first_bytes, count);
+        memcpy(children, parent->children, count * sizeof *children);
+    }
+    first[count] = (unsigned char)child->prefix[0];
+    children[count] = child;
+    parent->first_bytes = first;
+    parent->children = children;
+    parent->child_count = count + 1;
+}
+
+/* Splits n after length bytes; n keeps the front. */
+static void node_split(peri_router *router, node *n, size_t length)
+{
+    node *back = peri_arena_alloc(router->arena, sizeof *back);
+
+    *back = *n;
+    back->prefix += length;
+    back->prefix_length -= length;
+    *n = (node){.prefix = n->prefix, .prefix_length = length};
+    child_add(router, n, back);
+}
+
+static size_t common_prefix(const node *n, const char *text, size_t length)
+{
+    size_t i = 0;
+
+    while (i < n->prefix_length && i < length && n->prefix[i] == text[i]) {
+        i++;
+    }
+    return i;
+}
+
+static node *child_find(const node *n, char first)
+{
+    for (size_t i = 0; i < n->child_count; i++) {
+        if (n->first_bytes[i] == (unsigned char)first) {
+            return n->children[i];
+        }
+    }
+    return NULL;
+}
+
+/* The node at the end of text below from; made where missing. */
+static node *static_insert(peri_router *router, node *from, const char *text,
+                           size_t length)
+{
+    while (length != 0) {
+        node *child = child_find(from, text[0]);
+        size_t common;
+
+        if (child == NULL) {
+            child = node_create(router, text, length);
+            child_add(router, from, child);
+            return child;
+        }
+        common = common_prefix(child, text, length);
+        if (common < child->prefix_length) {
+            node_split(router, child, common);
+        }
+        text += common;
+        length -= common;
+        from = child;
+    }
+    return from;
+}
+
+static leaf **leaf_place(peri_router *router, const char *text)
+{
+    node *at = &router->root;
+
+    for (;;) {
+        const char *stop = text;
+
+        while (*stop != '\0' && !(stop > text && stop[-1] == '/' &&
+                                  (*stop == ':' || *stop == '*'))) {
+            stop++;
+        }
+        at = static_insert(router, at, text, (size_t)(stop - text));
+        if (*stop == '\0') {
+            return &at->end;
+        }
+        if (*stop == '*') {
+            return &at->rest;
+        }
+        text = stop + strcspn(stop, "/");
+        if (at->param == NULL) {
+            at->param = node_create(router, "", 0);
+        }
+        at = at->param;
+    }
+}
+
+static peri_route *route_copy(peri_router *router, const pattern *p,
+                              const peri_route *route, const char *text)
+{
+    peri_route *copy = peri_arena_alloc(router->arena, sizeof *copy);
+    peri_slice *names = peri_arena_alloc(
+        router->arena, (size_t)(p->param_count + 1) * sizeof *names);
+
+    memcpy(names, p->names, p->param_count * sizeof *names);
+    *copy = *route;
+    copy->pattern = peri_arena_copy(router->arena, text, strlen(text));
+    copy->param_count = p->param_count;
+    copy->param_names = names;
+    return copy;
+}
+
+peri_router *peri_router_create(void)
+{
+    peri_router *router = peri_calloc(1, sizeof *router);
+
+    router->arena = peri_arena_create(ROUTER_BLOCK_BYTES);
+    router->root.prefix = "";
+    return router;
+}
+
+void peri_router_destroy(peri_router *router)
+{
+    if (router != NULL) {
+        peri_arena_destroy(router->arena);
+        free(router);
+    }
+}
+
+int peri_router_add(peri_router *router, uint32_t methods, const char *text,
+                    const peri_route *route, char *why, size_t why_bytes)
+{
+    pattern p = {.text = encode_pattern(router->arena, text)};
+    const char *fault = parse_pattern(&p);
+    peri_route *copy;
+    leaf **place;
+
+    if (fault == NULL && (methods & ((1u << PERI_METHOD_OTHER) - 1)) == 0) {
+        fault = "a route needs a method";
+    }
+    if (fault != NULL) {
+        return refuse(why, why_bytes, text, fault);
+    }
+    place = leaf_place(router, p.text);
+    if (*place == NULL) {
+        *place = peri_arena_alloc(router->arena, sizeof **place);
+    }
+    if (((*place)->methods & methods) != 0) {
+        refuse(why, why_bytes, text, "the method has a route here already");
+        return PERI_EEXISTS;
+    }
+    copy = route_copy(router, &p, route, text);
+    (*place)->methods |= methods;
+    for (unsigned m = 0; m < PERI_METHODS; m++) {
+        if (methods & (1u << m)) {
+            (*place)->routes[m] = copy;
+        }
+    }
+    return 0;
+}
+
+/* ---- matching ---- */
+
+static bool leaf_take(const leaf *l, const search *s, uint16_t params)
+{
+    const peri_route *route = l->routes[s->method];
+
+    if (route == NULL && s->method == PERI_METHOD_HEAD) {
+        route = l->routes[PERI_METHOD_GET];
+    }
+    s->out->allowed |= allowed_of(l);
+    if (route == NULL) {
+        return false;
+    }
+    s->out->route = route;
+    s->out->param_count = params;
+    return true;
+}
+
+static bool node_match(const node *n, const search *s, const char *at,
+                       uint16_t params);
+
+static bool param_match(const node *n, const search *s, const char *at,
+                        uint16_t params)
+{
+    const char *stop = memchr(at, '/', (size_t)(s->end - at));
+
+    if (stop == NULL) {
+        stop = s->end;
+    }
+    if (stop == at) {
+        return false;
+    }
+    s->out->params[params] = peri_slice_of(at, (size_t)(stop - at));
+    return node_match(n, s, stop, (uint16_t)(params + 1));
+}
+
+/* Recursion goes as deep as the longest pattern has nodes. */
+static bool node_match(const node *n, const search *s, const char *at,
+                       uint16_t params)
+{
+    size_t left = (size_t)(s->end - at);
+
+    if (n->prefix_length > left ||
+        memcmp(n->prefix, at, n->prefix_length) != 0) {
+        return false;
+    }
+    at += n->prefix_length;
+    if (at == s->end) {
+        if (n->end != NULL && leaf_take(n->end, s, params)) {
+            return true;
+        }
+    } else {
+        const node *child = child_find(n, *at);
+
+        if (child != NULL && node_match(child, s, at, params)) {
+            return true;
+        }
+        if (n->param != NULL && param_match(n->param, s, at, params)) {
+            return true;
+        }
+    }
+    if (n->rest == NULL) {
+        return false;
+    }
+    s->out->params[params] = peri_slice_of(at, (size_t)(s->end - at));
+    return leaf_take(n->rest, s, (uint16_t)(params + 1));
+}
+
+bool peri_router_match(const peri_router *router, peri_method method,
+                       peri_slice path, peri_route_match *out)
+{
+    search s = {.method = method, .end = path.data + path.length, .out = out};
+
+    out->route = NULL;
+    out->allowed = 0;
+    out->param_count = 0;
+    return node_match(&router->root, &s, path.data, 0);
+}
