@@ -3,20 +3,26 @@
 
 #include <stddef.h>
 
+int perilua_open_app(lua_State *L);
 int perilua_open_cli(lua_State *L);
 int perilua_open_config(lua_State *L);
 int perilua_open_crypto(lua_State *L);
 int perilua_open_json(lua_State *L);
 int perilua_open_regex(lua_State *L);
+int perilua_open_file(lua_State *L);
+int perilua_open_request(lua_State *L);
 int perilua_open_task(lua_State *L);
 int perilua_open_time(lua_State *L);
 
 const perilua_module perilua_modules[] = {
+    {"perigee.core.app", perilua_open_app},
     {"perigee.core.cli", perilua_open_cli},
     {"perigee.core.config", perilua_open_config},
     {"perigee.core.crypto", perilua_open_crypto},
     {"perigee.core.json", perilua_open_json},
     {"perigee.core.regex", perilua_open_regex},
+    {"perigee.core.file", perilua_open_file},
+    {"perigee.core.request", perilua_open_request},
     {"perigee.core.task", perilua_open_task},
     {"perigee.core.time", perilua_open_time},
     {NULL, NULL},

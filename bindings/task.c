@@ -284,8 +284,8 @@ static void on_deadline(peri_timer *timer)
     perilua_task_cancel(task, "timeout", "the deadline has passed");
 }
 
-void perilua_task_run(perilua_task *task, int nargs, uint64_t deadline_ns,
-                      perilua_task_done done, void *data)
+static void task_prepare(perilua_task *task, int nargs, uint64_t deadline_ns,
+                         perilua_task_done done, void *data)
 {
     task->nargs = nargs;
     task->done = done;
@@ -295,7 +295,20 @@ void perilua_task_run(perilua_task *task, int nargs, uint64_t deadline_ns,
         (deadline_ns == 0 || task->parent->deadline_ns < deadline_ns)) {
         task->deadline_ns = task->parent->deadline_ns;
     }
+}
+
+void perilua_task_run(perilua_task *task, int nargs, uint64_t deadline_ns,
+                      perilua_task_done done, void *data)
+{
+    task_prepare(task, nargs, deadline_ns, done, data);
     resume_now_or_soon(task);
+}
+
+void perilua_task_run_later(perilua_task *task, int nargs, uint64_t deadline_ns,
+                            perilua_task_done done, void *data)
+{
+    task_prepare(task, nargs, deadline_ns, done, data);
+    make_ready(task);
 }
 
 lua_State *perilua_task_renew(perilua_task *task)
@@ -322,7 +335,7 @@ perilua_task *perilua_task_start(perilua_vm *vm, lua_State *L, int nargs,
     perilua_task *task = perilua_task_create(vm, NULL);
 
     lua_xmove(L, task->co, nargs + 1);
-    perilua_task_run(task, nargs, deadline_ns, done, data);
+    perilua_task_run_later(task, nargs, deadline_ns, done, data);
     return task;
 }
 

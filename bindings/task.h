@@ -97,7 +97,12 @@ lua_State *perilua_task_renew(perilua_task *task);
  * second call of done. It starts afresh: not cancelled, without a deadline. */
 void perilua_task_continue(perilua_task *task, int nargs);
 
-/* As create and run: the function and its nargs arguments are taken from L. */
+/* As run, but never before the loop's next turn. */
+void perilua_task_run_later(perilua_task *task, int nargs, uint64_t deadline_ns,
+                            perilua_task_done done, void *data);
+
+/* As create and run_later: the function and its nargs arguments are taken from
+ * L. */
 perilua_task *perilua_task_start(perilua_vm *vm, lua_State *L, int nargs,
                                  uint64_t deadline_ns, perilua_task_done done,
                                  void *data);

@@ -90,13 +90,13 @@ local function lock_globals()
   })
 end
 
-local function prepare_data()
-  local config = require "perigee.config"
-  if config.sqlite and next(config.sqlite) then
-    local ok, err = require("perigee.sqlite").migrate()
-    if not ok and err then
-      error(err, 0)
-    end
+local function migrate()
+  if #core.files "scripts/data/migrations/" == 0 then
+    return
+  end
+  local ok, err = require("perigee.sqlite").migrate()
+  if not ok and err then
+    error(err, 0)
   end
 end
 
@@ -123,7 +123,7 @@ end
 local function run_load(start)
   load_scripts()
   if start then
-    prepare_data()
+    migrate()
     if main.on_start then
       started = true
       local ok, err = main.on_start()

@@ -78,11 +78,20 @@ local function expires(time_ms)
   return os.date("!%a, %d %b %Y %H:%M:%S GMT", math.floor(time_ms / 1000))
 end
 
+---@class perigee.CookieOptions
+---@field path string?
+---@field domain string?
+---@field max_age integer?        # seconds
+---@field expires number?         # Unix ms
+---@field secure boolean?
+---@field http_only boolean?
+---@field same_site string|false?
+
 --- A Set-Cookie value: HttpOnly, SameSite=Lax and Path=/ unless told, Secure
 --- where told.
 ---@param name string
 ---@param value string
----@param opts { path: string?, domain: string?, max_age: integer?, expires: number?, secure: boolean?, http_only: boolean?, same_site: string?|false }?
+---@param opts perigee.CookieOptions?
 ---@return string
 function M.cookie(name, value, opts)
   opts = opts or {}

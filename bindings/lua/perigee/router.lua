@@ -38,8 +38,10 @@ local function where_defined(fn)
   return info.short_src .. ":" .. info.linedefined
 end
 
-local function suggest(word)
-  return require("perigee.suggest").nearest(word, OPTIONS)
+local function suggest(word, known)
+  local candidates = {}
+  for name in pairs(known) do candidates[#candidates + 1] = name end
+  return require("perigee.config.suggest").nearest(word, candidates)
 end
 
 local function fault(place, text, ...)
@@ -49,7 +51,7 @@ end
 local function check_options(place, opts, allowed)
   for key in pairs(opts) do
     if not allowed[key] then
-      local near = suggest(tostring(key))
+      local near = suggest(tostring(key), allowed)
       fault(place, "unknown route option %q%s", tostring(key),
         near and (", did you mean " .. near .. "?") or "")
     end

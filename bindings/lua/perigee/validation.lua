@@ -2,7 +2,6 @@
 
 local core = require "perigee.core.request"
 local errors = require "perigee.error"
-local schema = require "perigee.schema"
 
 local M = {}
 
@@ -12,6 +11,8 @@ local function compile(def, name, place, opts)
   if def == nil then
     return nil
   end
+  -- Not at the top: an application without schemas need not pay for it.
+  local schema = require "perigee.schema"
   local ok, validate = pcall(schema.compile, def, opts)
   if not ok then
     error(("%s: the schema for %s: %s"):format(place, name,

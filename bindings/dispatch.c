@@ -1,0 +1,363 @@
+/* Dispatch: from an exchange to a handler and back. The hot path.
+ *
+ * Two crossings into Lua a request: the start of the handler, and, for answers
+ * that are not plain values, perigee.response. Nothing is allocated here but
+ * the req table. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bindings/gen.h"
+#include "core/base/alloc.h"
+#include "core/http/file.h"
+
+#define ARGUMENTS_MAX 1000 /* in a query */
+
+/* ---- requests under way ---- */
+
+static perilua_request *request_take(peri_host *host)
+{
+    perilua_request *request = host->free_requests;
+
+    if (request != NULL) {
+        host->free_requests = request->next_free;
+        return request;
+    }
+    return peri_calloc(1, sizeof *request);
+}
+
+static void request_finish(perilua_request *request)
+{
+    perilua_gen *gen = request->gen;
+    peri_exchange *ex = request->exchange;
+
+    request->serial++; /* req tables that are still about are void now */
+    if (request->finished != NULL) {
+        *request->finished = true;
+    }
+    ex->user = NULL;
+    request->exchange = NULL;
+    request->next_free = gen->host->free_requests;
+    gen->host->free_requests = request;
+    peri_exchange_unref(ex);
+    perilua_gen_unused(gen);
+}
+
+/* Pushes a req table: {request, serial}. Requests are never freed before
+ * their host is, so the serial tells a late use from a good one. */
+static void push_req(lua_State *co, perilua_request *request)
+{
+    lua_createtable(co, 2, 0);
+    lua_pushlightuserdata(co, request);
+    lua_rawseti(co, -2, 1);
+    lua_pushnumber(co, (lua_Number)request->serial);
+    lua_rawseti(co, -2, 2);
+    lua_rawgeti(co, LUA_REGISTRYINDEX, request->gen->request_metatable);
+    lua_setmetatable(co, -2);
+}
+
+/* ---- the end of the handler ---- */
+
+/* Hands the values on top of the task's stack to a function of
+ * perigee.response: shape(req, ...) or fail(req, err, traceback). */
+static void shape(perilua_request *request, lua_State *co, int function,
+                  int nresults)
+{
+    request->shaping = true;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, function);
+    lua_insert(co, -nresults - 1);
+    push_req(co, request);
+    lua_insert(co, -nresults - 1);
+    perilua_task_continue(request->task, nresults + 1);
+}
+
+static void shape_failure(perilua_request *request, lua_State *co)
+{
+    lua_State *L = request->gen->vm->L;
+    lua_State *fresh;
+
+    luaL_traceback(L, co, NULL, 0);
+    lua_xmove(co, L, 1);
+    lua_insert(L, -2);
+    fresh = perilua_task_renew(request->task);
+    lua_xmove(L, fresh, 2);
+    shape(request, fresh, request->gen->fail, 2);
+}
+
+/* perigee.response itself failed, or there is nothing sensible left to do. */
+static void answer_bare_failure(perilua_request *request, lua_State *co, int rc)
+{
+    peri_exchange *ex = request->exchange;
+    const char *why = rc < 0 ? lua_tostring(co, -1) : NULL;
+
+    if (why != NULL) {
+        peri_log(request->gen->host->env.logger, PERI_LOG_ERROR,
+                 "answering failed: %s", why);
+    }
+    if (ex->begun && !ex->ended) {
+        peri_exchange_abort(ex);
+    } else if (!ex->begun) {
+        peri_exchange_problem(ex, 500, PERI_SLICE(""), NULL, 0);
+    }
+}
+
+static void on_handler_done(void *data, perilua_task *task, lua_State *co,
+                            int rc, int nresults)
+{
+    perilua_request *request = data;
+    peri_exchange *ex = request->exchange;
+
+    (void)task;
+    if (ex->gone || ex->ended) {
+        request_finish(request);
+        return;
+    }
+    if (rc == 0 && !ex->begun &&
+        perilua_answer(request, co, 1, nresults) == 0) {
+        request_finish(request);
+        return;
+    }
+    if (request->shaping) {
+        answer_bare_failure(request, co, rc);
+        request_finish(request);
+    } else if (rc == 0) {
+        shape(request, co, request->gen->shape, nresults);
+    } else {
+        shape_failure(request, co);
+    }
+}
+
+/* ---- the start of the handler ---- */
+
+static void copy_params(perilua_request *request, const peri_exchange *ex,
+                        const peri_route_match *match)
+{
+    request->param_count = match->param_count;
+    for (uint16_t i = 0; i < match->param_count; i++) {
+        request->params[i].offset =
+            (uint32_t)(match->params[i].data - ex->head);
+        request->params[i].length = (uint32_t)match->params[i].length;
+    }
+}
+
+void perilua_dispatch(perilua_gen *gen, peri_exchange *ex, int handler,
+                      uint32_t timeout_ms, const peri_route_match *match)
+{
+    perilua_request *request = request_take(gen->host);
+    perilua_task *task = perilua_task_create(gen->vm, NULL);
+    bool finished = false;
+    lua_State *co = task->co;
+
+    request->exchange = ex;
+    request->gen = gen;
+    request->task = task;
+    request->shaping = false;
+    request->finished = &finished;
+    copy_params(request, ex, match);
+    ex->user = request;
+    peri_exchange_ref(ex); /* dropped by request_finish */
+    gen->active++;
+    task->context = ex;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, handler);
+    push_req(co, request);
+    perilua_task_run(task, 1, ex->started_ns + (uint64_t)timeout_ms * 1000000u,
+                     on_handler_done, request);
+    if (!finished) {
+        request->finished = NULL;
+        peri_exchange_keep(ex);
+    }
+}
+
+static bool too_many_arguments(peri_slice query)
+{
+    const char *at = query.data;
+    const char *end = query.data + query.length;
+    int count = 1;
+
+    if (query.length <= ARGUMENTS_MAX) {
+        return false;
+    }
+    while ((at = memchr(at, '&', (size_t)(end - at))) != NULL) {
+        at++;
+        count++;
+    }
+    return count > ARGUMENTS_MAX;
+}
+
+/* What is refused before any Lua: true when it has been answered. */
+static bool refuse(peri_exchange *ex, uint64_t body_max_bytes)
+{
+    if (ex->query.length != 0 &&
+        too_many_arguments(peri_exchange_text(ex, ex->query))) {
+        peri_exchange_problem(
+            ex, 400, PERI_SLICE("more than 1000 query arguments"), NULL, 0);
+        return true;
+    }
+    if (!ex->has_body) {
+        return false;
+    }
+    if (peri_exchange_body_limit(ex, body_max_bytes) < 0) {
+        peri_exchange_problem(ex, 413, PERI_SLICE("the body is too large"),
+                              NULL, 0);
+        return true;
+    }
+    peri_slice coding = peri_exchange_field(ex, PERI_SLICE("content-encoding"));
+    if (coding.length != 0 &&
+        !peri_slice_equal_nocase(coding, PERI_SLICE("identity"))) {
+        peri_exchange_problem(
+            ex, 415, PERI_SLICE("the Content-Encoding is not supported"),
+            &(peri_field){PERI_SLICE("Accept-Encoding"),
+                          PERI_SLICE("identity")},
+            1);
+        return true;
+    }
+    return false;
+}
+
+/* ---- what no route answers ---- */
+
+static void answer_absent(perilua_gen *gen, peri_exchange *ex,
+                          const peri_route_match *match)
+{
+    char allow[128];
+    peri_field field = {PERI_SLICE("Allow"), {allow, 0}};
+
+    if (gen->not_found != LUA_NOREF) {
+        if (!refuse(ex, gen->body_max_bytes)) {
+            perilua_dispatch(gen, ex, gen->not_found, gen->request_timeout_ms,
+                             match);
+        }
+        return;
+    }
+    if (match->allowed == 0) {
+        peri_exchange_problem(ex, 404, PERI_SLICE(""), NULL, 0);
+        return;
+    }
+    field.value.length =
+        peri_methods_format(match->allowed, allow, sizeof allow);
+    peri_exchange_problem(ex, 405, PERI_SLICE(""), &field, 1);
+}
+
+static void answer_options(peri_exchange *ex, uint32_t allowed)
+{
+    char allow[128];
+    peri_field field = {PERI_SLICE("Allow"), {allow, 0}};
+
+    field.value.length = peri_methods_format(allowed, allow, sizeof allow);
+    peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
+}
+
+static bool answer_health(perilua_gen *gen, peri_exchange *ex, peri_slice path)
+{
+    if (!gen->health_paths ||
+        (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
+        return false;
+    }
+    if (!peri_slice_equal(path, PERI_SLICE("/livez")) &&
+        !peri_slice_equal(path, PERI_SLICE("/readyz")) &&
+        !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
+        return false;
+    }
+    peri_exchange_answer(
+        ex, gen->host->closing ? 503 : 200, PERI_SLICE("application/json"),
+        &(peri_field){PERI_SLICE("Cache-Control"), PERI_SLICE("no-store")}, 1,
+        gen->host->closing ? PERI_SLICE("{\"status\":\"fail\"}")
+                           : PERI_SLICE("{\"status\":\"pass\"}"));
+    return true;
+}
+
+static void on_no_file(void *data, peri_exchange *ex)
+{
+    perilua_gen *gen = data;
+    peri_route_match match = {.allowed = 0};
+
+    if (!ex->gone) {
+        answer_absent(gen, ex, &match);
+        peri_exchange_keep(ex);
+    }
+    perilua_gen_unused(gen);
+}
+
+static void on_file_served(void *data, peri_exchange *ex)
+{
+    (void)ex;
+    perilua_gen_unused(data);
+}
+
+static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
+                              const peri_route_match *match)
+{
+    peri_slice path = peri_exchange_text(ex, ex->path);
+    bool asterisk = peri_slice_equal(path, PERI_SLICE("*"));
+
+    if (ex->method == PERI_METHOD_OTHER) {
+        peri_exchange_problem(ex, 501, PERI_SLICE(""), NULL, 0);
+        return;
+    }
+    if (ex->method == PERI_METHOD_OPTIONS && (asterisk || match->allowed)) {
+        answer_options(ex, asterisk ? (1u << PERI_METHOD_CONNECT) - 1
+                                    : match->allowed);
+        return;
+    }
+    if (match->allowed == 0 && answer_health(gen, ex, path)) {
+        return;
+    }
+    if (match->allowed == 0 && gen->serves_files &&
+        (ex->method == PERI_METHOD_GET || ex->method == PERI_METHOD_HEAD)) {
+        gen->active++;
+        peri_file_serve(gen->host->files, ex, path, NULL, 0, on_file_served,
+                        on_no_file, gen);
+        peri_exchange_keep(ex);
+        return;
+    }
+    answer_absent(gen, ex, match);
+}
+
+/* ---- the host's peri_http_app ---- */
+
+void perilua_on_request(void *data, peri_exchange *ex)
+{
+    perilua_gen *gen = perilua_host_live(data);
+    peri_route_match match;
+    const peri_route *route;
+
+    if (gen == NULL) {
+        peri_exchange_problem(ex, 503, PERI_SLICE(""), NULL, 0);
+        return;
+    }
+    if (!peri_router_match(gen->router, (peri_method)ex->method,
+                           peri_exchange_text(ex, ex->path), &match)) {
+        dispatch_unrouted(gen, ex, &match);
+        return;
+    }
+    route = match.route;
+    ex->route = route;
+    if (!refuse(ex, route->body_max_bytes != UINT64_MAX
+                        ? route->body_max_bytes
+                        : gen->body_max_bytes)) {
+        perilua_dispatch(gen, ex, (int)route->id,
+                         route->timeout_ms != 0 ? route->timeout_ms
+                                                : gen->request_timeout_ms,
+                         &match);
+    }
+}
+
+void perilua_on_gone(void *data, peri_exchange *ex)
+{
+    perilua_request *request = ex->user;
+
+    (void)data;
+    if (request != NULL) {
+        perilua_task_cancel(request->task, "cancelled",
+                            "the client has gone away");
+    }
+}
+
+void perilua_on_done(void *data, peri_exchange *ex)
+{
+    peri_host *host = data;
+
+    if (host->observe != NULL) {
+        host->observe(host, ex);
+    }
+}

@@ -1,0 +1,56 @@
+/* The worker's application: peri_worker_app, filled in with a host. */
+#include <stdlib.h>
+
+#include "bindings/host.h"
+#include "core/base/alloc.h"
+
+static void *app_create(const peri_worker_info *info)
+{
+    peri_host_options options = {
+        .loop = info->loop,
+        .logger = info->logger,
+        .dir = info->dir,
+        .env = info->env,
+        .worker = info->slot,
+        .workers = info->workers,
+        .generation = info->generation,
+    };
+
+    return perilua_host_create(&options);
+}
+
+static void app_stage(void *app, uint64_t generation, int bundle_fd,
+                      void (*done)(void *data, const char *error), void *data)
+{
+    perilua_host_stage(app, generation, bundle_fd, true, done, data);
+}
+
+static void app_abandon(void *app, uint64_t generation)
+{
+    perilua_host_abandon(app, generation);
+}
+
+static void app_commit(void *app, uint64_t generation)
+{
+    perilua_host_commit(app, generation);
+    perilua_host_set_fault(app, NULL);
+}
+
+static const peri_http_app *app_http(void *app)
+{
+    return perilua_host_http(app);
+}
+
+static void app_destroy(void *app, void (*done)(void *data), void *data)
+{
+    perilua_host_close(app, done, data);
+}
+
+const peri_worker_app perilua_worker_app = {
+    .create = app_create,
+    .stage = app_stage,
+    .abandon = app_abandon,
+    .commit = app_commit,
+    .http = app_http,
+    .destroy = app_destroy,
+};
