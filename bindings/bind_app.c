@@ -69,7 +69,8 @@ static int take_function(lua_State *L, int table, const char *name)
 }
 
 /* setup{request_metatable, answer_metatable, shape, fail}: once, before any
- * route; setup{not_found}: when the application has middleware of its own. */
+ * route; not_found: when the application has middleware of its own; refused: in
+ * development. */
 static int app_setup(lua_State *L)
 {
     perilua_gen *gen = check_gen(L);
@@ -80,6 +81,7 @@ static int app_setup(lua_State *L)
     gen->shape = take_function(L, 1, "shape");
     gen->fail = take_function(L, 1, "fail");
     gen->not_found = take_function(L, 1, "not_found");
+    gen->refused = take_function(L, 1, "refused");
     return 0;
 }
 
@@ -194,7 +196,6 @@ static int app_log_error(lua_State *L)
     return 0;
 }
 
-/* hot_export(table): what the next generation starts with is read from it. */
 int perilua_open_app(lua_State *L)
 {
     static const luaL_Reg functions[] = {

@@ -313,6 +313,25 @@ static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
     answer_absent(gen, ex, match);
 }
 
+/* Development: while the last change is refused, a browser is told so. */
+static bool show_fault(perilua_gen *gen, peri_exchange *ex)
+{
+    peri_route_match none = {.allowed = 0};
+    peri_slice accept;
+
+    if (gen->host->fault == NULL || gen->refused == LUA_NOREF ||
+        ex->method != PERI_METHOD_GET) {
+        return false;
+    }
+    accept = peri_exchange_field(ex, PERI_SLICE("accept"));
+    if (accept.length == 0 ||
+        memmem(accept.data, accept.length, "text/html", 9) == NULL) {
+        return false;
+    }
+    perilua_dispatch(gen, ex, gen->refused, gen->request_timeout_ms, &none);
+    return true;
+}
+
 /* ---- the host's peri_http_app ---- */
 
 void perilua_on_request(void *data, peri_exchange *ex)
@@ -323,6 +342,9 @@ void perilua_on_request(void *data, peri_exchange *ex)
 
     if (gen == NULL) {
         peri_exchange_problem(ex, 503, PERI_SLICE(""), NULL, 0);
+        return;
+    }
+    if (gen->host->fault != NULL && show_fault(gen, ex)) {
         return;
     }
     if (!peri_router_match(gen->router, (peri_method)ex->method,

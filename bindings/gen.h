@@ -46,6 +46,7 @@ typedef struct perilua_gen {
     int not_found; /* handler for 404 and 405 with the app's middleware, or
                       LUA_NOREF: answered in C */
     int shape;     /* perigee.response.shape */
+    int refused; /* development: the page for a refused reload; LUA_NOREF */
     int fail;      /* perigee.response.fail */
 } perilua_gen;
 

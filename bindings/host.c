@@ -236,6 +236,7 @@ static perilua_gen *gen_create(peri_host *host, uint64_t number,
     gen->health_paths = peri_settings_bool(settings, "http.health", true);
     gen->serves_files = peri_settings_bool(settings, "http.static", true);
     gen->not_found = LUA_NOREF;
+    gen->refused = LUA_NOREF;
     peri_list_init(&gen->link);
     gen->vm = perilua_vm_create(&host->env, bundle, gen->settings, number);
     gen->vm->gen = gen;

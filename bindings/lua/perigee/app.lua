@@ -75,6 +75,8 @@ local function setup()
     answer_metatable = answer.metatable,
     shape = response.shape,
     fail = response.fail,
+    refused = core.host().env == "development"
+      and require("perigee.error_page").refused or nil,
     not_found = #common > 0
       and middleware.compose(common, response.not_found) or nil,
   }
