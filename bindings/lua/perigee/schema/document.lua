@@ -157,6 +157,9 @@ function Document:scan(schema, resource, pointer)
     self:fault(pointer, "must be a schema: an object, true or false")
     return true
   end
+  if resource.nodes[schema] then
+    return resource.nodes[schema]
+  end
   local asserts = resource.asserts
   resource = self:enter(schema, resource, pointer)
   if resource.nodes[schema] then

@@ -18,7 +18,7 @@ end
 -- The expression of a pointer to a member.
 local function path_to(name)
   local token = name:gsub("~", "~0"):gsub("/", "~1")
-  return ("path .. %q"):format("/" .. token):gsub("\\\n", "\\n")
+  return (("path .. %q"):format("/" .. token):gsub("\\\n", "\\n"))
 end
 
 local function default_of(emitter, node)

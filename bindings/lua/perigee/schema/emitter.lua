@@ -51,7 +51,7 @@ end
 --- A Lua expression for a value: a literal, or a place among the constants.
 function Emitter:constant(value)
   if type(value) == "string" then
-    return ("%q"):format(value):gsub("\\\n", "\\n")
+    return (("%q"):format(value):gsub("\\\n", "\\n"))
   elseif type(value) == "boolean" then
     return tostring(value)
   elseif type(value) == "number" and value % 1 == 0

@@ -114,17 +114,20 @@ function M.is_unique(list)
   return true
 end
 
+local function is_near_integer(value)
+  local nearest = floor(value + 0.5)
+  return nearest ~= 0 and abs(value - nearest) <= abs(value) * 1e-15
+end
+
 --- Whether value is a multiple, as far as doubles can tell.
 function M.is_multiple(value, of)
   if fmod(value, of) == 0 then
     return true
   end
-  local quotient = value / of
-  if of % 1 == 0 and value % 1 == 0 or abs(quotient) >= 2 ^ 53 then
-    return false
+  if value % 1 == 0 and (of % 1 == 0 or is_near_integer(1 / of)) then
+    return of % 1 ~= 0 -- every integer is a multiple of 0.01
   end
-  local nearest = floor(quotient + 0.5)
-  return nearest ~= 0 and abs(quotient - nearest) <= abs(quotient) * 1e-15
+  return abs(value / of) < 2 ^ 53 and is_near_integer(value / of)
 end
 
 --- Copies a default, so that no two values share it.

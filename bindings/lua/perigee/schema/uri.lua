@@ -50,7 +50,7 @@ local function remove_dots(path)
   local out = {}
   local absolute = path:sub(1, 1) == "/"
   local last
-  for segment in path:gmatch("[^/]*") do
+  for segment in (path .. "/"):gmatch("([^/]*)/") do
     last = segment
     if segment == ".." then
       out[#out] = nil
