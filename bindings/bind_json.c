@@ -21,13 +21,13 @@ static int json_encode(lua_State *L)
     bool pretty = false;
     int rc;
 
-    luaL_checkany(L, 1);
-    if (!lua_isnoneornil(L, 2)) {
+    if (lua_gettop(L) != 1 && !lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
         lua_getfield(L, 2, "pretty");
         pretty = lua_toboolean(L, -1);
         lua_pop(L, 1);
     }
+    luaL_checkany(L, 1);
     peri_buf_clear(buf);
     rc = pretty ? perilua_json_encode_pretty(L, 1, buf)
                 : perilua_json_encode(L, 1, buf);

@@ -16,12 +16,17 @@
 
 #define LUA_TCDATA 10 /* LuaJIT's; not in its headers */
 #define POINTER_MAX_BYTES 1024
+#define STACK_EACH 32  /* slots for the tables of so many */
+#define LEVELS_EACH 8  /* levels */
+#define CYCLE_DEPTH 32 /* nobody nests that deep; look for cycles from here */
+#define PAGE_BYTES 4096u
+#define TAIL_BYTES 2 /* behind a text: ": " */
 
 /* A table that is being written, for cycles and for the place of a fault. */
 typedef struct frame {
     const struct frame *parent;
-    const void *table;
-    int key; /* stack index of the current key */
+    int table; /* stack index */
+    int key;   /* stack index of the current key */
 } frame;
 
 typedef struct encoder {
@@ -95,36 +100,54 @@ static int fail_full(encoder *e)
     return PERI_ELIMIT;
 }
 
-/* The bytes of a short string, or the rest of one: to where it is not plain. */
-static const char *copy_rest(const char *at, const char *end, char **to)
+#ifdef __SSE2__
+/* The last bytes of a Lua string, fewer than a block, in one step: a block that
+ * does not cross a page can be read whatever lies behind the string. */
+__attribute__((no_sanitize("address"))) static inline const char *
+copy_rest(const char *at, const char *end, char **to)
 {
-    char *out = *to;
+    size_t rest = (size_t)(end - at);
+    unsigned plain;
 
-    while (at < end && peri_json_is_plain(*at)) {
-        *out++ = *at++;
+    if (((uintptr_t)at & (PAGE_BYTES - 1)) > PAGE_BYTES - PERI_JSON_BLOCK) {
+        for (; at < end && peri_json_is_plain(*at); at++) {
+            *(*to)++ = *at;
+        }
+        return at;
     }
-    *to = out;
+    _mm_storeu_si128((__m128i *)(void *)*to,
+                     _mm_loadu_si128((const __m128i *)(const void *)at));
+    plain = peri_json_block_plain(at);
+    if (plain < rest) {
+        rest = plain;
+    }
+    *to += rest;
+    return at + rest;
+}
+#else
+static inline const char *copy_rest(const char *at, const char *end, char **to)
+{
+    for (; at < end && peri_json_is_plain(*at); at++) {
+        *(*to)++ = *at;
+    }
     return at;
 }
+#endif
 
 /* Copies plain characters; out has room for PERI_JSON_BLOCK more than there
  * are. */
-static const char *copy_plain(const char *at, const char *end, char **to)
+static inline const char *copy_plain(const char *at, const char *end, char **to)
 {
-    char *out = *to;
-
     while (end - at >= PERI_JSON_BLOCK) {
         unsigned plain = peri_json_block_plain(at);
 
-        memcpy(out, at, PERI_JSON_BLOCK);
+        memcpy(*to, at, PERI_JSON_BLOCK);
         at += plain;
-        out += plain;
+        *to += plain;
         if (plain != PERI_JSON_BLOCK) {
-            *to = out;
             return at;
         }
     }
-    *to = out;
     return copy_rest(at, end, to);
 }
 
@@ -170,21 +193,13 @@ static const char *copy_special(const char *at, const char *end, char **to)
     return at;
 }
 
-static int encode_text(encoder *e, const char *at, size_t length)
+/* The text from at on, which is not plain, and the closing quote. */
+static int encode_special(encoder *e, const char *at, const char *end, char *to)
 {
-    const char *end = at + length;
-    char *to;
-
-    if (peri_buf_reserve(e->out, length + 2 + PERI_JSON_BLOCK) < 0) {
-        return fail_full(e);
-    }
-    to = e->out->data + e->out->length;
-    *to++ = '"';
-    at = copy_plain(at, end, &to);
     while (at != end) {
         e->out->length = (size_t)(to - e->out->data);
-        if (peri_buf_reserve(e->out, (size_t)(end - at) + 8 + PERI_JSON_BLOCK) <
-            0) {
+        if (peri_buf_reserve(e->out, (size_t)(end - at) + 8 + PERI_JSON_BLOCK +
+                                         TAIL_BYTES) < 0) {
             return fail_full(e);
         }
         to = e->out->data + e->out->length;
@@ -193,6 +208,31 @@ static int encode_text(encoder *e, const char *at, size_t length)
             return fail(e, "a string that is not UTF-8");
         }
         at = copy_plain(at, end, &to);
+    }
+    *to++ = '"';
+    e->out->length = (size_t)(to - e->out->data);
+    return 0;
+}
+
+/* The mark before it (unless it is 0), the text in quotes, and room for
+ * TAIL_BYTES behind it. */
+static inline int encode_text(encoder *e, char mark, const char *at,
+                              size_t length)
+{
+    const char *end = at + length;
+    char *to;
+
+    if (peri_buf_reserve(e->out, length + 3 + PERI_JSON_BLOCK + TAIL_BYTES) <
+        0) {
+        return fail_full(e);
+    }
+    to = e->out->data + e->out->length;
+    *to = mark;
+    to += mark != '\0';
+    *to++ = '"';
+    at = copy_plain(at, end, &to);
+    if (at != end) {
+        return encode_special(e, at, end, to);
     }
     *to++ = '"';
     e->out->length = (size_t)(to - e->out->data);
@@ -211,52 +251,58 @@ static int encode_number(encoder *e, double value)
     return 0;
 }
 
-static int append(encoder *e, const char *text, size_t length)
+static inline int append(encoder *e, const char *text, size_t length)
 {
     return peri_buf_append(e->out, text, length) < 0 ? fail_full(e) : 0;
 }
 
-/* A comma or an opening bracket, and in pretty text a new line. */
-static int append_mark(encoder *e, char mark, int depth)
+/* The mark, unless it is 0, and a new line with its indentation. */
+static int append_line(encoder *e, char mark, int depth)
 {
+    size_t indent = 2 * (size_t)depth;
     char *to;
-    size_t indent = e->pretty ? 1 + 2 * (size_t)depth : 0;
 
-    if (peri_buf_reserve(e->out, 1 + indent) < 0) {
+    if (peri_buf_reserve(e->out, 2 + indent) < 0) {
         return fail_full(e);
     }
     to = e->out->data + e->out->length;
     if (mark != '\0') {
         *to++ = mark;
     }
-    if (indent != 0) {
-        *to++ = '\n';
-        memset(to, ' ', indent - 1);
-        to += indent - 1;
-    }
-    e->out->length = (size_t)(to - e->out->data);
+    *to++ = '\n';
+    memset(to, ' ', indent);
+    e->out->length = (size_t)(to - e->out->data) + indent;
     return 0;
+}
+
+/* A comma or an opening bracket, and in pretty text a new line. */
+static inline int append_mark(encoder *e, char mark, int depth)
+{
+    return e->pretty ? append_line(e, mark, depth) : append(e, &mark, 1);
 }
 
 static int close_with(encoder *e, const char *mark)
 {
-    if (e->pretty && append_mark(e, '\0', e->depth - 1) < 0) {
+    if (e->pretty && append_line(e, '\0', e->depth - 1) < 0) {
         return PERI_ELIMIT;
     }
     return append(e, mark, 1);
 }
 
-/* "key": */
-static int encode_key(encoder *e, int key)
+/* mark"key": */
+static inline int encode_key(encoder *e, char mark, int key)
 {
     size_t length;
     const char *text = lua_tolstring(e->L, key, &length);
-    int rc = encode_text(e, text, length);
+    int rc = encode_text(e, mark, text, length);
 
-    if (rc < 0) {
-        return rc;
+    if (rc == 0) {
+        e->out->data[e->out->length++] = ':';
+        if (e->pretty) {
+            e->out->data[e->out->length++] = ' ';
+        }
     }
-    return append(e, ": ", e->pretty ? 2 : 1);
+    return rc;
 }
 
 /* How many items the list at index has; negative with a fault pushed when it
@@ -366,10 +412,7 @@ static int encode_object(encoder *e, int table)
         if (lua_type(L, table + 1) != LUA_TSTRING) {
             return refuse_key(e, table + 1);
         }
-        rc = append(e, &mark, 1);
-        if (rc == 0) {
-            rc = encode_key(e, table + 1);
-        }
+        rc = encode_key(e, mark, table + 1);
         if (rc == 0) {
             rc = encode_value(e, table + 2);
         }
@@ -442,7 +485,7 @@ static int encode_object_pretty(encoder *e, frame *f, int table)
         lua_rawget(L, table);
         rc = append_mark(e, i == 0 ? '{' : ',', e->depth);
         if (rc == 0) {
-            rc = encode_key(e, table + 2);
+            rc = encode_key(e, '\0', table + 2);
         }
         if (rc == 0) {
             rc = encode_value(e, table + 3);
@@ -470,17 +513,27 @@ static bool is_marked_array(encoder *e, int table)
     return mark == e->array_mark || lua_topointer(L, table) == e->empty_array;
 }
 
+static bool contains_itself(const encoder *e, const frame *f)
+{
+    const void *table = lua_topointer(e->L, f->table);
+
+    for (f = f->parent; f != NULL; f = f->parent) {
+        if (lua_topointer(e->L, f->table) == table) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int enter(encoder *e, const frame *f)
 {
-    for (const frame *above = f->parent; above != NULL; above = above->parent) {
-        if (above->table == f->table) {
-            return fail(e, "a table that contains itself");
-        }
+    if (e->depth >= CYCLE_DEPTH && contains_itself(e, f)) {
+        return fail(e, "a table that contains itself");
     }
     if (e->depth >= PERILUA_JSON_DEPTH_MAX) {
         return fail(e, "nested deeper than 1000");
     }
-    if (lua_checkstack(e->L, 8) == 0) {
+    if (e->depth % LEVELS_EACH == 0 && lua_checkstack(e->L, STACK_EACH) == 0) {
         return fail(e, "nested too deep for the Lua stack");
     }
     return 0;
@@ -491,7 +544,7 @@ static int enter(encoder *e, const frame *f)
 static int encode_table(encoder *e, int table)
 {
     lua_State *L = e->L;
-    frame f = {e->top, lua_topointer(L, table), table + 1};
+    frame f = {e->top, table, table + 1};
     int rc = enter(e, &f);
     bool marked;
 
@@ -545,7 +598,7 @@ static int encode_value(encoder *e, int index)
     switch (lua_type(L, index)) {
     case LUA_TSTRING:
         text = lua_tolstring(L, index, &length);
-        return encode_text(e, text, length);
+        return encode_text(e, '\0', text, length);
     case LUA_TNUMBER:
         return encode_number(e, lua_tonumber(L, index));
     case LUA_TTABLE:
@@ -573,18 +626,22 @@ static int encode(lua_State *L, int index, peri_buf *out, bool pretty)
     encoder e = {.L = L, .out = out, .pretty = pretty};
     int top = lua_gettop(L);
     size_t length = out->length;
+    int value = top;
     int rc;
 
-    lua_checkstack(L, 8);
-    lua_pushvalue(L, index);
-    rc = encode_value(&e, top + 1);
-    if (rc < 0) {
-        out->length = length;
-        lua_replace(L, top + 1);
-        lua_settop(L, top + 1);
-    } else {
-        lua_settop(L, top);
+    if (index != top) {
+        lua_checkstack(L, 1);
+        lua_pushvalue(L, index);
+        value = top + 1;
     }
+    rc = encode_value(&e, value);
+    if (rc == 0) {
+        lua_settop(L, top);
+        return 0;
+    }
+    out->length = length;
+    lua_insert(L, top + 1); /* the message, in front of what was left */
+    lua_settop(L, top + 1);
     return rc;
 }
 
