@@ -10,7 +10,10 @@
 #include "bindings/gen.h"
 #include "bindings/hot.h"
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 #include "core/http/file.h"
+#include "core/http/observe.h"
+#include "core/sqlite/set.h"
 
 #define OLD_GENERATIONS_MAX 2
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
@@ -47,9 +50,16 @@ static void host_released(peri_host *host)
     free(host);
 }
 
-static void on_host_timers_closed(void *data)
+static void on_databases_closed(void *data)
 {
     host_released(data);
+}
+
+static void on_host_timers_closed(void *data)
+{
+    peri_host *host = data;
+
+    peri_sqlite_set_close(host->env.sqlite, on_databases_closed, host);
 }
 
 static void maybe_close_timers(peri_host *host)
@@ -370,6 +380,11 @@ static void on_committed(void *data, perilua_task *task, lua_State *co, int rc,
     }
 }
 
+static void log_request(peri_host *host, peri_exchange *exchange)
+{
+    peri_access_log(host->env.logger, exchange, peri_clock_monotonic_ns());
+}
+
 void perilua_host_commit(peri_host *host, uint64_t number)
 {
     perilua_gen *old = host->live;
@@ -381,6 +396,11 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     }
     host->staged = NULL;
     host->live = gen;
+    host->env.logger->level = peri_log_level_parse(
+        peri_settings_str(gen->settings, "log.level", "info"));
+    host->observe = peri_settings_bool(gen->settings, "log.requests", true)
+                        ? log_request
+                        : NULL;
     atomic_store(&host->own_generation, number);
     if (old != NULL && old->loaded &&
         hand_over(old, gen, why, sizeof why) < 0) {
@@ -448,6 +468,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .worker = options->worker,
         .workers = options->workers,
         .host = host,
+        .sqlite = peri_sqlite_set_create(options->loop),
     };
     host->http = (peri_http_app){
         .data = host,

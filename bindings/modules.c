@@ -8,9 +8,11 @@ int perilua_open_cli(lua_State *L);
 int perilua_open_config(lua_State *L);
 int perilua_open_crypto(lua_State *L);
 int perilua_open_json(lua_State *L);
+int perilua_open_log(lua_State *L);
 int perilua_open_regex(lua_State *L);
 int perilua_open_file(lua_State *L);
 int perilua_open_request(lua_State *L);
+int perilua_open_sqlite(lua_State *L);
 int perilua_open_task(lua_State *L);
 int perilua_open_time(lua_State *L);
 
@@ -20,9 +22,11 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.config", perilua_open_config},
     {"perigee.core.crypto", perilua_open_crypto},
     {"perigee.core.json", perilua_open_json},
+    {"perigee.core.log", perilua_open_log},
     {"perigee.core.regex", perilua_open_regex},
     {"perigee.core.file", perilua_open_file},
     {"perigee.core.request", perilua_open_request},
+    {"perigee.core.sqlite", perilua_open_sqlite},
     {"perigee.core.task", perilua_open_task},
     {"perigee.core.time", perilua_open_time},
     {NULL, NULL},

@@ -29,6 +29,7 @@ typedef struct perilua_env {
     int worker;       /* slot, 0-based; -1: not a worker */
     int workers;
     void *host; /* peri_host *, opaque here; NULL: a bare VM */
+    struct peri_sqlite_set *sqlite; /* the databases; NULL: none to be had */
 } perilua_env;
 
 struct perilua_vm {

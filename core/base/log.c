@@ -12,6 +12,24 @@
 #define LINE_MAX_BYTES ((size_t)256 * 1024)
 #define MESSAGE_MAX_BYTES 4096
 
+int peri_log_level_parse(const char *name)
+{
+    static const struct {
+        const char *name;
+        int level;
+    } levels[] = {{"trace", PERI_LOG_TRACE},  {"debug", PERI_LOG_DEBUG},
+                  {"info", PERI_LOG_INFO},    {"warn", PERI_LOG_WARN},
+                  {"error", PERI_LOG_ERROR},  {"fatal", PERI_LOG_FATAL},
+                  {"silent", PERI_LOG_SILENT}};
+
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        if (strcmp(levels[i].name, name) == 0) {
+            return levels[i].level;
+        }
+    }
+    return PERI_LOG_INFO;
+}
+
 void peri_logger_init(peri_logger *logger, int level, peri_log_write write,
                       void *data)
 {

@@ -20,6 +20,9 @@ typedef enum peri_log_level {
     PERI_LOG_SILENT = 100
 } peri_log_level;
 
+/* "info" to 30, "silent" to 100; what is no level's name to PERI_LOG_INFO. */
+int peri_log_level_parse(const char *name);
+
 /* Takes one whole line (borrowed during the call). Must not block. */
 typedef void (*peri_log_write)(void *data, peri_slice line);
 

@@ -45,6 +45,7 @@ struct peri_sqlite_op {
     peri_sqlite_kind kind;
     bool guard;      /* all or nothing: its own savepoint */
     bool keep_rows;  /* the caller wants the rows */
+    bool control;    /* SAVEPOINT and its kin are allowed */
     bool first_only; /* and only the first of them */
     uint32_t statements;
     uint64_t tx;

@@ -309,6 +309,11 @@ const peri_sqlite_config *peri_sqlite_pool_config(const peri_sqlite_pool *pool)
     return &pool->config;
 }
 
+bool peri_sqlite_pool_has_readers(const peri_sqlite_pool *pool)
+{
+    return !pool->memory;
+}
+
 void peri_sqlite_pool_get_stats(peri_sqlite_pool *pool, peri_sqlite_stats *out)
 {
     uv_mutex_lock(&pool->lock);

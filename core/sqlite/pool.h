@@ -36,6 +36,9 @@ void peri_sqlite_pool_close(peri_sqlite_pool *pool, void (*closed)(void *data),
 
 const peri_sqlite_config *peri_sqlite_pool_config(const peri_sqlite_pool *pool);
 
+/* False where the writer reads too: a read waits for transactions then. */
+bool peri_sqlite_pool_has_readers(const peri_sqlite_pool *pool);
+
 /* 0; PERI_ELIMIT: queue_max ops wait; PERI_ESTATE: closing. COMMIT, ROLLBACK
  * and STEP are always taken unless closing. */
 int peri_sqlite_submit(peri_sqlite_pool *pool, peri_sqlite_op *op);

@@ -269,8 +269,7 @@ static int check(peri_sqlite_db *db, peri_sqlite_op *op, sqlite3_stmt *stmt,
         op->fault.code = PERI_SQLITE_NOT_A_READ;
         return PERI_SQLITE_NOT_A_READ;
     }
-    if (op->kind != PERI_SQLITE_STEP &&
-        peri_sqlite_classify(sql) == PERI_SQL_CONTROL) {
+    if (!op->control && peri_sqlite_classify(sql) == PERI_SQL_CONTROL) {
         return refuse(db, op, SQLITE_MISUSE,
                       "BEGIN, COMMIT and their kin are db:transaction's");
     }

@@ -1,0 +1,46 @@
+/* Log line: any Lua value as part of a log line. Lenient where perigee.json is
+ * strict: nothing is an error, what JSON has no form for becomes a string. */
+#ifndef PERILUA_LOG_LINE_H
+#define PERILUA_LOG_LINE_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/buf.h"
+
+#define PERILUA_LOG_LINE_MAX ((size_t)64 << 10)
+#define PERILUA_LOG_STRING_MAX ((size_t)16 << 10)
+#define PERILUA_LOG_DEPTH_MAX 8
+#define PERILUA_LOG_ENTRIES_MAX 200 /* of one table */
+#define PERILUA_LOG_REDACT_MAX 64   /* paths: bits of a mask */
+#define PERILUA_LOG_SEGMENTS_MAX 8
+
+/* Paths whose values are censored: "req.headers.authorization", "*.password",
+ * "cards[*].number". */
+typedef struct perilua_redact {
+    int count;
+    struct {
+        int length;
+        char *segments[PERILUA_LOG_SEGMENTS_MAX];
+    } paths[PERILUA_LOG_REDACT_MAX];
+} perilua_redact;
+
+/* 0, or PERI_EFORMAT or PERI_ELIMIT: too many, or too long. */
+int perilua_redact_add(perilua_redact *redact, peri_slice path);
+void perilua_redact_fini(perilua_redact *redact);
+
+/* Appends ,"key":value for each field of the table at index. What does not fit
+ * any more becomes "[too large]" or is left out. Raises nothing but memory
+ * errors. */
+void perilua_log_fields(lua_State *L, int index, const perilua_redact *redact,
+                        peri_buf *out);
+
+/* Appends ,"err":{type, message, stack, ...} for the value at index. */
+void perilua_log_error(lua_State *L, int index, const perilua_redact *redact,
+                       peri_buf *out);
+
+/* Appends a JSON string, cut at the maximum. 0 or PERI_ELIMIT. */
+int perilua_log_string(peri_buf *out, peri_slice text);
+
+#endif

@@ -1,0 +1,125 @@
+/* Observe: the access log's line, built by hand: it is paid for by every
+ * request. */
+#include "core/http/observe.h"
+
+#include "core/base/clock.h"
+#include "core/base/json_scan.h"
+#include "core/base/number.h"
+#include "core/base/utf8.h"
+
+/* Every byte of a URL may become six; the rest is short and bounded. */
+#define LINE_BYTES (PERI_ACCESS_URL_MAX * 6 + 1024)
+#define SHORT_MAX 128 /* of an identifier, a method, an address */
+
+static char *put(char *at, const char *text, size_t length)
+{
+    memcpy(at, text, length);
+    return at + length;
+}
+
+#define PUT(at, literal) put((at), (literal), sizeof(literal) - 1)
+
+static char *put_escape(char *at, unsigned char byte)
+{
+    static const char hex[] = "0123456789abcdef";
+
+    if (byte == '"' || byte == '\\') {
+        *at++ = '\\';
+        *at++ = (char)byte;
+        return at;
+    }
+    if (byte >= 0x80) {
+        return PUT(at, "\xef\xbf\xbd");
+    }
+    at = PUT(at, "\\u00");
+    *at++ = hex[byte >> 4];
+    *at++ = hex[byte & 15];
+    return at;
+}
+
+/* The inside of a JSON string. */
+static char *put_text(char *at, peri_slice text, size_t max_bytes)
+{
+    size_t length = text.length < max_bytes ? text.length : max_bytes;
+    size_t i = 0;
+
+    while (i < length) {
+        size_t start = i;
+        size_t width;
+
+        while (i < length && peri_json_is_plain(text.data[i])) {
+            i++;
+        }
+        at = put(at, text.data + start, i - start);
+        if (i == length) {
+            break;
+        }
+        width = peri_utf8_width(text.data + i, length - i);
+        if (width > 1) {
+            at = put(at, text.data + i, width);
+            i += width;
+        } else {
+            at = put_escape(at, (unsigned char)text.data[i++]);
+        }
+    }
+    return length < text.length ? PUT(at, "...") : at;
+}
+
+static char *put_number(char *at, uint64_t value)
+{
+    return at + peri_number_write_u64(value, at);
+}
+
+/* Milliseconds, to the microsecond. */
+static char *put_ms(char *at, uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+    uint64_t rest = us % 1000;
+
+    at = put_number(at, us / 1000);
+    *at++ = '.';
+    *at++ = (char)('0' + rest / 100);
+    *at++ = (char)('0' + rest / 10 % 10);
+    *at++ = (char)('0' + rest % 10);
+    return at;
+}
+
+static char *put_head(char *at, const peri_logger *logger, int level)
+{
+    at = PUT(at, "{\"level\":");
+    at = put_number(at, (uint64_t)level);
+    at = PUT(at, ",\"time\":");
+    at = put_number(at, peri_clock_wall_ms());
+    at = PUT(at, ",\"pid\":");
+    at = put_number(at, (uint64_t)logger->pid);
+    at = PUT(at, ",\"hostname\":\"");
+    return put(at, logger->hostname, strlen(logger->hostname));
+}
+
+void peri_access_log(const peri_logger *logger, peri_exchange *ex,
+                     uint64_t now_ns)
+{
+    char line[LINE_BYTES];
+    int level = ex->status >= 500 ? PERI_LOG_ERROR : PERI_LOG_INFO;
+    char *at;
+
+    if (!peri_log_enabled(logger, level)) {
+        return;
+    }
+    at = put_head(line, logger, level);
+    at = PUT(at, "\",\"req\":{\"id\":\"");
+    at = put_text(at, peri_exchange_id(ex), SHORT_MAX);
+    at = PUT(at, "\",\"method\":\"");
+    at = put_text(at, peri_exchange_text(ex, ex->method_text), SHORT_MAX);
+    at = PUT(at, "\",\"url\":\"");
+    at = put_text(at, peri_exchange_text(ex, ex->target), PERI_ACCESS_URL_MAX);
+    at = PUT(at, "\",\"remoteAddress\":\"");
+    at = put_text(at, peri_exchange_remote(ex), SHORT_MAX);
+    at = PUT(at, "\"},\"res\":{\"statusCode\":");
+    at = put_number(at, ex->status);
+    at = PUT(at, "},\"responseTime\":");
+    at = put_ms(at, now_ns > ex->started_ns ? now_ns - ex->started_ns : 0);
+    at = ex->gone ? PUT(at, ",\"msg\":\"request aborted\"}\n")
+                  : PUT(at, ",\"msg\":\"request completed\"}\n");
+    logger->write(logger->data, peri_slice_of(line, (size_t)(at - line)));
+}
