@@ -28,6 +28,7 @@ local M = {}
 ---@field sources string?   # JSON
 ---@field settings string?  # lines for C
 
+local DEPTH_MAX = 50
 local ENV_NAMES = { "PERIGEE_ENV", "APP_ENV", "NODE_ENV" }
 
 local function environment_of(input)
@@ -163,9 +164,27 @@ local function evaluate(context, name, env)
   return value, text
 end
 
+-- Nothing may be walked through before this has been asked.
+local function is_circular(value, depth)
+  if depth > DEPTH_MAX then
+    return true
+  end
+  for _, item in pairs(value) do
+    if type(item) == "table" and is_circular(item, depth + 1) then
+      return true
+    end
+  end
+  return false
+end
+
 local function merge_file(context, name, env)
   local value, text = evaluate(context, name, env)
   if not value then
+    return
+  end
+  if is_circular(value, 1) then
+    context.fault(name, "has a table within itself, or is nested too deep")
+    context.incomplete = true
     return
   end
   if types.is_list(value) then
@@ -256,23 +275,17 @@ local function check_app(context, check, value)
 end
 
 -- Only data may travel: JSON has no functions.
-local function check_data(context, value, path, seen)
+local function check_data(context, value, path)
   local kind = type(value)
   if kind == "table" then
-    if seen[value] then
-      context.fault_at(path, "is a table within itself")
-      return
-    end
-    seen[value] = true
-    for key, item in pairs(value) do
-      if type(key) ~= "string" and not types.is_list(value) then
+    for _, key in ipairs(types.sorted_keys(value)) do
+      if (type(key) == "string") == types.is_list(value) then
         context.fault_at(path, "mixes a list and names, or has keys that are "
-          .. "no names")
+          .. "neither")
         break
       end
-      check_data(context, item, types.join(path, key), seen)
+      check_data(context, value[key], types.join(path, key))
     end
-    seen[value] = nil
   elseif kind == "number" and value - value ~= 0 then
     context.fault_at(path, "is not a finite number")
   elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
@@ -350,7 +363,7 @@ function M.load(input)
   local check = lay(context, env)
   local config = types.validate(schema.root, context.tree.root, "",
     context.fault_at) or {}
-  check_data(context, config.app or {}, "app", {})
+  check_data(context, config.app or {}, "app")
   if #context.faults == 0 then
     check_together(context, config)
   end

@@ -155,10 +155,14 @@ local metrics = t.section {
 local trace = t.section {
   enabled = t.boolean { default = false },
   service_name = t.string { default = "perigee" },
-  resource = t.map { default = {}, of = t.string() },
+  resource = t.map { default = {}, any_key = true, of = t.string() },
   exporter = t.enum { default = "otlp", values = { "otlp", "none" } },
   endpoint = t.string { default = "http://localhost:4318/v1/traces" },
-  headers = t.map { default = {}, of = t.string { secret = true } },
+  headers = t.map {
+    default = {},
+    any_key = true,
+    of = t.string { secret = true },
+  },
   timeout = t.duration { default = "10s", min = 1 },
   sampler = t.enum {
     default = "parentbased_always_on",

@@ -299,7 +299,9 @@ end
 local function validate_map(t, value, path, fault)
   local result = {}
   for _, key in ipairs(sorted_keys(value)) do
-    if type(key) ~= "string" or not key:find "^[%a_][%w_-]*$" then
+    local named = type(key) == "string"
+      and (t.any_key or key:find "^[%a_][%w_-]*$")
+    if not named then
       fault(join(path, key), "is not a name (letters, digits, _ and -)")
     else
       result[key] = validate(t.of, value[key], join(path, key), fault)
