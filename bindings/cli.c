@@ -20,6 +20,8 @@ const perilua_command perilua_commands[] = {
     {"config", SERVES | PERILUA_CLI_JSON, 1, perilua_cli_config,
      "perigee.cli.config", "[DIR] [--json] [flags]",
      "the effective settings, each with where it came from"},
+    {"test", PERILUA_CLI_PASSES, -1, perilua_cli_test, "perigee.cli.test",
+     "[PATH] [busted options]", "run the specs with busted, inside of a host"},
     {"new", 0, 1, perilua_cli_plain, "perigee.cli.new", "NAME",
      "make an application that runs and whose test passes"},
     {"pretty", 0, 0, perilua_cli_pretty, NULL, "< FILE",

@@ -16,6 +16,15 @@ int perilua_cli_plain(perilua_cli *cli); /* cli->command->module, in Lua */
 int perilua_cli_pretty(perilua_cli *cli);
 int perilua_cli_version(perilua_cli *cli);
 
+/* cli_host.c */
+int perilua_cli_test(perilua_cli *cli);
+
+/* Runs cli->command->module inside of a host of cli->dir, with cli's words as
+ * its arguments; the module returns a function. load: the routes and jobs too,
+ * and on_start. Log lines go to standard error. Returns the exit code. */
+int perilua_cli_inside(const perilua_cli *cli, const char *env, bool dev,
+                       bool load);
+
 /* Makes the bundle of cli's application, or prints its faults and returns the
  * exit code. 0: the caller owns *out_fd. dev as in perilua_stage_options; env:
  * unless --env was given. */

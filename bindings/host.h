@@ -58,6 +58,10 @@ void perilua_host_call(peri_host *host, const char *module, int argc,
 /* Cancels what runs, runs on_stop, frees. done may be NULL. */
 void perilua_host_close(peri_host *host, void (*done)(void *data), void *data);
 
+/* The host of an application that perigee.h opened, for perigee.test. */
+struct perigee_host;
+peri_host *perilua_host_inside(struct perigee_host *host);
+
 /* The worker's application: a host. */
 extern const peri_worker_app perilua_worker_app;
 

@@ -280,6 +280,11 @@ void perigee_close(perigee_host *host, void (*closed)(void *data), void *data)
     perilua_host_close(host->host, on_closed, host);
 }
 
+peri_host *perilua_host_inside(perigee_host *host)
+{
+    return host->host;
+}
+
 const char *perigee_version(void)
 {
     return PERI_VERSION;

@@ -182,6 +182,11 @@ void peri_timer_stop(peri_timers *timers, peri_timer *timer)
     }
 }
 
+uint64_t peri_timers_next_ns(const peri_timers *timers)
+{
+    return timers->count > 0 ? timers->heap[1]->due_ns : 0;
+}
+
 bool peri_timers_frozen(const peri_timers *timers)
 {
     return timers->frozen;

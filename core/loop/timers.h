@@ -38,6 +38,9 @@ void peri_timer_start(peri_timers *timers, peri_timer *timer, uint64_t due_ns,
 /* Disarms; nothing happens when not armed. */
 void peri_timer_stop(peri_timers *timers, peri_timer *timer);
 
+/* When the first node fires; 0: none is armed. */
+uint64_t peri_timers_next_ns(const peri_timers *timers);
+
 /* Freezes the clock where it is; advance moves it and fires what is due, in
  * order of time; thaw lets it run on from real time. */
 bool peri_timers_frozen(const peri_timers *timers);
