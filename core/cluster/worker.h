@@ -43,7 +43,8 @@ typedef struct peri_worker_app {
      * meanwhile. */
     void (*stage)(void *app, uint64_t generation, int bundle_fd,
                   void (*done)(void *data, const char *error), void *data);
-    /* The vote failed: drops the staged generation. */
+    /* The vote failed: drops the staged generation, also one that is still
+     * being built; its done is then of no interest. */
     void (*abandon)(void *app, uint64_t generation);
     /* The store was made; retires the old one even if no request comes. */
     void (*commit)(void *app, uint64_t generation);

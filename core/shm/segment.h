@@ -13,7 +13,7 @@
 
 #include "core/shm/ring.h"
 
-#define PERI_SLOTS_MAX 128
+#define PERI_SLOTS_MAX 320 /* 256 workers, and some that overlap */
 
 typedef enum peri_slot_state {
     PERI_SLOT_EMPTY,    /* no process */
@@ -31,9 +31,8 @@ typedef struct peri_slot {
     _Atomic uint64_t restarts_total;  /* the master's */
     _Atomic uint64_t cpu_past_us;     /* of dead workers; the master's */
 
-    /* A turn of the loop: busy since (monotonic ms), or 0 while the loop waits
-     * for events. Old and not 0 means stuck (cluster.watchdog). */
-    _Alignas(64) _Atomic uint64_t busy_since_ms;
+    /* When the loop last went round (monotonic ms); old means stuck. */
+    _Alignas(64) _Atomic uint64_t heartbeat_ms;
     _Atomic uint64_t generation; /* of the code that serves new requests */
     _Atomic uint32_t requests_active;
     _Atomic uint32_t connections_open;

@@ -1,0 +1,242 @@
+/* Admin: health and metrics, served by the master on a listener of its own. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/base/alloc.h"
+#include "core/base/err.h"
+#include "core/cluster/master_state.h"
+
+#define PORT_DEFAULT 9464
+#define CONNECTIONS_MAX 256
+#define BACKLOG 64
+#define METRICS_MAX ((size_t)16 << 20)
+
+struct peri_admin {
+    peri_master *master;
+    peri_http_server *server;
+    peri_http_app app;
+    peri_address address;
+};
+
+/* ---- health ---- */
+
+typedef struct health_check {
+    const char *name;
+    bool ok;
+    char detail[64];
+} health_check;
+
+static int run_checks(const peri_master *master, health_check *out)
+{
+    int serving = peri_seats_serving(master);
+
+    out[0] = (health_check){.name = "workers", .ok = serving > 0};
+    snprintf(out[0].detail, sizeof out[0].detail, "%d of %d serve", serving,
+             master->seat_count);
+    out[1] = (health_check){.name = "running",
+                            .ok = master->phase == PERI_MASTER_RUNNING};
+    snprintf(out[1].detail, sizeof out[1].detail, "%s",
+             master->phase >= PERI_MASTER_LEAVING    ? "stopping"
+             : master->phase == PERI_MASTER_STARTING ? "starting"
+                                                     : "generation serves");
+    return 2;
+}
+
+static void answer_text(peri_exchange *ex, int status, peri_slice text)
+{
+    peri_field no_store = {PERI_SLICE("cache-control"), PERI_SLICE("no-store")};
+
+    peri_exchange_answer(ex, status, PERI_SLICE("text/plain; charset=utf-8"),
+                         &no_store, 1, text);
+}
+
+static bool is_verbose(const peri_exchange *ex)
+{
+    peri_slice query = peri_exchange_text(ex, ex->query);
+
+    return peri_slice_starts(query, PERI_SLICE("verbose"));
+}
+
+static void answer_checks(const peri_master *master, peri_exchange *ex,
+                          const char *name)
+{
+    health_check checks[2];
+    int count = run_checks(master, checks);
+    bool verbose = is_verbose(ex);
+    bool ok = true;
+    peri_buf text;
+
+    peri_buf_init(&text, 1024);
+    for (int i = 0; i < count; i++) {
+        ok = ok && checks[i].ok;
+        if (verbose || !checks[i].ok) {
+            peri_buf_printf(&text, "[%c] %s: %s\n", checks[i].ok ? '+' : '-',
+                            checks[i].name, checks[i].detail);
+        }
+    }
+    if (verbose || !ok) {
+        peri_buf_printf(&text, "%s %s\n", name, ok ? "passed" : "failed");
+    } else {
+        peri_buf_append_str(&text, "ok\n");
+    }
+    answer_text(ex, ok ? 200 : 503, peri_buf_slice(&text));
+    peri_buf_fini(&text);
+}
+
+/* Once it has served, it has started: stays so. */
+static void answer_started(const peri_master *master, peri_exchange *ex)
+{
+    bool started = master->phase != PERI_MASTER_STARTING;
+
+    answer_text(ex, started ? 200 : 503,
+                started ? PERI_SLICE("ok\n") : PERI_SLICE("starting\n"));
+}
+
+static void answer_metrics(peri_master *master, peri_exchange *ex)
+{
+    peri_buf text;
+
+    peri_buf_init(&text, METRICS_MAX);
+    peri_metrics_write(master, &text);
+    peri_exchange_answer(ex, 200,
+                         PERI_SLICE("text/plain; version=0.0.4; charset=utf-8"),
+                         NULL, 0, peri_buf_slice(&text));
+    peri_buf_fini(&text);
+}
+
+static void on_request(void *data, peri_exchange *ex)
+{
+    peri_master *master = data;
+    peri_slice path = peri_exchange_text(ex, ex->path);
+    peri_field allow = {PERI_SLICE("allow"), PERI_SLICE("GET, HEAD")};
+
+    if (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD) {
+        peri_exchange_problem(ex, 405, PERI_SLICE(""), &allow, 1);
+    } else if (peri_slice_equal(path, PERI_SLICE("/metrics"))) {
+        answer_metrics(master, ex);
+    } else if (peri_slice_equal(path, PERI_SLICE("/livez"))) {
+        answer_text(ex, 200, PERI_SLICE("ok\n"));
+    } else if (peri_slice_equal(path, PERI_SLICE("/readyz"))) {
+        answer_checks(master, ex, "readyz");
+    } else if (peri_slice_equal(path, PERI_SLICE("/startupz"))) {
+        answer_started(master, ex);
+    } else {
+        peri_exchange_problem(ex, 404, PERI_SLICE(""), NULL, 0);
+    }
+}
+
+static void on_gone(void *data, peri_exchange *ex)
+{
+    (void)data; /* everything is answered at once */
+    (void)ex;
+}
+
+/* ---- coming and going ---- */
+
+int peri_admin_port(const peri_master *master)
+{
+    return master->admin != NULL ? master->admin->address.port : 0;
+}
+
+static int bind_admin(peri_master *master, peri_address *address, int *out_fd,
+                      char *why, size_t why_bytes)
+{
+    const char *host =
+        peri_settings_str(master->settings, "admin.host", "127.0.0.1");
+    int port =
+        (int)peri_settings_int(master->settings, "admin.port", PORT_DEFAULT);
+    int rc = peri_address_resolve(host, port, address, why, why_bytes);
+
+    if (rc == 0) {
+        rc = peri_listen_probe(address, why, why_bytes);
+    }
+    if (rc == 0) {
+        rc = peri_listen_bind(address, false, out_fd);
+    }
+    if (rc == 0 && listen(*out_fd, BACKLOG) < 0) {
+        rc = -errno;
+        close(*out_fd);
+        snprintf(why, why_bytes, "%s port %d: %s", host, port,
+                 peri_err_text(rc));
+    }
+    return rc;
+}
+
+static void serve(peri_master *master, const peri_address *address, int fd)
+{
+    struct peri_admin *admin = peri_calloc(1, sizeof *admin);
+    peri_http_limits limits;
+
+    peri_http_limits_default(&limits);
+    limits.connections_max = CONNECTIONS_MAX;
+    limits.body_max_bytes = 0;
+    admin->master = master;
+    admin->address = *address;
+    admin->app = (peri_http_app){
+        .data = master, .on_request = on_request, .on_gone = on_gone};
+    admin->server = peri_http_server_create(&master->loop, &limits, &admin->app,
+                                            &master->logger, NULL);
+    master->admin = admin;
+    peri_http_server_listen(admin->server, fd);
+}
+
+static void tell_listening(const peri_master *master)
+{
+    const peri_address *address = &master->admin->address;
+    peri_log_field fields[4];
+    char url[128];
+
+    peri_address_url(address, url, sizeof url);
+    fields[0] = (peri_log_field){
+        .key = "admin", .type = PERI_FIELD_JSON, .text = PERI_SLICE("true")};
+    fields[1] = PERI_FIELD_STR("address", address->host);
+    fields[2] = PERI_FIELD_NUM("port", address->port);
+    fields[3] = PERI_FIELD_STR("url", url);
+    peri_log_fields(&master->logger, PERI_LOG_INFO, "listening", fields, 4);
+}
+
+int peri_admin_create(peri_master *master, char *why, size_t why_bytes)
+{
+    const char *port = peri_settings_str(master->settings, "admin.port", "");
+    peri_address address;
+    int fd;
+    int rc;
+
+    if (strcmp(port, "false") == 0) {
+        return 0;
+    }
+    rc = bind_admin(master, &address, &fd, why, why_bytes);
+    if (rc == -EADDRINUSE &&
+        !peri_settings_bool(master->settings, "admin.port.explicit",
+                            atoi(port) != PORT_DEFAULT)) {
+        peri_log(&master->logger, PERI_LOG_WARN,
+                 "no admin listener: %s (admin.port chooses another)", why);
+        return 0;
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    serve(master, &address, fd);
+    tell_listening(master);
+    return 0;
+}
+
+static void on_closed(void *data)
+{
+    free(data);
+}
+
+void peri_admin_destroy(peri_master *master)
+{
+    struct peri_admin *admin = master->admin;
+
+    if (admin == NULL) {
+        return;
+    }
+    master->admin = NULL;
+    peri_http_server_close(admin->server, on_closed, admin);
+}

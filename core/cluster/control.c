@@ -1,0 +1,326 @@
+/* Control, the master's side: a Unix socket that takes one verb a connection.
+ *
+ *     reload\n          ->  3\nscripts/routes/a.lua:7: unexpected symbol ...
+ *
+ * The first line of the answer is the exit code of the command that asked. */
+#include "core/cluster/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/base/alloc.h"
+#include "core/base/err.h"
+#include "core/cluster/master_state.h"
+
+#define CLIENTS_MAX 64
+#define VERB_BYTES 256
+#define ANSWER_MAX ((size_t)1 << 20)
+#define SOCKET_DEFAULT "var/perigee.sock"
+
+typedef struct control_client {
+    peri_list link;
+    peri_waiter waiter;
+    uv_pipe_t pipe;
+    uv_write_t write;
+    peri_master *master;
+    peri_buf answer;
+    bool closing;
+    bool waiting; /* for a reload or the end */
+    size_t length;
+    char verb[VERB_BYTES];
+} control_client;
+
+struct peri_control {
+    uv_pipe_t pipe;
+    peri_master *master;
+    peri_list clients;
+    int client_count;
+    char path[sizeof((struct sockaddr_un *)0)->sun_path];
+};
+
+static void on_client_closed(uv_handle_t *handle)
+{
+    control_client *client = handle->data;
+
+    peri_buf_fini(&client->answer);
+    free(client);
+}
+
+static void close_client(control_client *client)
+{
+    if (client->closing) {
+        return;
+    }
+    client->closing = true;
+    if (client->waiting) {
+        peri_list_remove(&client->waiter.link);
+    }
+    peri_list_remove(&client->link);
+    client->master->control->client_count--;
+    uv_close((uv_handle_t *)&client->pipe, on_client_closed);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    (void)status;
+    close_client(write->data);
+}
+
+static void answer(control_client *client, int code, const char *text)
+{
+    size_t length = strlen(text);
+    char head[16];
+    uv_buf_t out;
+
+    snprintf(head, sizeof head, "%d\n", code);
+    peri_buf_append_str(&client->answer, head);
+    peri_buf_append(&client->answer, text, length);
+    if (length == 0 || text[length - 1] != '\n') {
+        peri_buf_append_byte(&client->answer, '\n');
+    }
+    uv_read_stop((uv_stream_t *)&client->pipe);
+    out = uv_buf_init(client->answer.data, (unsigned)client->answer.length);
+    client->write.data = client;
+    if (uv_write(&client->write, (uv_stream_t *)&client->pipe, &out, 1,
+                 on_written) < 0) {
+        close_client(client);
+    }
+}
+
+static void on_outcome(peri_waiter *waiter, int code, const char *text)
+{
+    control_client *client = PERI_CONTAINER(waiter, control_client, waiter);
+
+    client->waiting = false;
+    answer(client, code, text);
+}
+
+static void answer_status(control_client *client)
+{
+    peri_buf text;
+
+    peri_buf_init(&text, ANSWER_MAX);
+    peri_status_json(client->master, &text);
+    peri_buf_append_byte(&text, '\0');
+    answer(client, 0, text.data);
+    peri_buf_fini(&text);
+}
+
+static void answer_health(control_client *client)
+{
+    const peri_master *master = client->master;
+    int serving = peri_seats_serving(master);
+    char text[96];
+
+    snprintf(text, sizeof text, "%d of %d workers serve%s", serving,
+             master->seat_count,
+             master->phase >= PERI_MASTER_LEAVING ? "; stopping" : "");
+    answer(client, master->phase == PERI_MASTER_RUNNING && serving > 0 ? 0 : 1,
+           text);
+}
+
+static void wait_for_end(control_client *client)
+{
+    peri_master *master = client->master;
+
+    client->waiting = true;
+    peri_list_append(&master->stop_waiters, &client->waiter.link);
+    peri_log(&master->logger, PERI_LOG_INFO, "stopping: perigee stop");
+    peri_stop(master, 0);
+}
+
+static void obey(control_client *client)
+{
+    peri_master *master = client->master;
+    const char *verb = client->verb;
+
+    client->waiter.fn = on_outcome;
+    if (strcmp(verb, "status") == 0) {
+        answer_status(client);
+    } else if (strcmp(verb, "health") == 0) {
+        answer_health(client);
+    } else if (strcmp(verb, "reload") == 0) {
+        client->waiting = true;
+        peri_reload_ask(master, "control", &client->waiter);
+    } else if (strcmp(verb, "rollback") == 0) {
+        client->waiting = true;
+        peri_reload_rollback(master, &client->waiter);
+    } else if (strcmp(verb, "stop") == 0) {
+        wait_for_end(client);
+    } else if (strcmp(verb, "reopen") == 0) {
+        peri_reopen_logs(master);
+        answer(client, 0, "logs reopened");
+    } else {
+        answer(client, 2, "unknown verb");
+    }
+}
+
+static void give_room(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+{
+    control_client *client = handle->data;
+
+    (void)suggested;
+    *out = uv_buf_init(client->verb + client->length,
+                       (unsigned)(VERB_BYTES - 1 - client->length));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    control_client *client = stream->data;
+    char *end;
+
+    (void)buf;
+    if (n < 0) {
+        close_client(client); /* it does not want to know any more */
+        return;
+    }
+    if (client->waiting) {
+        client->length = 0;
+        return;
+    }
+    client->length += (size_t)n;
+    client->verb[client->length] = '\0';
+    end = strchr(client->verb, '\n');
+    if (end != NULL) {
+        *end = '\0';
+        client->length = 0;
+        obey(client);
+    } else if (client->length >= VERB_BYTES - 1) {
+        answer(client, 2, "unknown verb");
+    }
+}
+
+static void on_connection(uv_stream_t *stream, int status)
+{
+    struct peri_control *control = stream->data;
+    control_client *client;
+
+    if (status < 0) {
+        return;
+    }
+    client = peri_calloc(1, sizeof *client);
+    client->master = control->master;
+    peri_buf_init(&client->answer, ANSWER_MAX + 64);
+    uv_pipe_init(&control->master->loop, &client->pipe, 0);
+    client->pipe.data = client;
+    peri_list_append(&control->clients, &client->link);
+    control->client_count++;
+    if (uv_accept(stream, (uv_stream_t *)&client->pipe) < 0 ||
+        control->client_count > CLIENTS_MAX) {
+        close_client(client);
+        return;
+    }
+    uv_read_start((uv_stream_t *)&client->pipe, give_room, on_read);
+}
+
+/* ---- coming and going ---- */
+
+static void on_control_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void peri_control_unlink(const peri_master *master)
+{
+    unlink(master->control->path);
+}
+
+/* Bound by us: libuv would cut a path that is too long. */
+static int bind_socket(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    mode_t before;
+    int rc = 0;
+    int fd;
+
+    if (strlen(path) >= sizeof address.sun_path) {
+        return -ENAMETOOLONG;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    unlink(path); /* of a dead host: the lock is ours */
+    before = umask(0177);
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
+        rc = -errno;
+    }
+    umask(before);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+int peri_control_create(peri_master *master, char *why, size_t why_bytes)
+{
+    const char *path =
+        peri_settings_str(master->settings, "admin.socket", SOCKET_DEFAULT);
+    struct peri_control *control;
+    int fd = bind_socket(path);
+    int rc;
+
+    if (fd < 0) {
+        snprintf(why, why_bytes, "control socket %s: %s", path,
+                 peri_err_text(fd));
+        return fd;
+    }
+    control = peri_calloc(1, sizeof *control);
+    control->master = master;
+    snprintf(control->path, sizeof control->path, "%s", path);
+    peri_list_init(&control->clients);
+    uv_pipe_init(&master->loop, &control->pipe, 0);
+    control->pipe.data = control;
+    uv_pipe_open(&control->pipe, fd);
+    master->control = control;
+    rc = uv_listen((uv_stream_t *)&control->pipe, 16, on_connection);
+    if (rc < 0) {
+        snprintf(why, why_bytes, "control socket %s: %s", path,
+                 peri_err_text(rc));
+    }
+    return rc;
+}
+
+/* The last answers are written at once: the process is about to end. */
+static void answer_at_end(peri_master *master)
+{
+    while (!peri_list_empty(&master->stop_waiters)) {
+        peri_waiter *waiter =
+            PERI_CONTAINER(master->stop_waiters.next, peri_waiter, link);
+
+        peri_list_remove(&waiter->link);
+        waiter->fn(waiter, master->exit_code,
+                   master->exit_code == 0
+                       ? "stopped"
+                       : "stopped; some requests had to be cut off");
+    }
+}
+
+void peri_control_destroy(peri_master *master)
+{
+    struct peri_control *control = master->control;
+
+    if (control == NULL) {
+        return;
+    }
+    unlink(control->path);
+    answer_at_end(master);
+    while (!peri_list_empty(&control->clients)) {
+        control_client *client =
+            PERI_CONTAINER(control->clients.next, control_client, link);
+
+        /* uv_close() would drop what uv_write() has queued; it queues only
+         * what the socket did not take at once, and this is little. */
+        close_client(client);
+    }
+    master->control = NULL;
+    uv_close((uv_handle_t *)&control->pipe, on_control_closed);
+}

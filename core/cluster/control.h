@@ -1,0 +1,14 @@
+/* Control: the client's side of the master's control socket. */
+#ifndef PERI_CLUSTER_CONTROL_H
+#define PERI_CLUSTER_CONTROL_H
+
+#include "core/base/buf.h"
+
+/* Sends a verb (status, reload, rollback, stop, reopen, health) to the host
+ * that runs in dir and waits for the outcome. Returns the exit code that the
+ * host answered (A3) and its text in out; 1 and a sentence when no host runs
+ * there or it does not answer in time. timeout_ms 0: waits for ever. */
+int peri_control_call(const char *dir, const char *verb, int timeout_ms,
+                      peri_buf *out);
+
+#endif

@@ -1,0 +1,149 @@
+/* Control, the client's side: one blocking exchange. */
+#include "core/cluster/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/cluster/lock.h"
+
+/* The address is short however long dir is: the directory is opened, and named
+ * by its descriptor. */
+static int connect_in(int dir_fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int rc = 0;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path,
+             "/proc/self/fd/%d/var/perigee.sock", dir_fd);
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
+        rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static int open_connection(const char *dir)
+{
+    int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd;
+
+    if (dir_fd < 0) {
+        return -errno;
+    }
+    fd = connect_in(dir_fd);
+    close(dir_fd);
+    return fd;
+}
+
+/* 0 at the end, or negative. */
+static int read_all(int fd, int timeout_ms, peri_buf *out)
+{
+    uint64_t start = peri_clock_monotonic_ns();
+    char piece[4096];
+
+    for (;;) {
+        struct pollfd wanted = {.fd = fd, .events = POLLIN};
+        uint64_t past_ms = (peri_clock_monotonic_ns() - start) / 1000000u;
+        int left = timeout_ms == 0 ? -1
+                   : past_ms >= (uint64_t)timeout_ms
+                       ? 0
+                       : timeout_ms - (int)past_ms;
+        ssize_t n;
+
+        if (poll(&wanted, 1, left) == 0) {
+            return PERI_ETIMEOUT;
+        }
+        n = read(fd, piece, sizeof piece);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+            continue;
+        }
+        if (n <= 0) {
+            return n < 0 ? -errno : 0;
+        }
+        if (peri_buf_append(out, piece, (size_t)n) < 0) {
+            return PERI_ELIMIT;
+        }
+    }
+}
+
+static int send_verb(int fd, const char *verb)
+{
+    char line[256];
+    int n = snprintf(line, sizeof line, "%s\n", verb);
+
+    if (n >= (int)sizeof line) {
+        return PERI_ELIMIT;
+    }
+    return send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -errno;
+}
+
+/* "3\nreason" becomes 3, "reason". */
+static int split_code(peri_buf *out)
+{
+    char *end = out->length > 0 ? memchr(out->data, '\n', out->length) : NULL;
+    int code;
+
+    if (end == NULL) {
+        peri_buf_clear(out);
+        peri_buf_append_str(out, "the host ended without an answer");
+        return 1;
+    }
+    code = atoi(out->data);
+    peri_buf_consume(out, (size_t)(end + 1 - out->data));
+    return code;
+}
+
+static int say(peri_buf *out, const char *dir, int rc)
+{
+    int holder;
+
+    peri_buf_clear(out);
+    if (rc == -ENOENT || rc == -ECONNREFUSED || rc == -ENOTDIR) {
+        holder = peri_lock_holder(dir);
+        if (holder != 0) {
+            peri_buf_printf(out,
+                            "the host in %s (pid %d) has no control "
+                            "socket",
+                            dir, holder);
+        } else {
+            peri_buf_printf(out, "no host runs in %s", dir);
+        }
+    } else if (rc == PERI_ETIMEOUT) {
+        peri_buf_append_str(out, "the host does not answer in time");
+    } else {
+        peri_buf_printf(out, "%s/var/perigee.sock: %s", dir, peri_err_text(rc));
+    }
+    return 1;
+}
+
+int peri_control_call(const char *dir, const char *verb, int timeout_ms,
+                      peri_buf *out)
+{
+    int fd = open_connection(dir);
+    int rc;
+
+    if (fd < 0) {
+        return say(out, dir, fd);
+    }
+    rc = send_verb(fd, verb);
+    if (rc == 0) {
+        rc = read_all(fd, timeout_ms, out);
+    }
+    close(fd);
+    return rc < 0 ? say(out, dir, rc) : split_code(out);
+}
