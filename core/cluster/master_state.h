@@ -189,7 +189,8 @@ struct peri_master {
     peri_list stop_waiters;
 
     uint64_t started_ns;
-    uint64_t started_ms; /* Unix time */
+    uint64_t started_ms;  /* Unix time */
+    uint64_t stopping_ns; /* when the first signal to end came */
 };
 
 /* ---- proc.c ---- */

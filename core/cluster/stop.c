@@ -12,10 +12,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/cluster/master_state.h"
 
 #define SHUTDOWN_DEFAULT_MS 25000
+/* timeout(1) and its like send one signal twice: to the child, then to the
+ * group. */
+#define ECHO_NS ((uint64_t)10 * 1000000u)
 #define LAST_LINES_MS 500 /* for a slow log destination, at the very end */
 
 static const int watched[] = {SIGTERM, SIGQUIT, SIGINT,  SIGHUP,
@@ -139,8 +143,10 @@ static void on_ending_signal(peri_master *master, int signum)
     if (master->phase < PERI_MASTER_LEAVING) {
         peri_log(&master->logger, PERI_LOG_INFO, "stopping: SIG%s",
                  sigabbrev_np(signum));
+        master->stopping_ns = peri_clock_monotonic_ns();
         peri_stop(master, 0);
-    } else if (signum != SIGQUIT) {
+    } else if (signum != SIGQUIT &&
+               peri_clock_monotonic_ns() - master->stopping_ns > ECHO_NS) {
         peri_stop_now(master, 1);
     }
 }
