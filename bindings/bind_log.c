@@ -39,11 +39,7 @@ static void put_head(peri_buf *line, const peri_logger *logger, int level)
     put_number(line, (uint64_t)level);
     peri_buf_append_str(line, ",\"time\":");
     put_number(line, peri_clock_wall_ms());
-    peri_buf_append_str(line, ",\"pid\":");
-    put_number(line, (uint64_t)logger->pid);
-    peri_buf_append_str(line, ",\"hostname\":\"");
-    peri_buf_append_str(line, logger->hostname);
-    peri_buf_append_byte(line, '"');
+    peri_buf_append(line, logger->identity, logger->identity_length);
 }
 
 /* What the running task works for. */

@@ -43,6 +43,9 @@ void peri_logger_init(peri_logger *logger, int level, peri_log_write write,
             *c = '-';
         }
     }
+    logger->identity_length = (uint8_t)snprintf(
+        logger->identity, sizeof logger->identity,
+        ",\"pid\":%d,\"hostname\":\"%s\"", logger->pid, logger->hostname);
 }
 
 static int append_field(peri_buf *line, const peri_log_field *field)

@@ -32,9 +32,12 @@ typedef struct peri_logger {
     void *data;
     char hostname[65]; /* JSON-safe */
     int pid;
+    /* ,"pid":1,"hostname":"h" as it is in every line */
+    char identity[112];
+    uint8_t identity_length;
 } peri_logger;
 
-/* Fills in hostname and pid. */
+/* Fills in who logs. */
 void peri_logger_init(peri_logger *logger, int level, peri_log_write write,
                       void *data);
 

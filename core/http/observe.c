@@ -9,7 +9,8 @@
 
 /* Every byte of a URL may become six; the rest is short and bounded. */
 #define LINE_BYTES (PERI_ACCESS_URL_MAX * 6 + 1024)
-#define SHORT_MAX 128 /* of an identifier, a method, an address */
+#define METHOD_MAX 64
+#define REMOTE_MAX 64
 
 static char *put(char *at, const char *text, size_t length)
 {
@@ -37,32 +38,36 @@ static char *put_escape(char *at, unsigned char byte)
     return at;
 }
 
+static char *put_slice(char *at, peri_slice text)
+{
+    return put(at, text.data, text.length);
+}
+
 /* The inside of a JSON string. */
 static char *put_text(char *at, peri_slice text, size_t max_bytes)
 {
-    size_t length = text.length < max_bytes ? text.length : max_bytes;
-    size_t i = 0;
+    const char *from = text.data;
+    const char *end =
+        from + (text.length < max_bytes ? text.length : max_bytes);
 
-    while (i < length) {
-        size_t start = i;
+    for (;;) {
+        const char *odd = peri_json_skip_plain(from, end);
         size_t width;
 
-        while (i < length && peri_json_is_plain(text.data[i])) {
-            i++;
-        }
-        at = put(at, text.data + start, i - start);
-        if (i == length) {
+        at = put(at, from, (size_t)(odd - from));
+        if (odd == end) {
             break;
         }
-        width = peri_utf8_width(text.data + i, length - i);
+        width = peri_utf8_width(odd, (size_t)(end - odd));
         if (width > 1) {
-            at = put(at, text.data + i, width);
-            i += width;
+            at = put(at, odd, width);
+            from = odd + width;
         } else {
-            at = put_escape(at, (unsigned char)text.data[i++]);
+            at = put_escape(at, (unsigned char)*odd);
+            from = odd + 1;
         }
     }
-    return length < text.length ? PUT(at, "...") : at;
+    return text.length > max_bytes ? PUT(at, "...") : at;
 }
 
 static char *put_number(char *at, uint64_t value)
@@ -90,10 +95,7 @@ static char *put_head(char *at, const peri_logger *logger, int level)
     at = put_number(at, (uint64_t)level);
     at = PUT(at, ",\"time\":");
     at = put_number(at, peri_clock_wall_ms());
-    at = PUT(at, ",\"pid\":");
-    at = put_number(at, (uint64_t)logger->pid);
-    at = PUT(at, ",\"hostname\":\"");
-    return put(at, logger->hostname, strlen(logger->hostname));
+    return put(at, logger->identity, logger->identity_length);
 }
 
 void peri_access_log(const peri_logger *logger, peri_exchange *ex,
@@ -107,14 +109,14 @@ void peri_access_log(const peri_logger *logger, peri_exchange *ex,
         return;
     }
     at = put_head(line, logger, level);
-    at = PUT(at, "\",\"req\":{\"id\":\"");
-    at = put_text(at, peri_exchange_id(ex), SHORT_MAX);
+    at = PUT(at, ",\"req\":{\"id\":\"");
+    at = put_slice(at, peri_exchange_id(ex)); /* sane by definition */
     at = PUT(at, "\",\"method\":\"");
-    at = put_text(at, peri_exchange_text(ex, ex->method_text), SHORT_MAX);
+    at = put_text(at, peri_exchange_text(ex, ex->method_text), METHOD_MAX);
     at = PUT(at, "\",\"url\":\"");
     at = put_text(at, peri_exchange_text(ex, ex->target), PERI_ACCESS_URL_MAX);
     at = PUT(at, "\",\"remoteAddress\":\"");
-    at = put_text(at, peri_exchange_remote(ex), SHORT_MAX);
+    at = put_text(at, peri_exchange_remote(ex), REMOTE_MAX);
     at = PUT(at, "\"},\"res\":{\"statusCode\":");
     at = put_number(at, ex->status);
     at = PUT(at, "},\"responseTime\":");
