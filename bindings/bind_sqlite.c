@@ -345,22 +345,16 @@ static transaction *check_tx(lua_State *L, int index)
     return tx;
 }
 
-/* Raises where the task, or one it works for, holds the writer that it would
- * wait for. */
+/* Raises where the task holds the writer that it would wait for. */
 static void check_not_inside(lua_State *L, const perilua_vm *vm,
                              const database *db)
 {
     const peri_list *head = &db->transactions;
 
     for (const peri_list *at = head->next; at != head; at = at->next) {
-        const transaction *tx = PERI_CONTAINER(at, transaction, link);
-
-        for (const perilua_task *task = vm->current; task != NULL;
-             task = task->parent) {
-            if (task == tx->owner) {
-                misuse(L, "inside of a transaction of this database: use what "
-                          "the function was given (tx:exec, tx:transaction)");
-            }
+        if (PERI_CONTAINER(at, transaction, link)->owner == vm->current) {
+            misuse(L, "inside of a transaction of this database: use what the "
+                      "function was given (tx:exec, tx:transaction)");
         }
     }
 }

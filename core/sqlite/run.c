@@ -6,6 +6,23 @@
 
 #define PARAMETER_NAME_MAX 256
 
+static int prepare_text(sqlite3 *handle, peri_slice sql, bool once,
+                        sqlite3_stmt **out, const char **rest)
+{
+    unsigned flags = once ? 0 : SQLITE_PREPARE_PERSISTENT;
+    int rc =
+        sqlite3_prepare_v3(handle, sql.data, (int)sql.length, flags, out, rest);
+
+    if ((rc & 0xff) != SQLITE_SCHEMA) {
+        return rc;
+    }
+    /* What is wrong is wrong, but SQLite says so with a stale schema in hand
+     * and does not look again of itself. */
+    sqlite3_exec(handle, "SELECT 1 FROM sqlite_master", NULL, NULL, NULL);
+    return sqlite3_prepare_v3(handle, sql.data, (int)sql.length, flags, out,
+                              rest);
+}
+
 int peri_sqlite_db_prepare(peri_sqlite_db *db, peri_slice sql, bool once,
                            sqlite3_stmt **out, bool *owned, peri_slice *tail,
                            peri_sqlite_fault *fault)
@@ -20,8 +37,7 @@ int peri_sqlite_db_prepare(peri_sqlite_db *db, peri_slice sql, bool once,
     if (stmt != NULL) {
         return 0;
     }
-    rc = sqlite3_prepare_v3(atomic_load(&db->handle), sql.data, (int)sql.length,
-                            once ? 0 : SQLITE_PREPARE_PERSISTENT, &stmt, &rest);
+    rc = prepare_text(atomic_load(&db->handle), sql, once, &stmt, &rest);
     if (rc != SQLITE_OK) {
         peri_sqlite_db_explain(db, rc, sql, fault);
         return rc;

@@ -14,7 +14,7 @@ local M = {}
 --- `sqlite.blob(s)`; or one table for `:name` `@name` `$name`, where a missing
 --- name is NULL. In rows NULL is absent, integers beyond 2^53 are int64_t.
 ---@class perigee.sqlite.Queries
-local Queries = {}
+local Queries = {} -- luacheck: ignore 241
 
 --- All rows, at most sqlite.NAME.rows_max.
 ---@param sql string # one statement
