@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -102,7 +103,8 @@ static int run_inside(inside *in, int bundle_fd, bool load)
         .workers = 1,
     };
 
-    if (dir == NULL || uv_loop_init(&loop) < 0) {
+    /* The host's working directory is the application's. */
+    if (dir == NULL || chdir(dir) < 0 || uv_loop_init(&loop) < 0) {
         free(dir);
         return PERILUA_CLI_OS;
     }
@@ -133,8 +135,42 @@ int perilua_cli_inside(const perilua_cli *cli, const char *env, bool dev,
     return run_inside(&in, fd, load);
 }
 
+/* What runs inside may open a database there. */
+static void make_var(const perilua_cli *cli)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/var", cli->dir);
+    mkdir(path, 0755); /* whoever writes there says what is wrong */
+}
+
 int perilua_cli_test(perilua_cli *cli)
 {
+    make_var(cli);
     setenv("PERIGEE_ENV", "test", 1); /* for what the specs start, too */
     return perilua_cli_inside(cli, "test", true, false);
+}
+
+/* The words come to the module as its arguments; --json is the first of them.
+ */
+static void pass_json(perilua_cli *cli)
+{
+    if (cli->json) { /* it was a word of the command line: there is room */
+        memmove(cli->words + 1, cli->words,
+                cli->word_count * sizeof *cli->words);
+        cli->words[0] = "--json";
+        cli->word_count++;
+    }
+}
+
+int perilua_cli_check(perilua_cli *cli)
+{
+    pass_json(cli);
+    return perilua_cli_inside(cli, NULL, false, false);
+}
+
+int perilua_cli_console(perilua_cli *cli)
+{
+    make_var(cli);
+    return perilua_cli_inside(cli, NULL, false, false);
 }

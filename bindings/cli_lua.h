@@ -5,10 +5,10 @@
 #include "bindings/cli_args.h"
 #include "core/base/slice.h"
 
-/* Runs require(cli->command->module)(args) in a bare VM, without an
- * application; args = {words, json, sources}. Returns the exit code. sources
- * may be NULL-data. */
-int perilua_cli_call(const perilua_cli *cli, peri_slice sources);
+/* Runs require(module)(args) in a bare VM, without an application; args =
+ * {words, json, text}. Returns the exit code. text may be NULL-data. */
+int perilua_cli_call(const char *module, const perilua_cli *cli,
+                     peri_slice text);
 
 /* Writes the embedded Lua library to folder/var/lua, for editors, unless it is
  * there in this version. 0 or -errno. */

@@ -9,17 +9,13 @@
 #include <unistd.h>
 
 #include "bindings/cli_commands.h"
+#include "bindings/cli_lua.h"
+#include "bindings/host.h"
 #include "bindings/stage.h"
 #include "core/base/alloc.h"
 #include "core/base/bundle.h"
 #include "core/cluster/master.h"
 #include "core/cluster/worker.h"
-
-/* Until they are there. */
-#pragma weak peri_master_run
-#pragma weak peri_worker_run
-#pragma weak perilua_worker_app
-extern const peri_worker_app perilua_worker_app;
 
 #define FAULTS_MAX_BYTES ((size_t)1 << 20)
 #define STAGE_BUNDLE_FD 3
@@ -52,6 +48,15 @@ static size_t count_faults(const peri_buf *text)
     return count;
 }
 
+static void print_faults(const peri_buf *faults)
+{
+    size_t count = count_faults(faults);
+
+    fwrite(faults->data, 1, faults->length, stderr);
+    fprintf(stderr, "perigee: %zu %s\n", count,
+            count == 1 ? "fault" : "faults");
+}
+
 int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
                             int *out_fd)
 {
@@ -60,12 +65,13 @@ int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
 
     peri_buf_init(&faults, FAULTS_MAX_BYTES);
     if (make_bundle(cli, env, dev, out_fd, &faults) < 0) {
-        size_t count = count_faults(&faults);
-
-        fwrite(faults.data, 1, faults.length, stderr);
-        fprintf(stderr, "perigee: %zu %s\n", count,
-                count == 1 ? "fault" : "faults");
         code = PERILUA_CLI_CONFIG;
+        if (cli->json) {
+            perilua_cli_call("perigee.cli.faults", cli,
+                             peri_buf_slice(&faults));
+        } else {
+            print_faults(&faults);
+        }
     }
     peri_buf_fini(&faults);
     return code;
@@ -163,7 +169,13 @@ static int serve(const perilua_cli *cli, bool dev)
     int code = perilua_cli_make_bundle(cli, dev ? "development" : NULL, dev,
                                        &bundle_fd);
 
-    return code != 0 ? code : run_master(cli, dev, bundle_fd);
+    if (code != 0) {
+        return code;
+    }
+    if (dev) {
+        perilua_cli_write_library(cli->dir); /* a convenience: may fail */
+    }
+    return run_master(cli, dev, bundle_fd);
 }
 
 int perilua_cli_run(perilua_cli *cli)

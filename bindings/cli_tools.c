@@ -21,8 +21,9 @@
 /* ---- commands in Lua ---- */
 
 typedef struct call {
+    const char *module;
     const perilua_cli *cli;
-    peri_slice sources;
+    peri_slice text;
     int code;
 } call;
 
@@ -37,9 +38,9 @@ static void push_args(lua_State *L, const call *c)
     lua_setfield(L, -2, "words");
     lua_pushboolean(L, c->cli->json);
     lua_setfield(L, -2, "json");
-    if (c->sources.data != NULL) {
-        lua_pushlstring(L, c->sources.data, c->sources.length);
-        lua_setfield(L, -2, "sources");
+    if (c->text.data != NULL) {
+        lua_pushlstring(L, c->text.data, c->text.length);
+        lua_setfield(L, -2, "text");
     }
 }
 
@@ -48,25 +49,26 @@ static int call_module(lua_State *L)
     call *c = lua_touserdata(L, 1);
 
     perilua_open_libs(L);
-    perilua_require(L, c->cli->command->module);
+    perilua_require(L, c->module);
     push_args(L, c);
     lua_call(L, 1, 1);
     c->code = (int)lua_tointeger(L, -1);
     return 0;
 }
 
-int perilua_cli_call(const perilua_cli *cli, peri_slice sources)
+int perilua_cli_call(const char *module, const perilua_cli *cli,
+                     peri_slice text)
 {
-    call c = {cli, sources, PERILUA_CLI_INTERNAL};
+    call c = {module, cli, text, PERILUA_CLI_INTERNAL};
     lua_State *L = luaL_newstate();
 
     if (L == NULL) {
         abort();
     }
     if (lua_cpcall(L, call_module, &c) != 0) {
-        const char *text = lua_tostring(L, -1);
+        const char *why = lua_tostring(L, -1);
 
-        fprintf(stderr, "perigee: %s\n", text != NULL ? text : "no message");
+        fprintf(stderr, "perigee: %s\n", why != NULL ? why : "no message");
     }
     lua_close(L);
     return c.code;
@@ -74,7 +76,7 @@ int perilua_cli_call(const perilua_cli *cli, peri_slice sources)
 
 int perilua_cli_plain(perilua_cli *cli)
 {
-    return perilua_cli_call(cli, (peri_slice){NULL, 0});
+    return perilua_cli_call(cli->command->module, cli, (peri_slice){NULL, 0});
 }
 
 int perilua_cli_config(perilua_cli *cli)
@@ -88,7 +90,8 @@ int perilua_cli_config(perilua_cli *cli)
     }
     code = PERILUA_CLI_INTERNAL;
     if (peri_bundle_open(fd, &bundle) == 0) {
-        code = perilua_cli_call(cli, peri_bundle_find(bundle, "@sources"));
+        code = perilua_cli_call(cli->command->module, cli,
+                                peri_bundle_find(bundle, "@sources"));
         peri_bundle_close(bundle);
     }
     close(fd);

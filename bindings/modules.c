@@ -13,6 +13,7 @@ int perilua_open_regex(lua_State *L);
 int perilua_open_file(lua_State *L);
 int perilua_open_request(lua_State *L);
 int perilua_open_sqlite(lua_State *L);
+int perilua_open_line(lua_State *L);
 int perilua_open_task(lua_State *L);
 int perilua_open_test(lua_State *L);
 int perilua_open_time(lua_State *L);
@@ -28,6 +29,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.file", perilua_open_file},
     {"perigee.core.request", perilua_open_request},
     {"perigee.core.sqlite", perilua_open_sqlite},
+    {"perigee.core.line", perilua_open_line},
     {"perigee.core.task", perilua_open_task},
     {"perigee.core.test", perilua_open_test},
     {"perigee.core.time", perilua_open_time},

@@ -52,20 +52,35 @@ local function load_main()
   return value
 end
 
-local function load_routes()
+local function load_routes_file(routes, file)
+  local declare = require(module_name(file))
+  if type(declare) ~= "function" then
+    error(("%s:1: a routes file returns function(router), this one "
+      .. "returns a %s"):format(file, declare == true and "nothing"
+      or type(declare)), 0)
+  end
+  declare(routes)
+end
+
+-- attempt(fn, ...) calls fn; for check it goes on after a fault.
+local function load_routes(attempt)
   local routes = router.new()
   for _, file in ipairs(core.files "scripts/routes/") do
     if file:find "%.lua$" then
-      local declare = require(module_name(file))
-      if type(declare) ~= "function" then
-        error(("%s:1: a routes file returns function(router), this one "
-          .. "returns a %s"):format(file, declare == true and "nothing"
-          or type(declare)), 0)
-      end
-      declare(routes)
+      attempt(load_routes_file, routes, file)
       task.yield()
     end
   end
+end
+
+local function load_jobs()
+  if #core.files "scripts/jobs/" > 0 then
+    require("perigee.jobs").load()
+  end
+end
+
+local function call(fn, ...)
+  return fn(...)
 end
 
 local function setup()
@@ -114,10 +129,8 @@ end
 
 local function load_scripts()
   main = load_main()
-  load_routes()
-  if #core.files "scripts/jobs/" > 0 then
-    require("perigee.jobs").load()
-  end
+  load_routes(call)
+  load_jobs()
   setup()
   lock_globals()
 end
@@ -175,6 +188,30 @@ function M.inspect()
     return true
   end
   return nil, tostring(err)
+end
+
+--- For `perigee check`: loads what there is, past faults, and lists them.
+---@return string[] faults  # with file:line
+function M.check()
+  local faults, told = {}, {}
+  local function attempt(fn, ...)
+    local args, count = { ... }, select("#", ...)
+    local ok, err = xpcall(function()
+      return fn(unpack(args, 1, count))
+    end, describe)
+    local text = tostring(err)
+    if not ok and not told[text] then
+      told[text] = true
+      faults[#faults + 1] = text
+    end
+  end
+  attempt(function()
+    main = load_main()
+  end)
+  load_routes(attempt)
+  attempt(load_jobs)
+  router.build(main.before or {}, attempt)
+  return faults
 end
 
 --- The generation has taken over.

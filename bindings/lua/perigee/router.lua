@@ -154,18 +154,26 @@ function M.new()
   return setmetatable({ prefix = "", before = {} }, Router)
 end
 
+local function build_route(route, common)
+  local handler = validation.wrap(route.handler, route.opts, route.place)
+  local composed = middleware.compose(concat(common, route.before), handler)
+  local ok, why = app.route(route.method, route.pattern, composed,
+    route.timeout_ms, route.body_max)
+  if not ok then
+    fault(route.place, "%s %s: %s", route.method, route.pattern, why)
+  end
+  by_pattern[route.method .. " " .. route.pattern] = route
+end
+
 --- For perigee.app: hands all routes to C. common is the application's own
---- middleware.
-function M.build(common)
+--- middleware; attempt(fn, ...) calls fn, and may go on after a fault.
+function M.build(common, attempt)
   for _, route in ipairs(routes) do
-    local handler = validation.wrap(route.handler, route.opts, route.place)
-    local composed = middleware.compose(concat(common, route.before), handler)
-    local ok, why = app.route(route.method, route.pattern, composed,
-      route.timeout_ms, route.body_max)
-    if not ok then
-      fault(route.place, "%s %s: %s", route.method, route.pattern, why)
+    if attempt then
+      attempt(build_route, route, common)
+    else
+      build_route(route, common)
     end
-    by_pattern[route.method .. " " .. route.pattern] = route
   end
 end
 

@@ -23,13 +23,13 @@ local function print_table(list)
   end
 end
 
----@param args {json: boolean, sources: string}
+---@param args {json: boolean, text: string}
 ---@return integer exit_code
 return function(args)
   if args.json then
-    io.stdout:write(args.sources, "\n")
+    io.stdout:write(args.text, "\n")
   else
-    print_table(assert(json.decode(args.sources)))
+    print_table(assert(json.decode(args.text)))
   end
   return 0
 end

@@ -7,6 +7,7 @@ local cli = require "perigee.core.cli"
 
 local TEST_LIMIT_MS = 120000
 local UNAVAILABLE = 69
+local BAD_CODE = 78
 local PATHS = "/usr/local/share/lua/5.1/?.lua;"
   .. "/usr/local/share/lua/5.1/?/init.lua;"
   .. "/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua"
@@ -31,6 +32,15 @@ local function load_library()
       pcall(require, module)
     end
   end
+end
+
+-- Specs of services and data find the tables that the host would make.
+local function migrate()
+  local files = require("perigee.core.app").files "scripts/data/migrations/"
+  if #files == 0 then
+    return true
+  end
+  return require("perigee.sqlite").migrate()
 end
 
 local function in_scope(executor)
@@ -122,6 +132,11 @@ return function(...)
     return UNAVAILABLE
   end
   load_library()
+  local migrated, why = migrate()
+  if not migrated then
+    io.stderr:write("perigee test: ", tostring(why), "\n")
+    return BAD_CODE
+  end
   instrument()
   _G.arg = { [0] = "perigee test", ... }
   local code = run_busted {

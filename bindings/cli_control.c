@@ -1,0 +1,61 @@
+/* Commands for the running master: asked over its control socket. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bindings/cli_commands.h"
+#include "bindings/cli_lua.h"
+#include "core/cluster/control.h"
+
+#define ANSWER_MAX_BYTES ((size_t)4 << 20)
+#define STATUS_TIMEOUT_MS 10000
+
+static void print_line(FILE *out, const peri_buf *text)
+{
+    if (text->length == 0) {
+        return;
+    }
+    fwrite(text->data, 1, text->length, out);
+    if (text->data[text->length - 1] != '\n') {
+        fputc('\n', out);
+    }
+}
+
+int perilua_cli_control(perilua_cli *cli)
+{
+    peri_buf answer;
+    int code;
+
+    peri_buf_init(&answer, ANSWER_MAX_BYTES);
+    /* However long it takes: the answer is the outcome. */
+    code = peri_control_call(cli->dir, cli->command->module, 0, &answer);
+    print_line(code == 0 ? stdout : stderr, &answer);
+    peri_buf_fini(&answer);
+    return code;
+}
+
+int perilua_cli_status(perilua_cli *cli)
+{
+    peri_buf answer;
+    int code;
+
+    peri_buf_init(&answer, ANSWER_MAX_BYTES);
+    code = peri_control_call(cli->dir, "status", STATUS_TIMEOUT_MS, &answer);
+    if (code != 0) {
+        print_line(stderr, &answer);
+    } else if (cli->json) {
+        print_line(stdout, &answer);
+    } else {
+        code = perilua_cli_call(cli->command->module, cli,
+                                peri_buf_slice(&answer));
+    }
+    peri_buf_fini(&answer);
+    return code;
+}
+
+int perilua_cli_queue(perilua_cli *cli)
+{
+    (void)cli;
+    fputs("perigee: this version has no queues yet\n", stderr);
+    return PERILUA_CLI_FAILURE;
+}
