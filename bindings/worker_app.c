@@ -46,6 +46,11 @@ static void app_destroy(void *app, void (*done)(void *data), void *data)
     perilua_host_close(app, done, data);
 }
 
+static void app_reload_failed(void *app, const char *reason)
+{
+    perilua_host_set_fault(app, reason);
+}
+
 const peri_worker_app perilua_worker_app = {
     .create = app_create,
     .stage = app_stage,
@@ -53,4 +58,5 @@ const peri_worker_app perilua_worker_app = {
     .commit = app_commit,
     .http = app_http,
     .destroy = app_destroy,
+    .reload_failed = app_reload_failed,
 };

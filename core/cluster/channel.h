@@ -15,7 +15,8 @@
 
 typedef enum peri_channel_verb {
     /* master to worker */
-    PERI_CHANNEL_STAGE = 1,     /* generation, fd of its bundle */
+    PERI_CHANNEL_STAGE =
+        1, /* number of the attempt, generation, fd of its bundle */
     PERI_CHANNEL_COMMIT,        /* generation; the first one: serve */
     PERI_CHANNEL_ABANDON,       /* generation */
     PERI_CHANNEL_DRAIN,         /* number: ms until the worker is killed */
@@ -25,7 +26,7 @@ typedef enum peri_channel_verb {
     /* worker to master */
     PERI_CHANNEL_READY = 64, /* the first generation is staged */
     PERI_CHANNEL_FAILED,     /* text: why it could not be */
-    PERI_CHANNEL_VOTE,       /* generation; number 1: yes; 0: no, text: why */
+    PERI_CHANNEL_VOTE,       /* number, generation; text: why not; empty: yes */
     PERI_CHANNEL_ADOPTED,    /* the oldest ADOPT that is unanswered */
     PERI_CHANNEL_RECYCLE     /* wants to be replaced */
 } peri_channel_verb;

@@ -416,7 +416,7 @@ int peri_master_run(const peri_master_options *options)
     master->previous_fd = -1;
     master->lock.fd = -1;
     master->logs.fd = STDERR_FILENO;
-    master->generation = master->last_generation = 1;
+    master->generation = 1;
     master->started_ns = peri_clock_monotonic_ns();
     master->started_ms = peri_clock_wall_ms();
     peri_list_init(&master->procs);

@@ -77,6 +77,7 @@ struct peri_proc {
     int record;
     int number;
     uint64_t generation;
+    uint64_t catching_up; /* the generation it is staging, alone */
     uint64_t serving_since_ns;
     uint64_t stale_beat_ms; /* a heartbeat that was found old once */
     char *fault;            /* of FAILED */
@@ -132,8 +133,9 @@ typedef struct peri_reload {
     int pipe_fd;     /* -1: none */
     uv_timer_t timer;
     peri_buf faults;
-    int bundle_fd; /* of the new generation, or -1 */
-    uint64_t generation;
+    int bundle_fd;       /* of the new generation, or -1 */
+    uint64_t generation; /* the number it will have */
+    uint32_t attempt;    /* of reloads so far; 0: a worker that catches up */
     uint64_t started_ns;
     uint64_t elapsed_ms; /* of the last one */
     peri_list waiters;   /* of the running one */
@@ -164,7 +166,6 @@ struct peri_master {
     int bundle_fd;   /* of the generation that serves */
     int previous_fd; /* of the one before it, or -1 */
     uint64_t generation;
-    uint64_t last_generation; /* numbers handed out so far */
 
     peri_address address;
     peri_seat *seats[PERI_SEATS_MAX];
@@ -249,8 +250,8 @@ void peri_reload_ask(peri_master *master, const char *cause,
 /* Begins what was asked for before the host served. */
 void peri_reload_kick(peri_master *master);
 void peri_reload_rollback(peri_master *master, peri_waiter *waiter);
-void peri_reload_voted(peri_proc *proc, uint64_t generation, bool yes,
-                       const char *reason);
+/* reason NULL: yes. */
+void peri_reload_voted(peri_proc *proc, uint32_t attempt, const char *reason);
 void peri_reload_proc_ended(peri_proc *proc);
 /* The bundle became the one that serves; takes it. */
 void peri_master_switch(peri_master *master, uint64_t generation,

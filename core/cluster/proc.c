@@ -142,7 +142,7 @@ static void on_vote(peri_proc *proc, const peri_channel_message *message)
     if (message->text.length != 0) {
         reason = peri_strndup(message->text.data, message->text.length);
     }
-    peri_reload_voted(proc, message->generation, message->number == 1, reason);
+    peri_reload_voted(proc, message->number, reason);
     free(reason);
 }
 

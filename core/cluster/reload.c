@@ -126,7 +126,8 @@ static void refuse(peri_master *master, const char *reason)
         close(master->reload.bundle_fd);
         master->reload.bundle_fd = -1;
     }
-    if (master->options->dev) {
+    if (master->options->dev && master->logs.fd > STDERR_FILENO) {
+        /* The log goes to a file; somebody looks at the terminal. */
         fprintf(stderr, "%s\n", reason);
     }
     finish(master, reason);
@@ -212,8 +213,8 @@ static void hold_vote(peri_master *master, int bundle_fd)
 
         if (proc->state == PERI_PROC_SERVING) {
             proc->vote = PERI_VOTE_OPEN;
-            peri_proc_tell(proc, PERI_CHANNEL_STAGE, 0, reload->generation,
-                           NULL, bundle_fd);
+            peri_proc_tell(proc, PERI_CHANNEL_STAGE, reload->attempt,
+                           reload->generation, NULL, bundle_fd);
         }
     }
     uv_timer_start(&reload->timer, on_vote_timeout, limit_ms, 0);
@@ -221,40 +222,41 @@ static void hold_vote(peri_master *master, int bundle_fd)
 }
 
 /* A worker that started on the generation before this one has caught up. */
-static void caught_up(peri_proc *proc, bool yes, const char *reason)
+static void caught_up(peri_proc *proc, const char *reason)
 {
     peri_seat *seat = proc->seat != NULL ? proc->seat : proc->replaces;
 
-    if (!yes) {
+    if (proc->state != PERI_PROC_READY) {
+        return;
+    }
+    if (reason != NULL) {
         peri_log(&proc->master->logger, PERI_LOG_ERROR,
                  "worker %d does not load the generation that serves: %s",
-                 proc->number, reason != NULL ? reason : "");
+                 proc->number, reason);
         proc->reason = PERI_END_START;
         peri_proc_kill(proc);
         return;
     }
-    proc->generation = proc->master->generation;
+    proc->generation = proc->catching_up;
     if (seat != NULL) {
         peri_seat_proc_ready(seat, proc);
     }
 }
 
-void peri_reload_voted(peri_proc *proc, uint64_t generation, bool yes,
-                       const char *reason)
+void peri_reload_voted(peri_proc *proc, uint32_t attempt, const char *reason)
 {
     peri_master *master = proc->master;
 
-    if (proc->state == PERI_PROC_READY && generation == master->generation) {
-        caught_up(proc, yes, reason);
+    if (attempt == 0) {
+        caught_up(proc, reason);
         return;
     }
     if (master->reload.phase != PERI_RELOAD_VOTING ||
-        generation != master->reload.generation ||
-        proc->vote != PERI_VOTE_OPEN) {
+        attempt != master->reload.attempt || proc->vote != PERI_VOTE_OPEN) {
         return; /* too late */
     }
-    if (!yes) {
-        refuse(master, reason != NULL ? reason : "a worker said no");
+    if (reason != NULL) {
+        refuse(master, reason);
         return;
     }
     proc->vote = PERI_VOTE_YES;
@@ -430,7 +432,8 @@ static void prepare(peri_master *master)
 {
     peri_reload *reload = &master->reload;
 
-    reload->generation = ++master->last_generation;
+    reload->generation = master->generation + 1;
+    reload->attempt++;
     reload->started_ns = peri_clock_monotonic_ns();
     peri_buf_clear(&reload->faults);
     while (!peri_list_empty(&reload->later)) {

@@ -352,6 +352,7 @@ void peri_seat_proc_ready(peri_seat *seat, peri_proc *proc)
         return; /* which code it is to serve is known when the vote is over */
     }
     if (proc->generation != master->generation) {
+        proc->catching_up = master->generation;
         peri_proc_tell(proc, PERI_CHANNEL_STAGE, 0, master->generation, NULL,
                        master->bundle_fd);
         return;

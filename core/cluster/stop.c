@@ -17,9 +17,8 @@
 #include "core/cluster/master_state.h"
 
 #define SHUTDOWN_DEFAULT_MS 25000
-/* timeout(1) and its like send one signal twice: to the child, then to the
- * group. */
-#define ECHO_NS ((uint64_t)10 * 1000000u)
+/* timeout(1) sends TERM twice: to its child, then to the group. */
+#define ECHO_NS ((uint64_t)3 * 1000000u)
 #define LAST_LINES_MS 500 /* for a slow log destination, at the very end */
 
 static const int watched[] = {SIGTERM, SIGQUIT, SIGINT,  SIGHUP,
@@ -145,8 +144,11 @@ static void on_ending_signal(peri_master *master, int signum)
                  sigabbrev_np(signum));
         master->stopping_ns = peri_clock_monotonic_ns();
         peri_stop(master, 0);
-    } else if (signum != SIGQUIT &&
-               peri_clock_monotonic_ns() - master->stopping_ns > ECHO_NS) {
+        return;
+    }
+    if (signum == SIGINT ||
+        (signum == SIGTERM &&
+         peri_clock_monotonic_ns() - master->stopping_ns > ECHO_NS)) {
         peri_stop_now(master, 1);
     }
 }

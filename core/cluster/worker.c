@@ -48,6 +48,8 @@ typedef struct stage_job {
     peri_list link; /* of worker.old_jobs once it is over */
     worker *worker;
     uint64_t generation;
+    uint32_t attempt; /* the master's count: a refused generation's number is
+                         used again */
     bool over;
 } stage_job;
 
@@ -77,6 +79,7 @@ struct worker {
     peri_list old_jobs;
     bool cut; /* requests had to be cut off */
     bool asked_recycle;
+    uint32_t later_attempt;
     uint64_t later_generation; /* arrived while staging; 0: none */
     int later_fd;
     uint64_t past_requests; /* of the slot's earlier workers */
@@ -296,12 +299,14 @@ static void apply_settings(worker *w, peri_settings *settings)
 
 static void on_staged(void *data, const char *error);
 
-static void start_stage(worker *w, uint64_t generation, int bundle_fd)
+static void start_stage(worker *w, uint32_t attempt, uint64_t generation,
+                        int bundle_fd)
 {
     stage_job *job = peri_calloc(1, sizeof *job);
 
     job->worker = w;
     job->generation = generation;
+    job->attempt = attempt;
     w->job = job;
     peri_settings_destroy(w->staged_settings);
     w->staged_settings = settings_of(bundle_fd);
@@ -314,7 +319,7 @@ static void start_later_stage(worker *w)
 
     if (later != 0 && w->phase < PHASE_DRAINING) {
         w->later_generation = 0;
-        start_stage(w, later, w->later_fd);
+        start_stage(w, w->later_attempt, later, w->later_fd);
     }
 }
 
@@ -335,6 +340,7 @@ static void on_staged(void *data, const char *error)
     stage_job *job = data;
     worker *w = job->worker;
     uint64_t generation = job->generation;
+    uint32_t attempt = job->attempt;
 
     if (job->over) {
         return; /* nobody waits for it any more */
@@ -347,25 +353,32 @@ static void on_staged(void *data, const char *error)
     if (w->phase == PHASE_STAGING) {
         on_first_staged(w, generation, error);
     } else {
-        tell(w, PERI_CHANNEL_VOTE, error == NULL, generation, error);
+        if (error != NULL && *error == '\0') {
+            error = "no reason was given";
+        }
+        tell(w, PERI_CHANNEL_VOTE, attempt, generation, error);
     }
     start_later_stage(w);
 }
 
-static void on_stage(worker *w, uint64_t generation, int fd)
+static void on_stage(worker *w, const peri_channel_message *message)
 {
+    uint64_t generation = message->generation;
+    int fd = message->fd;
+
     if (w->phase >= PHASE_DRAINING) {
         close(fd);
         return;
     }
     if (w->job == NULL) {
-        start_stage(w, generation, fd);
+        start_stage(w, message->number, generation, fd);
         return;
     }
     if (w->later_generation != 0) {
         close(w->later_fd);
     }
     w->later_generation = generation;
+    w->later_attempt = message->number;
     w->later_fd = fd;
 }
 
@@ -468,7 +481,7 @@ static void on_message(void *data, const peri_channel_message *message)
     }
     switch (message->verb) {
     case PERI_CHANNEL_STAGE:
-        on_stage(w, message->generation, message->fd);
+        on_stage(w, message);
         break;
     case PERI_CHANNEL_COMMIT:
         on_commit(w, message->generation);
@@ -586,7 +599,7 @@ static void create_app(worker *w)
         destroy_app(w);
         return;
     }
-    start_stage(w, w->inherited.generation, w->inherited.bundle_fd);
+    start_stage(w, 0, w->inherited.generation, w->inherited.bundle_fd);
 }
 
 static void release(worker *w)
