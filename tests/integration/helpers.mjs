@@ -21,7 +21,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-export const PROGRAM = process.env.PERIGEE_PROGRAM ?? path.join(ROOT, "build/release/perigee");
+export const PROGRAM = process.env.PERIGEE_PROGRAM || path.join(ROOT, "build/release/perigee");
 
 const START_MS = 20_000;
 const STOP_MS = 15_000;

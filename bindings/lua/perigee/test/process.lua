@@ -13,6 +13,14 @@ local START_LIMIT_MS = 20000
 local STOP_LIMIT_MS = 30000
 local PAUSE_MS = 4
 
+-- Its log is how a spec sees it.
+local SETTINGS = {
+  ["admin.port"] = 0,
+  ["log.level"] = "info",
+  ["log.format"] = "json",
+  ["log.destination"] = "stdout",
+}
+
 local M = {}
 
 ---@class perigee.test.Process
@@ -137,9 +145,16 @@ local function arguments(options)
   local argv = {
     core.program(), "run", options.dir or ".",
     "-e", options.env or "test", "-p", "0",
-    "-w", tostring(options.workers or 1), "--set", "admin.port=0",
+    "-w", tostring(options.workers or 1),
   }
+  local settings = {}
+  for key, value in pairs(SETTINGS) do
+    settings[key] = value
+  end
   for key, value in pairs(options.settings or {}) do
+    settings[key] = value
+  end
+  for key, value in pairs(settings) do
     argv[#argv + 1] = "--set"
     argv[#argv + 1] = ("%s=%s"):format(key, tostring(value))
   end
