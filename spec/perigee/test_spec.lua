@@ -13,7 +13,7 @@ return function(router)
   router:get("/list", function() return 200, nil, { ["x-a"] = { "1", "2" } } end)
   router:get("/slow", function() task.sleep "5s" return "slept" end)
   router:get("/log", function()
-    require("perigee.log").info("from the route", { n = 1 })
+    require("perigee.log").warn("from the route", { n = 1 })
     return 204
   end)
 end
