@@ -25,8 +25,9 @@ static uint32_t method_bit(lua_State *L, int index)
 
 #define ANY_METHODS ((1u << PERI_METHOD_CONNECT) - 1)
 
-/* route(method | "ANY", pattern, handler[, timeout_ms[, body_max_bytes]])
- * -> true, or nil and why not. The handler takes req and gives an answer. */
+/* route(method | "ANY", pattern, entry, takes_req[, timeout_ms
+ * [, body_max_bytes]]) -> true, or nil and why not. The entry is called as
+ * perigee.router says; without arguments when takes_req is false. */
 static int app_route(lua_State *L)
 {
     perilua_gen *gen = check_gen(L);
@@ -35,10 +36,10 @@ static int app_route(lua_State *L)
                            : method_bit(L, 1);
     const char *pattern = luaL_checkstring(L, 2);
     peri_route route = {
-        .timeout_ms = (uint32_t)luaL_optnumber(L, 4, 0),
-        .body_max_bytes = lua_isnoneornil(L, 5)
+        .timeout_ms = (uint32_t)luaL_optnumber(L, 5, 0),
+        .body_max_bytes = lua_isnoneornil(L, 6)
                               ? UINT64_MAX
-                              : (uint64_t)luaL_checknumber(L, 5),
+                              : (uint64_t)luaL_checknumber(L, 6),
     };
     char why[256];
     int handler;
@@ -46,7 +47,8 @@ static int app_route(lua_State *L)
     luaL_checktype(L, 3, LUA_TFUNCTION);
     lua_pushvalue(L, 3);
     handler = luaL_ref(L, LUA_REGISTRYINDEX);
-    route.id = (uint32_t)handler;
+    route.id =
+        (uint32_t)handler | (lua_toboolean(L, 4) ? 0 : PERILUA_ROUTE_BARE);
     if (peri_router_add(gen->router, methods, pattern, &route, why,
                         sizeof why) < 0) {
         luaL_unref(L, LUA_REGISTRYINDEX, handler);

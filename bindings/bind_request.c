@@ -179,38 +179,24 @@ static int request_headers(lua_State *L)
 
 /* ---- decoding ---- */
 
-/* Pushes text with %XX decoded, and + as a space where plus says so. Bad
- * escapes stay as they are. */
-static void push_decoded(lua_State *L, peri_slice text, bool plus)
+void perilua_push_decoded(lua_State *L, peri_slice text, bool plus)
 {
     char small[512];
-    char *out = text.length <= sizeof small ? small : malloc(text.length);
+    char *out = small;
 
-    if (out == NULL) {
-        luaL_error(L, "out of memory");
+    if (text.length == 0 ||
+        (memchr(text.data, '%', text.length) == NULL &&
+         (!plus || memchr(text.data, '+', text.length) == NULL))) {
+        perilua_push_slice(L, text);
         return;
+    }
+    if (text.length > sizeof small) {
+        out = peri_alloc(text.length);
     }
     lua_pushlstring(L, out, peri_url_decode(text, plus, out));
     if (out != small) {
         free(out);
     }
-}
-
-/* params(req) -> {name = decoded value}. */
-static int request_params(lua_State *L)
-{
-    perilua_request *request = perilua_check_request(L, 1);
-    const peri_route *route = request->exchange->route;
-
-    lua_createtable(L, 0, request->param_count);
-    for (uint16_t i = 0; i < request->param_count && route != NULL; i++) {
-        perilua_push_slice(L, route->param_names[i]);
-        push_decoded(L,
-                     peri_exchange_text(request->exchange, request->params[i]),
-                     false);
-        lua_rawset(L, -3);
-    }
-    return 1;
 }
 
 typedef struct pair_reader {
@@ -259,8 +245,8 @@ static int push_pairs(lua_State *L, peri_slice text)
             return perilua_fail(L, "invalid", NULL, "more than %d arguments",
                                 ARGUMENTS_MAX);
         }
-        push_decoded(L, reader.name, true);
-        push_decoded(L, reader.value, true);
+        perilua_push_decoded(L, reader.name, true);
+        perilua_push_decoded(L, reader.value, true);
         lua_rawset(L, -3);
     }
     return 1;
@@ -283,9 +269,9 @@ static int request_query_all(lua_State *L)
     luaL_checkstring(L, 2);
     lua_newtable(L);
     while (next_pair(&reader)) {
-        push_decoded(L, reader.name, true);
+        perilua_push_decoded(L, reader.name, true);
         if (lua_rawequal(L, -1, 2)) {
-            push_decoded(L, reader.value, true);
+            perilua_push_decoded(L, reader.value, true);
             lua_rawseti(L, 3, ++count);
         }
         lua_pop(L, 1);
@@ -302,7 +288,7 @@ static int parse_form(lua_State *L)
 /* decode_url(text[, plus]) -> string. */
 static int decode_url(lua_State *L)
 {
-    push_decoded(L, perilua_check_slice(L, 1), lua_toboolean(L, 2));
+    perilua_push_decoded(L, perilua_check_slice(L, 1), lua_toboolean(L, 2));
     return 1;
 }
 
@@ -650,7 +636,6 @@ int perilua_open_request(lua_State *L)
         {"is_tls", request_is_tls},
         {"header", request_header},
         {"headers", request_headers},
-        {"params", request_params},
         {"query", request_query},
         {"query_all", request_query_all},
         {"parse_form", parse_form},

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bindings/bind.h"
 #include "bindings/gen.h"
 #include "core/base/alloc.h"
 #include "core/http/file.h"
@@ -43,8 +44,9 @@ static void request_finish(perilua_request *request)
     perilua_gen_unused(gen);
 }
 
-/* Pushes a req table: {request, serial}. Requests are never freed before
- * their host is, so the serial tells a late use from a good one. */
+/* Pushes a req table, {request, serial}, for perigee.response; handlers' are
+ * made by their entry. Requests are never freed before their host is, so the
+ * serial tells a late use from a good one. */
 static void push_req(lua_State *co, perilua_request *request)
 {
     lua_createtable(co, 2, 0);
@@ -54,6 +56,18 @@ static void push_req(lua_State *co, perilua_request *request)
     lua_rawseti(co, -2, 2);
     lua_rawgeti(co, LUA_REGISTRYINDEX, request->gen->request_metatable);
     lua_setmetatable(co, -2);
+}
+
+/* Pushes an entry's arguments; returns how many. */
+static int push_arguments(lua_State *co, perilua_request *request,
+                          const peri_route_match *match)
+{
+    lua_pushlightuserdata(co, request);
+    lua_pushnumber(co, (lua_Number)request->serial);
+    for (uint16_t i = 0; i < match->param_count; i++) {
+        perilua_push_decoded(co, match->params[i], false);
+    }
+    return 2 + match->param_count;
 }
 
 /* ---- the end of the handler ---- */
@@ -129,38 +143,30 @@ static void on_handler_done(void *data, perilua_task *task, lua_State *co,
 
 /* ---- the start of the handler ---- */
 
-static void copy_params(perilua_request *request, const peri_exchange *ex,
-                        const peri_route_match *match)
-{
-    request->param_count = match->param_count;
-    for (uint16_t i = 0; i < match->param_count; i++) {
-        request->params[i].offset =
-            (uint32_t)(match->params[i].data - ex->head);
-        request->params[i].length = (uint32_t)match->params[i].length;
-    }
-}
-
-void perilua_dispatch(perilua_gen *gen, peri_exchange *ex, int handler,
+void perilua_dispatch(perilua_gen *gen, peri_exchange *ex, uint32_t id,
                       uint32_t timeout_ms, const peri_route_match *match)
 {
     perilua_request *request = request_take(gen->host);
     perilua_task *task = perilua_task_create(gen->vm, NULL);
     bool finished = false;
     lua_State *co = task->co;
+    int nargs = 0;
 
     request->exchange = ex;
     request->gen = gen;
     request->task = task;
     request->shaping = false;
     request->finished = &finished;
-    copy_params(request, ex, match);
     ex->user = request;
     peri_exchange_ref(ex); /* dropped by request_finish */
     gen->active++;
     task->context = ex;
-    lua_rawgeti(co, LUA_REGISTRYINDEX, handler);
-    push_req(co, request);
-    perilua_task_run(task, 1, ex->started_ns + (uint64_t)timeout_ms * 1000000u,
+    lua_rawgeti(co, LUA_REGISTRYINDEX, (int)(id & ~PERILUA_ROUTE_BARE));
+    if ((id & PERILUA_ROUTE_BARE) == 0) {
+        nargs = push_arguments(co, request, match);
+    }
+    perilua_task_run(task, nargs,
+                     ex->started_ns + (uint64_t)timeout_ms * 1000000u,
                      on_handler_done, request);
     if (!finished) {
         request->finished = NULL;
@@ -224,8 +230,8 @@ static void answer_absent(perilua_gen *gen, peri_exchange *ex,
 
     if (gen->not_found != LUA_NOREF) {
         if (!refuse(ex, gen->body_max_bytes)) {
-            perilua_dispatch(gen, ex, gen->not_found, gen->request_timeout_ms,
-                             match);
+            perilua_dispatch(gen, ex, (uint32_t)gen->not_found,
+                             gen->request_timeout_ms, match);
         }
         return;
     }
@@ -328,7 +334,8 @@ static bool show_fault(perilua_gen *gen, peri_exchange *ex)
         memmem(accept.data, accept.length, "text/html", 9) == NULL) {
         return false;
     }
-    perilua_dispatch(gen, ex, gen->refused, gen->request_timeout_ms, &none);
+    perilua_dispatch(gen, ex, (uint32_t)gen->refused, gen->request_timeout_ms,
+                     &none);
     return true;
 }
 
@@ -357,7 +364,7 @@ void perilua_on_request(void *data, peri_exchange *ex)
     if (!refuse(ex, route->body_max_bytes != UINT64_MAX
                         ? route->body_max_bytes
                         : gen->body_max_bytes)) {
-        perilua_dispatch(gen, ex, (int)route->id,
+        perilua_dispatch(gen, ex, route->id,
                          route->timeout_ms != 0 ? route->timeout_ms
                                                 : gen->request_timeout_ms,
                          &match);

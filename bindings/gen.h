@@ -19,8 +19,6 @@ typedef struct perilua_request {
     uint64_t serial; /* counts its uses */
     bool *finished;  /* set when it ends while dispatch is still on the stack */
     bool shaping;    /* the second run: perigee.response has the word */
-    uint16_t param_count;
-    peri_span params[PERI_ROUTE_PARAMS_MAX];
 } perilua_request;
 
 typedef struct perilua_gen {
@@ -46,7 +44,7 @@ typedef struct perilua_gen {
     int not_found; /* handler for 404 and 405 with the app's middleware, or
                       LUA_NOREF: answered in C */
     int shape;     /* perigee.response.shape */
-    int refused; /* development: the page for a refused reload; LUA_NOREF */
+    int refused;   /* development: the page for a refused reload; LUA_NOREF */
     int fail;      /* perigee.response.fail */
 } perilua_gen;
 
@@ -78,8 +76,12 @@ void perilua_on_request(void *data, peri_exchange *exchange);
 void perilua_on_gone(void *data, peri_exchange *exchange);
 void perilua_on_done(void *data, peri_exchange *exchange);
 
-/* dispatch.c: starts the handler in registry slot `handler`. */
-void perilua_dispatch(perilua_gen *gen, peri_exchange *exchange, int handler,
+/* A bit of a route's id, which else is the registry slot of its entry: the
+ * handler takes no req. */
+#define PERILUA_ROUTE_BARE 0x80000000u
+
+/* dispatch.c: starts the entry (perigee.router) that id names. */
+void perilua_dispatch(perilua_gen *gen, peri_exchange *exchange, uint32_t id,
                       uint32_t timeout_ms, const peri_route_match *match);
 
 /* host.c: the generation to serve now. */
@@ -91,6 +93,10 @@ void perilua_gen_unused(perilua_gen *gen);
 /* answer.c: sends the n values from index base of co as the answer. 0, or
  * negative when they are none of the plain forms: nothing was sent then. */
 int perilua_answer(perilua_request *request, lua_State *co, int base, int n);
+
+/* bind_request.c: pushes text with %XX decoded, and + as a space where plus
+ * says so. Bad escapes stay as they are. */
+void perilua_push_decoded(lua_State *L, peri_slice text, bool plus);
 
 /* bind_request.c: the request that a req table stands for; raises when it has
  * ended. */

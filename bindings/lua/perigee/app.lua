@@ -91,9 +91,9 @@ local function setup()
     shape = response.shape,
     fail = response.fail,
     refused = core.host().env == "development"
-      and require("perigee.error_page").refused or nil,
+      and router.entry(require("perigee.error_page").refused) or nil,
     not_found = #common > 0
-      and middleware.compose(common, response.not_found) or nil,
+      and router.entry(middleware.compose(common, response.not_found)) or nil,
   }
   router.build(common)
 end

@@ -102,7 +102,6 @@ local getters = {
   path = core.path,
   target = core.target,
   query = core.query,
-  params = core.params,
   headers = core.headers,
   id = core.id,
   remote_addr = core.remote_addr,
@@ -111,6 +110,11 @@ local getters = {
 }
 
 function getters.state()
+  return {}
+end
+
+-- Routes with parameters have them from the start (bindings/dispatch.c).
+function getters.params()
   return {}
 end
 

@@ -2,6 +2,7 @@
 
 local app = require "perigee.core.app"
 local middleware = require "perigee.middleware"
+local request = require "perigee.request"
 local units = require "perigee.units"
 local validation = require "perigee.validation"
 
@@ -154,10 +155,51 @@ function M.new()
   return setmetatable({ prefix = "", before = {} }, Router)
 end
 
+-- The names of a pattern's parameters, in order.
+local function param_names(pattern)
+  local names = {}
+  for name in pattern:gmatch "/[:*]([^/]+)" do
+    names[#names + 1] = name
+  end
+  return names
+end
+
+-- What C calls with the request's pointer, its serial and the parameters'
+-- values: makes the req table and goes on with the handler. It is Lua, so that
+-- the compiler sees the table, the parameters and the handler as one piece and
+-- may leave out what is not used. A handler that takes nothing is called as
+-- it is.
+local function entry(handler, pattern)
+  local info = debug.getinfo(handler, "u")
+  if info.nparams == 0 and not info.isvararg then
+    return handler, false
+  end
+  local names, values, fields = param_names(pattern), {}, {}
+  for i, name in ipairs(names) do
+    values[i] = ", p" .. i
+    fields[i] = ("[%q] = p%d"):format(name, i)
+  end
+  local make = assert(loadstring(([[
+    local handler, metatable, setmetatable = ...
+    return function(pointer, serial%s)
+      return handler(setmetatable({ pointer, serial%s }, metatable))
+    end
+  ]]):format(table.concat(values), #names > 0
+    and ", params = { " .. table.concat(fields, ", ") .. " }" or ""),
+    "=perigee.router"))
+  return make(handler, request.metatable, setmetatable), true
+end
+
+--- For perigee.app: a handler that stands for no route.
+function M.entry(handler)
+  return (entry(function(req) return handler(req) end, "/"))
+end
+
 local function build_route(route, common)
   local handler = validation.wrap(route.handler, route.opts, route.place)
   local composed = middleware.compose(concat(common, route.before), handler)
-  local ok, why = app.route(route.method, route.pattern, composed,
+  local start, takes_req = entry(composed, route.pattern)
+  local ok, why = app.route(route.method, route.pattern, start, takes_req,
     route.timeout_ms, route.body_max)
   if not ok then
     fault(route.place, "%s %s: %s", route.method, route.pattern, why)
