@@ -369,6 +369,17 @@ static void finish(peri_conn *conn)
     due_in(conn, PERI_CONN_LINGER_MS);
 }
 
+/* Whoever waits to write more is told soon, whichever way the bytes left. */
+static void settle_drain(peri_conn *conn)
+{
+    peri_conn_exchange *ex = conn->exchange;
+
+    if (ex != NULL && ex->base.drain.fn != NULL &&
+        peri_conn_pending(conn) <= PERI_CONN_OUT_LOW_BYTES) {
+        peri_later_call(&conn->server->later, &ex->later);
+    }
+}
+
 void peri_conn_settle(peri_conn *conn)
 {
     if (conn->state == PERI_CONN_CLOSED) {
@@ -376,6 +387,7 @@ void peri_conn_settle(peri_conn *conn)
     }
     if (conn->out != NULL) {
         peri_conn_flush(conn);
+        settle_drain(conn);
     }
     if (conn->broken) {
         peri_later_call(&conn->server->later, &conn->later);
@@ -421,11 +433,6 @@ void peri_conn_on_later(peri_later_entry *entry)
 
 void peri_conn_on_sent(peri_conn *conn)
 {
-    peri_conn_exchange *ex = conn->exchange;
-
-    if (ex != NULL && peri_conn_pending(conn) <= PERI_CONN_OUT_LOW_BYTES) {
-        peri_exchange_tell_drain(&ex->base, 0);
-    }
     input_again(conn);
     peri_conn_settle(conn);
 }

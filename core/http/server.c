@@ -391,6 +391,10 @@ peri_http_server *peri_http_server_create(uv_loop_t *loop,
     peri_http_server *server = peri_calloc(1, sizeof *server);
     struct sigaction pipe;
 
+    if (!peri_chunked_self_test()) {
+        peri_log(logger, PERI_LOG_FATAL, "llhttp was not built strict");
+        abort(); /* it would let requests be smuggled */
+    }
     server->loop = loop;
     server->limits = *limits;
     server->app = *app;

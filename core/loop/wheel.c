@@ -101,7 +101,6 @@ void peri_wheel_init(peri_wheel *wheel, uv_loop_t *loop,
                      void (*due)(peri_wheel_entry *entry))
 {
     uv_timer_init(loop, &wheel->timer);
-    uv_unref((uv_handle_t *)&wheel->timer);
     wheel->timer.data = wheel;
     wheel->tick = uv_now(loop) / TICK;
     wheel->armed = PERI_WHEEL_NEVER;

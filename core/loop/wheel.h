@@ -23,9 +23,9 @@ typedef struct peri_wheel_entry {
 } peri_wheel_entry;
 
 typedef struct peri_wheel {
-    uv_timer_t timer; /* not counted as a reason for the loop to live */
-    uint64_t tick;    /* the last that was worked off */
-    uint64_t armed;   /* tick the timer is set for, or NEVER */
+    uv_timer_t timer;
+    uint64_t tick;  /* the last that was worked off */
+    uint64_t armed; /* tick the timer is set for, or NEVER */
     void (*due)(peri_wheel_entry *entry);
     void (*closed)(void *data);
     void *closed_data;
