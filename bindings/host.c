@@ -507,8 +507,8 @@ void perilua_host_close(peri_host *host, void (*done)(void *data), void *data)
                    "the host is closing");
     }
     if (live != NULL) {
+        gen_cancel(live, "the host is closing"); /* not on_stop, that follows */
         gen_retire(live);
-        gen_cancel(live, "the host is closing");
     }
     maybe_close_timers(host);
 }
