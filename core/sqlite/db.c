@@ -2,11 +2,13 @@
 #include "core/sqlite/db_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -34,6 +36,7 @@ peri_sqlite_db *peri_sqlite_db_create(const peri_sqlite_config *config,
 
     db->config = config;
     db->reader = reader;
+    db->turn_fd = -1;
     peri_sqlite_cache_init(&db->cache);
     return db;
 }
@@ -45,6 +48,9 @@ void peri_sqlite_db_destroy(peri_sqlite_db *db)
     }
     peri_sqlite_cache_fini(&db->cache);
     sqlite3_close_v2(atomic_load(&db->handle));
+    if (db->turn_fd >= 0) {
+        close(db->turn_fd);
+    }
     free(db);
 }
 
@@ -55,21 +61,77 @@ static void pause_ns(long ns)
     nanosleep(&t, NULL);
 }
 
-/* Called by SQLite while another process holds the lock it wants. Short naps
- * first: most locks are held for one commit. */
+/* Called by SQLite while another process holds the lock it wants, and for a
+ * turn. Short naps first: most locks are held for one commit. */
 static int on_busy(void *data, int tries)
 {
-    static const long naps_ns[] = {100000,  200000,  500000,  1000000,
-                                   2000000, 2000000, 5000000, 10000000};
-    const int last = (int)(sizeof naps_ns / sizeof naps_ns[0]) - 1;
+    static const long naps_ns[] = {100000, 200000, 500000, 1000000};
     peri_sqlite_db *db = data;
 
     if (peri_clock_monotonic_ns() >= db->busy_until_ns ||
         (db->op != NULL && atomic_load(&db->op->cancelled))) {
         return 0;
     }
-    pause_ns(naps_ns[tries < last ? tries : last]);
+    pause_ns(tries < 3 ? naps_ns[tries] : tries < 50 ? naps_ns[3] : 5000000);
     return 1;
+}
+
+/* ---- turns ---- */
+
+/* The processes that write take turns: whoever waits for SQLite's lock holds
+ * this one, so that a busy neighbour, done with its commit, has to stand behind
+ * and cannot snatch SQLite's lock again and again. Held by an open file
+ * description: it is free when its process dies. */
+static bool take_turn(peri_sqlite_db *db)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    int tries = 0;
+
+    while (db->turn_fd >= 0 && fcntl(db->turn_fd, F_OFD_SETLK, &lock) < 0) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
+            return true; /* a file system without locks: no turns */
+        }
+        if (!on_busy(db, tries++)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void pass_turn(peri_sqlite_db *db)
+{
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = 1};
+
+    if (db->turn_fd >= 0) {
+        fcntl(db->turn_fd, F_OFD_SETLK, &lock);
+    }
+}
+
+static void open_turn(peri_sqlite_db *db)
+{
+    char *path;
+
+    if (db->reader || db->turn_fd >= 0 || db->config->path[0] != '/') {
+        return;
+    }
+    path = peri_alloc(strlen(db->config->path) + sizeof "-turn");
+    strcpy(path, db->config->path);
+    strcat(path, "-turn");
+    db->turn_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    free(path);
+}
+
+int peri_sqlite_db_begin(peri_sqlite_db *db, peri_sqlite_fault *fault)
+{
+    int rc;
+
+    if (!take_turn(db)) {
+        peri_sqlite_db_explain(db, SQLITE_BUSY, peri_slice_of(NULL, 0), fault);
+        return SQLITE_BUSY;
+    }
+    rc = peri_sqlite_db_do(db, "BEGIN IMMEDIATE", fault);
+    pass_turn(db);
+    return rc;
 }
 
 /* Ends a cancelled statement where sqlite3_interrupt() was not used: see
@@ -224,6 +286,7 @@ int peri_sqlite_db_open(peri_sqlite_db *db, peri_sqlite_fault *fault)
         rc = configure(db, handle);
     }
     if (rc == SQLITE_OK) {
+        open_turn(db);
         atomic_store(&db->handle, handle);
         return 0;
     }

@@ -47,6 +47,9 @@ int peri_sqlite_db_run(peri_sqlite_db *db, peri_sqlite_op *op);
 int peri_sqlite_db_do(peri_sqlite_db *db, const char *sql,
                       peri_sqlite_fault *fault);
 
+/* Begins a transaction for writing, when it is this process's turn. */
+int peri_sqlite_db_begin(peri_sqlite_db *db, peri_sqlite_fault *fault);
+
 /* Whether a deferred foreign key is unresolved: a commit would fail. */
 bool peri_sqlite_db_owes_keys(peri_sqlite_db *db);
 

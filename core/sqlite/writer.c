@@ -11,8 +11,8 @@
 #define GROUP_AGE_MAX_NS 20000000u
 /* A transaction that was open for longer than this makes those before it wait
  * for their commit: for a while, none shares a group with what precedes it. */
-#define SLOW_TX_NS 50000000u
-#define LONE_NS 10000000000u
+#define SLOW_TX_NS 250000000u
+#define LONE_NS 2000000000u
 
 typedef struct writer {
     peri_sqlite_thread *thread;
@@ -97,7 +97,7 @@ static void run_alone(writer *w, peri_sqlite_op *op)
     int rc = peri_sqlite_prepare(w->thread, op);
 
     if (rc == 0) {
-        rc = peri_sqlite_db_do(w->db, "BEGIN IMMEDIATE", &op->fault);
+        rc = peri_sqlite_db_begin(w->db, &op->fault);
     }
     if (rc == 0) {
         rc = run(w, op);
@@ -178,7 +178,7 @@ static int open_group(writer *w, peri_sqlite_op *op)
     }
     rc = peri_sqlite_prepare(w->thread, op);
     if (rc == 0) {
-        rc = peri_sqlite_db_do(w->db, "BEGIN IMMEDIATE", &op->fault);
+        rc = peri_sqlite_db_begin(w->db, &op->fault);
     }
     if (rc == 0) {
         w->open = true;

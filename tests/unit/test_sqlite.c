@@ -1,10 +1,13 @@
 /* The SQLite layer: ops through a real pool and a real loop. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -648,6 +651,136 @@ TEST(memory_databases_have_one_connection)
     assert_int_equal(read_int(f, "SELECT sum(a) FROM t"), 9);
 }
 
+static bool limit_files(rlim_t bytes)
+{
+    struct rlimit limit = {bytes, RLIM_INFINITY};
+
+    return setrlimit(RLIMIT_FSIZE, &limit) == 0;
+}
+
+TEST(a_full_disk_fails_what_did_not_fit_and_nothing_else)
+{
+    fixture *f = *state;
+    uint64_t tx = peri_sqlite_tx_new(f->pool);
+    job *big;
+    job *small;
+
+    signal(SIGXFSZ, SIG_IGN);
+    write_sql(f, "CREATE TABLE t (a)");
+    assert_true(limit_files(300000));
+    small = statement(PERI_SQLITE_WRITE, 0, "INSERT INTO t VALUES (1)");
+    big = statement(PERI_SQLITE_WRITE, 0,
+                    "INSERT INTO t VALUES (zeroblob(2000000))");
+    submit(f, small);
+    submit(f, big);
+    wait_for(f, big);
+    wait_for(f, small);
+    assert_int_equal(small->op.fault.code, 0);
+    assert_true(big->op.fault.code != 0);
+    assert_string_equal(peri_sqlite_code_kind(big->op.fault.code),
+                        "unavailable");
+    tx_op(f, PERI_SQLITE_BEGIN, tx);
+    do_sql(f, PERI_SQLITE_STEP, tx, "INSERT INTO t VALUES (zeroblob(2000000))");
+    assert_true(tx_op(f, PERI_SQLITE_COMMIT, tx) != 0);
+    assert_true(limit_files(RLIM_INFINITY));
+    assert_int_equal(write_sql(f, "INSERT INTO t VALUES (2)"), 0);
+    assert_int_equal(read_int(f, "SELECT sum(a) FROM t"), 3);
+    assert_int_equal(read_int(f, "SELECT count(*) FROM t"), 2);
+    job_free(big);
+    job_free(small);
+}
+
+/* Commits rows and tells of each through fd, until it is killed. */
+static void write_until_killed(fixture *f, int fd)
+{
+    uv_loop_init(&f->loop); /* the parent's is not ours to turn */
+    f->pool = peri_sqlite_pool_create(&f->loop, &f->config);
+    for (int i = 1;; i++) {
+        uint64_t tx = peri_sqlite_tx_new(f->pool);
+        char sql[64];
+
+        snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d)", i);
+        tx_op(f, PERI_SQLITE_BEGIN, tx);
+        do_sql(f, PERI_SQLITE_STEP, tx, sql);
+        snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d)", -i);
+        do_sql(f, PERI_SQLITE_STEP, tx, sql);
+        if (tx_op(f, PERI_SQLITE_COMMIT, tx) != 0 ||
+            write(fd, &i, sizeof i) != sizeof i) {
+            _exit(1);
+        }
+    }
+}
+
+TEST(what_was_told_committed_survives_kill_nine_and_nothing_is_half_done)
+{
+    fixture *f = *state;
+    int ends[2];
+    int last = 0;
+    int status;
+    pid_t child;
+
+    assert_int_equal(pipe(ends), 0);
+    write_sql(f, "CREATE TABLE t (a)");
+    peri_sqlite_pool_close(f->pool, on_closed, &f->closed);
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    f->pool = NULL;
+    child = fork();
+    if (child == 0) {
+        write_until_killed(f, ends[1]);
+    }
+    usleep(200000);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status));
+    close(ends[1]);
+    while (read(ends[0], &status, sizeof status) == sizeof status) {
+        last = status;
+    }
+    close(ends[0]);
+    assert_true(last > 0);
+    f->pool = peri_sqlite_pool_create(&f->loop, &f->config);
+    assert_true(read_int(f, "SELECT max(a) FROM t") >= last);
+    assert_int_equal(read_int(f, "SELECT sum(a) FROM t"), 0);
+    assert_int_equal(read_int(f, "SELECT count(*) % 2 FROM t"), 0);
+    assert_int_equal(
+        read_int(f, "SELECT count(*) FROM pragma_integrity_check WHERE "
+                    "integrity_check = 'ok'"),
+        1);
+}
+
+TEST(processes_take_turns_at_writing)
+{
+    fixture *f = *state;
+    uint64_t worst_ns = 0;
+    int ends[2];
+    int status;
+    pid_t child;
+
+    assert_int_equal(pipe(ends), 0);
+    write_sql(f, "CREATE TABLE t (a)");
+    peri_sqlite_pool_close(f->pool, on_closed, &f->closed);
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    f->pool = NULL;
+    child = fork();
+    if (child == 0) {
+        write_until_killed(f, ends[1]);
+    }
+    f->config.busy_timeout_ms = 10000;
+    f->pool = peri_sqlite_pool_create(&f->loop, &f->config);
+    for (int i = 0; i < 20; i++) {
+        uint64_t start_ns = peri_clock_monotonic_ns();
+
+        assert_int_equal(write_sql(f, "INSERT INTO t VALUES (0)"), 0);
+        start_ns = peri_clock_monotonic_ns() - start_ns;
+        worst_ns = start_ns > worst_ns ? start_ns : worst_ns;
+    }
+    assert_true(worst_ns < 3000000000u); /* a starved one waits for ever */
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void add_file(job *j, int version, const char *path, const char *sum,
                      const char *sql)
 {
@@ -786,6 +919,10 @@ int main(void)
         FILE_TEST(closing_fails_what_waits_and_ends_what_runs),
         cmocka_unit_test_setup_teardown(memory_databases_have_one_connection,
                                         set_up_memory, tear_down),
+        FILE_TEST(a_full_disk_fails_what_did_not_fit_and_nothing_else),
+        FILE_TEST(
+            what_was_told_committed_survives_kill_nine_and_nothing_is_half_done),
+        FILE_TEST(processes_take_turns_at_writing),
         FILE_TEST(migrations_run_once_and_name_file_and_line),
         FILE_TEST(several_hosts_migrate_at_once),
         FILE_TEST(pools_are_shared_by_name_until_their_configuration_changes),
