@@ -494,6 +494,19 @@ static int encode_object_pretty(encoder *e, frame *f, int table)
     return rc < 0 ? rc : close_with(e, "}");
 }
 
+/* A view (perigee.config) has what it shows in its metatable, above the table:
+ * that is written in its place. */
+static void look_through(lua_State *L, int table)
+{
+    lua_settop(L, table + 1);
+    lua_pushliteral(L, "__json");
+    lua_rawget(L, table + 1);
+    if (lua_istable(L, -1)) {
+        lua_replace(L, table);
+    }
+    lua_settop(L, table);
+}
+
 static bool is_marked_array(encoder *e, int table)
 {
     lua_State *L = e->L;
@@ -509,8 +522,12 @@ static bool is_marked_array(encoder *e, int table)
         perilua_json_push_empty_array(L);
         e->empty_array = lua_topointer(L, -1);
     }
-    lua_settop(L, table);
-    return mark == e->array_mark || lua_topointer(L, table) == e->empty_array;
+    if (mark == e->array_mark || lua_topointer(L, table) == e->empty_array) {
+        lua_settop(L, table);
+        return true;
+    }
+    look_through(L, table);
+    return false;
 }
 
 static bool contains_itself(const encoder *e, const frame *f)

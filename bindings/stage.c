@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <luajit.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -305,6 +306,8 @@ int perilua_stage(const perilua_stage_options *options, int *out_fd,
     if (s->L == NULL) {
         abort();
     }
+    /* All of it runs once: compiling traces would take longer. */
+    luaJIT_setmode(s->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     rc = find_application(s);
     if (rc == 0) {
         rc = read_files(s);

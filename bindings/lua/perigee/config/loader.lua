@@ -3,6 +3,7 @@
 
 local dotenv = require "perigee.config.dotenv"
 local environ = require "perigee.config.environ"
+local json = require "perigee.json"
 local lines = require "perigee.config.lines"
 local output = require "perigee.config.output"
 local schema = require "perigee.config.schema"
@@ -297,7 +298,7 @@ end
 
 local function new_context(input)
   local context = { input = input, dir = input.dir, faults = {}, secrets = {},
-    schema = schema.root, tree = tree.new() }
+    schema = schema.root, tree = tree.new(types.defaults(schema.root)) }
   local told = {}
   function context.fault(source, message)
     local text = (source and source .. ": " or "") .. message
@@ -328,7 +329,6 @@ local function lay(context, env)
       return name
     end
   end
-  context.tree:merge(types.defaults(schema.root), preset "built-in default")
   context.tree:merge(schema.presets[env],
     preset("built-in default for " .. env))
   if context.input.dev then
@@ -355,6 +355,18 @@ local function check_together(context, config)
   end
 end
 
+local function write(context, config, result)
+  local leaves = output.leaves(config, context.tree)
+  local text, err = json.encode(config)
+  if not text then
+    context.fault("config", err.message)
+    return
+  end
+  result.config = text
+  result.settings = output.settings(leaves)
+  result.sources = json.encode(output.sources(leaves, context.secrets))
+end
+
 ---@param input perigee.config.Input
 ---@return perigee.config.Output
 function M.load(input)
@@ -374,10 +386,7 @@ function M.load(input)
   end
   local result = { faults = context.faults, env = env }
   if #context.faults == 0 then
-    result.config = output.json(config)
-    result.settings = output.settings(config, context.tree)
-    result.sources = output.json(output.sources(config, context.tree,
-      context.secrets))
+    write(context, config, result)
   end
   return result
 end

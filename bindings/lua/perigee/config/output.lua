@@ -1,88 +1,12 @@
 --- The effective configuration as text: JSON for Lua, lines for C, and the list
 --- that `perigee config` shows, with secrets masked.
 
+local json = require "perigee.json"
 local types = require "perigee.config.types"
 
 local M = {}
 
 M.MASK = "******"
-
-local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n",
-  ["\r"] = "\\r", ["\t"] = "\\t" }
-
-local function escape(c)
-  return ESCAPES[c] or ("\\u%04x"):format(c:byte())
-end
-
-local function number(value)
-  if value == math.floor(value) and math.abs(value) < 2 ^ 53 then
-    return ("%d"):format(value)
-  end
-  local short = ("%.15g"):format(value)
-  return tonumber(short) == value and short or ("%.17g"):format(value)
-end
-
---- Plain data as JSON, keys sorted, so that equal configurations give equal
---- text.
----@param value any
----@return string
-function M.json(value)
-  local kind = type(value)
-  if kind == "string" then
-    return '"' .. value:gsub('[%c"\\]', escape) .. '"'
-  elseif kind == "number" then
-    return number(value)
-  elseif kind ~= "table" then
-    return tostring(value)
-  end
-  local parts = {}
-  if types.is_list(value) then
-    for i, item in ipairs(value) do
-      parts[i] = M.json(item)
-    end
-    return "[" .. table.concat(parts, ",") .. "]"
-  end
-  for i, key in ipairs(types.sorted_keys(value)) do
-    parts[i] = M.json(tostring(key)) .. ":" .. M.json(value[key])
-  end
-  return "{" .. table.concat(parts, ",") .. "}"
-end
-
---- Calls fn(path, value) for every leaf: scalars, lists and empty tables.
-local function each_leaf(value, path, fn)
-  if type(value) ~= "table" or types.is_list(value)
-    or next(value) == nil then
-    fn(path, value)
-    return
-  end
-  for _, key in ipairs(types.sorted_keys(value)) do
-    each_leaf(value[key], types.join(path, key), fn)
-  end
-end
-M.each_leaf = each_leaf
-
---- core/base/settings.h: "key<TAB>value" a line. Values with a line break and
---- the application's own are left out. `explicit.KEY` marks what somebody set.
----@param config table
----@param tree perigee.config.Tree
----@return string
-function M.settings(config, tree)
-  local lines = {}
-  each_leaf(config, "", function(path, value)
-    if path:find "^app%f[%z.]" then
-      return
-    end
-    local text = type(value) == "string" and value or M.json(value)
-    if not text:find "[\r\n]" then
-      lines[#lines + 1] = path .. "\t" .. text
-    end
-    local source = tree:source(path)
-    if source and not source:find "^built%-in" then
-      lines[#lines + 1] = "explicit." .. path .. "\ttrue"
-    end
-  end)
-  return table.concat(lines, "\n") .. "\n"
-end
 
 -- A key is secret when a word of it is one of these, or it ends in them.
 local SECRET_WORDS = { password = true, passwd = true, passphrase = true,
@@ -92,7 +16,7 @@ local SECRET_WORDS = { password = true, passwd = true, passphrase = true,
 local SECRET_ENDINGS = { "api_key", "private_key", "secret_key", "access_key",
   "signing_key", "encryption_key", "auth_key", "api_keys" }
 
-local function is_secret_name(name)
+local function has_secret_name(name)
   name = name:gsub("(%l)(%u)", "%1_%2"):lower():gsub("-", "_")
   for word in name:gmatch "[^_]+" do
     if SECRET_WORDS[word] then
@@ -107,13 +31,70 @@ local function is_secret_name(name)
   return false
 end
 
-local function is_secret_path(path)
-  for name in path:gmatch "[^.]+" do
-    if is_secret_name(name) then
-      return true
+
+local known_names = {}
+
+local function is_secret_name(name)
+  local secret = known_names[name]
+  if secret == nil then
+    secret = has_secret_name(name)
+    known_names[name] = secret
+  end
+  return secret
+end
+
+---@class perigee.config.Leaf
+---@field path string
+---@field value any       # a scalar, a list, or an empty table
+---@field source string?  # nil: built in
+---@field secret boolean  # by its name, or that of a table around it
+
+local function walk(value, path, inherited, sources, leaves)
+  if type(value) ~= "table" or types.is_list(value)
+    or next(value) == nil then
+    leaves[#leaves + 1] = { path = path, value = value,
+      source = inherited.source, secret = inherited.secret }
+    return
+  end
+  for _, key in ipairs(types.sorted_keys(value)) do
+    local name = types.join(path, key)
+    walk(value[key], name, {
+      source = sources[name] or inherited.source,
+      secret = inherited.secret or is_secret_name(tostring(key)),
+    }, sources, leaves)
+  end
+end
+
+--- All leaves of the configuration, in the order of their paths.
+---@param config table
+---@param tree perigee.config.Tree
+---@return perigee.config.Leaf[]
+function M.leaves(config, tree)
+  local leaves = {}
+  walk(config, "", { secret = false }, tree.sources, leaves)
+  return leaves
+end
+
+--- core/base/settings.h: "key<TAB>value" a line. Values with a line break and
+--- the application's own are left out. `explicit.KEY` marks what somebody set.
+---@param leaves perigee.config.Leaf[]
+---@return string
+function M.settings(leaves)
+  local lines = {}
+  for _, leaf in ipairs(leaves) do
+    local path, value = leaf.path, leaf.value
+    if path:sub(1, 4) ~= "app." and path ~= "app" then
+      local text = type(value) == "string" and value or json.encode(value)
+      if not text:find "[\r\n]" then
+        lines[#lines + 1] = path .. "\t" .. text
+      end
+      if leaf.source and not leaf.source:find "^built%-in" then
+        lines[#lines + 1] = "explicit." .. path .. "\ttrue"
+      end
     end
   end
-  return false
+  lines[#lines + 1] = ""
+  return table.concat(lines, "\n")
 end
 
 local function mask_text(text, secrets)
@@ -123,47 +104,56 @@ local function mask_text(text, secrets)
     end
   end
   -- The user's name stays: it tells which account is meant.
-  return (text:gsub("(%a[%w+.-]*://[^/@%s:]*:)[^/@%s]*@", "%1" .. M.MASK
-    .. "@"))
+  if text:find("://", 1, true) then
+    text = text:gsub("(%a[%w+.-]*://[^/@%s:]*:)[^/@%s]*@", "%1" .. M.MASK
+      .. "@")
+  end
+  return text
 end
 
-local function mask(path, value, secrets)
-  if type(value) == "boolean" or type(value) == "number"
-    and not path:find "^app%." then
+local function mask_list(list, secrets)
+  local result = {}
+  for i, item in ipairs(list) do
+    if type(item) == "string" then
+      result[i] = mask_text(item, secrets)
+    elseif type(item) == "table" then
+      result[i] = types.is_list(item) and mask_list(item, secrets)
+        or next(item) and M.MASK or item
+    else
+      result[i] = item
+    end
+  end
+  return types.array(result)
+end
+
+local function mask(leaf, secrets)
+  local value = leaf.value
+  if type(value) == "boolean" or (type(value) == "number"
+    and leaf.path:sub(1, 4) ~= "app.") then
     return value
   end
-  if is_secret_path(path) and not (type(value) == "table"
-    and next(value) == nil) then
+  if leaf.secret and not (type(value) == "table" and next(value) == nil) then
     return M.MASK
   end
   if type(value) == "string" then
     return mask_text(value, secrets)
-  end
-  if type(value) == "table" then
-    local result = {}
-    for key, item in pairs(value) do
-      result[key] = mask(path .. "." .. key, item, secrets)
-    end
-    return setmetatable(result, getmetatable(value))
+  elseif type(value) == "table" and types.is_list(value) then
+    return mask_list(value, secrets)
   end
   return value
 end
 
---- [{key, value, source}], sorted by key.
----@param config table
----@param tree perigee.config.Tree
+--- [{key, value, source}], in the order of the keys.
+---@param leaves perigee.config.Leaf[]
 ---@param secrets table<string, boolean>  # values that came from files
 ---@return table[]
-function M.sources(config, tree, secrets)
-  local list = types.array {}
-  each_leaf(config, "", function(path, value)
-    list[#list + 1] = { key = path, value = mask(path, value, secrets),
-      source = tree:source(path) or "built-in default" }
-  end)
-  table.sort(list, function(a, b)
-    return a.key < b.key
-  end)
-  return list
+function M.sources(leaves, secrets)
+  local list = {}
+  for i, leaf in ipairs(leaves) do
+    list[i] = { key = leaf.path, value = mask(leaf, secrets),
+      source = leaf.source or "built-in default" }
+  end
+  return types.array(list)
 end
 
 return M

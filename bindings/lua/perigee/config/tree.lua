@@ -10,10 +10,6 @@ M.__index = M
 ---@field root table                     # merged, not yet checked
 ---@field sources table<string, string>  # by dotted path
 
----@return perigee.config.Tree
-function M.new()
-  return setmetatable({ root = {}, sources = {} }, M)
-end
 
 local function is_map(value)
   return type(value) == "table" and not types.is_list(value)
@@ -30,7 +26,13 @@ local function copy(value)
   return setmetatable(result, getmetatable(value))
 end
 
--- A path, or `from` of nothing, has a new source: so has all below it.
+---@param defaults table  # the lowest layer; what is of it has no source
+---@return perigee.config.Tree
+function M.new(defaults)
+  return setmetatable({ root = copy(defaults), sources = {} }, M)
+end
+
+-- What was a table is replaced: nothing below it has a source any more.
 local function forget(sources, path)
   local prefix = path .. "."
   for known in pairs(sources) do
@@ -43,17 +45,20 @@ end
 local function merge(self, target, value, path, source)
   for _, key in ipairs(types.sorted_keys(value)) do
     local name, item = types.join(path, key), value[key]
-    if is_map(item) and is_map(target[key]) then
-      merge(self, target[key], item, name, source)
-    elseif is_map(item) then
-      target[key] = {}
-      forget(self.sources, name)
-      self.sources[name] = source(name)
-      merge(self, target[key], item, name, source)
+    local before = target[key]
+    if is_map(item) and is_map(before) then
+      merge(self, before, item, name, source)
     else
-      forget(self.sources, name)
-      target[key] = copy(item)
+      if type(before) == "table" then
+        forget(self.sources, name)
+      end
       self.sources[name] = source(name)
+      if is_map(item) then
+        target[key] = {}
+        merge(self, target[key], item, name, source)
+      else
+        target[key] = copy(item)
+      end
     end
   end
 end

@@ -2,6 +2,7 @@
 --- written down in the effective configuration (times in milliseconds, sizes in
 --- bytes).
 
+local json = require "perigee.json"
 local suggest = require "perigee.config.suggest"
 
 local M = {}
@@ -61,12 +62,10 @@ function M.section(fields, attributes)
   return result
 end
 
-local ARRAY = { list = true }
+local ARRAY = getmetatable(json.array {})
 
 --- Marks a table as a list, so that an empty one stays `[]`.
-function M.array(list)
-  return setmetatable(list, ARRAY)
-end
+M.array = json.array
 
 --- Whether a table counts as a list: marked, or with something at 1.
 function M.is_list(value)
@@ -380,10 +379,6 @@ local function parse_number(text)
 end
 
 local function decode_json(text)
-  local found, json = pcall(require, "perigee.json")
-  if not found then
-    return nil
-  end
   return (json.decode(text))
 end
 
