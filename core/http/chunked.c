@@ -6,8 +6,15 @@
 #include "core/base/err.h"
 #include "core/http/scan.h"
 
-/* What a chunk may spend beside its data without asking why. */
-#define CHUNK_FREE_BYTES 16
+/* Between the data of two chunks: two line ends and a size, without excess. */
+#define BETWEEN_BYTES 20
+
+static uint64_t excess(const peri_chunked *c, uint64_t position)
+{
+    uint64_t between = position - c->data_end;
+
+    return between > BETWEEN_BYTES ? between - BETWEEN_BYTES : 0;
+}
 
 static int on_chunk_header(llhttp_t *parser)
 {
@@ -19,7 +26,6 @@ static int on_chunk_header(llhttp_t *parser)
         return -1;
     }
     c->total_bytes += length;
-    c->chunks++;
     if (length == 0) {
         c->in_trailers = true;
         return HPE_PAUSED;
@@ -30,8 +36,10 @@ static int on_chunk_header(llhttp_t *parser)
 static int on_body(llhttp_t *parser, const char *at, size_t length)
 {
     peri_chunked *c = parser->data;
+    uint64_t position = c->fed_bytes + (uint64_t)(at - c->from);
 
-    c->data_bytes += length;
+    c->excess_bytes += excess(c, position);
+    c->data_end = position + length;
     return peri_buf_append(c->out, at, length) < 0 ? -1 : 0;
 }
 
@@ -66,8 +74,10 @@ static ptrdiff_t feed_trailers(peri_chunked *c, const char *data, size_t length)
 
 static ptrdiff_t feed_chunks(peri_chunked *c, const char *data, size_t length)
 {
-    llhttp_errno_t error = llhttp_execute(&c->parser, data, length);
+    llhttp_errno_t error;
 
+    c->from = data;
+    error = llhttp_execute(&c->parser, data, length);
     if (c->rc < 0) {
         return c->rc;
     }
@@ -77,9 +87,8 @@ static ptrdiff_t feed_chunks(peri_chunked *c, const char *data, size_t length)
         return PERI_EFORMAT;
     }
     c->fed_bytes += length;
-    if (c->fed_bytes - c->data_bytes > PERI_CHUNKED_EXCESS_MAX_BYTES +
-                                           CHUNK_FREE_BYTES * (c->chunks + 1) +
-                                           c->data_bytes / 8) {
+    if (c->excess_bytes + excess(c, c->fed_bytes) >
+        PERI_CHUNKED_EXCESS_MAX_BYTES) {
         return PERI_EFORMAT;
     }
     return (ptrdiff_t)length;

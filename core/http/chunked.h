@@ -18,18 +18,18 @@
 #error "llhttp must be built with LLHTTP_STRICT_MODE=1"
 #endif
 
-/* Bytes beyond sizes, line ends and data that a body may spend on extensions
- * and leading zeros (a little more is free with each chunk and its data). */
+/* Bytes that a body may spend on extensions and leading zeros. */
 #define PERI_CHUNKED_EXCESS_MAX_BYTES 8192
 
 typedef struct peri_chunked {
     llhttp_t parser;
     peri_buf *out;
-    uint64_t fed_bytes;
-    uint64_t data_bytes;  /* delivered */
-    uint64_t total_bytes; /* of the chunks begun */
+    const char *from;      /* what is fed now */
+    uint64_t fed_bytes;    /* before that */
+    uint64_t data_end;     /* where the last data ended, in all that was fed */
+    uint64_t excess_bytes; /* of size lines longer than they need be */
+    uint64_t total_bytes;  /* of the chunks begun */
     uint64_t max_bytes;
-    uint64_t chunks;
     int rc;
     bool in_trailers;
     bool ended;

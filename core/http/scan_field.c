@@ -24,13 +24,14 @@ static bool is_space(char c)
  * around it is left out. False at the end. */
 static bool list_next(peri_slice *list, peri_slice *element)
 {
-    const char *end = list->data + list->length;
     const char *from = list->data;
+    const char *end;
     const char *stop;
 
     if (from == NULL) {
         return false;
     }
+    end = from + list->length;
     stop = memchr(from, ',', list->length);
     if (stop == NULL) {
         *list = (peri_slice){NULL, 0};
