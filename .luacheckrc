@@ -2,6 +2,7 @@ std = "luajit"
 cache = false
 codes = true
 max_line_length = 80
+max_string_line_length = 170
 max_comment_line_length = 160 -- annotations cannot be wrapped
 self = false
 unused_secondaries = false

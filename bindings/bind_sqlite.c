@@ -54,7 +54,7 @@ typedef struct call {
 
 /* Raises, with the place of the Lua code that made the call: between it and us
  * is the wrapper of waiting functions. */
-__attribute__((format(printf, 2, 3))) static void
+__attribute__((noreturn, format(printf, 2, 3))) static void
 misuse(lua_State *L, const char *format, ...)
 {
     va_list args;
@@ -65,6 +65,7 @@ misuse(lua_State *L, const char *format, ...)
     va_end(args);
     lua_concat(L, 2);
     lua_error(L);
+    abort(); /* it does not return */
 }
 
 /* ---- calls ---- */

@@ -203,7 +203,7 @@ int peri_admin_create(peri_master *master, char *why, size_t why_bytes)
 {
     const char *port = peri_settings_str(master->settings, "admin.port", "");
     peri_address address;
-    int fd;
+    int fd = -1;
     int rc;
 
     if (strcmp(port, "false") == 0) {

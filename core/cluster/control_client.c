@@ -103,6 +103,7 @@ static int split_code(peri_buf *out)
         peri_buf_append_str(out, "the host ended without an answer");
         return 1;
     }
+    *end = '\0';
     code = atoi(out->data);
     peri_buf_consume(out, (size_t)(end + 1 - out->data));
     return code;

@@ -195,7 +195,7 @@ static int open_socket(const peri_address *address, bool shared, int *out_fd)
 int peri_listen_probe(const peri_address *address, char *why, size_t why_bytes)
 {
     char holder[160];
-    int fd;
+    int fd = -1;
     int rc;
 
     if (address->port == 0) {
@@ -219,7 +219,7 @@ int peri_listen_probe(const peri_address *address, char *why, size_t why_bytes)
 
 int peri_listen_bind(peri_address *address, int shared, int *out_fd)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t length = sizeof bound;
     int rc = open_socket(address, shared != 0, out_fd);
 

@@ -1,6 +1,7 @@
 /* Conn: its life, reading, time-outs. See conn.h for the map. */
 #include "core/http/conn.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ static void in_append(peri_conn *conn, const char *data, size_t length)
         in->capacity = capacity;
         conn->in = in;
     }
+    assert(in != NULL); /* nobody appends nothing */
     memcpy(in->data + in->length, data, length);
     in->length += length;
     memset(in->data + in->length, 0, PERI_SCAN_PADDING);

@@ -10,7 +10,7 @@
 struct peri_sqlite_db {
     const peri_sqlite_config *config;
     bool reader;
-    int turn_fd; /* of a writer; -1: none */
+    int turn_fd;               /* of a writer; -1: none */
     _Atomic(sqlite3 *) handle; /* set once it is usable */
     peri_sqlite_cache cache;
     peri_sqlite_op *op; /* whose cancellation matters; may be NULL */

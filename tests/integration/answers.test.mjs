@@ -131,7 +131,7 @@ test("what handlers return", async (t) => {
     assert.equal(answer.status, 500);
     assert.equal(answer.json.request_id, "bug-1");
     assert.doesNotMatch(answer.text, /nothing|test\.lua|stack/);
-    const line = await app.line((l) => l.err, { from });
+    const line = await app.line((l) => l.err && JSON.stringify(l).includes("bug-1"), { from });
     assert.match(line.err.stack, /scripts\/routes\/test\.lua:\d+/);
   });
 

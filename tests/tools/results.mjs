@@ -75,7 +75,9 @@ export function from_exit(title, { output, code }) {
 }
 
 export function tail(text, lines_max = 60) {
-  const lines = text.trimEnd().split("\n");
+  // The address sanitizer's map of memory tells nobody anything.
+  const readable = text.replace(/^Shadow bytes around[^]*?(?===\d+==ABORTING)/m, "");
+  const lines = readable.trimEnd().split("\n");
   return lines.length <= lines_max
     ? lines.join("\n")
     : `... ${lines.length - lines_max} lines\n${lines.slice(-lines_max).join("\n")}`;

@@ -28,7 +28,8 @@ local PRELUDE = [[
 local K, check, track, pure_check, pure_track, explain, R = ...
 local type, next, getmetatable = type, next, getmetatable
 local null, is_marked, length, equal = R.null, R.is_marked, R.length, R.equal
-local is_one_of, is_unique, is_multiple = R.is_one_of, R.is_unique, R.is_multiple
+local is_one_of, is_unique = R.is_one_of, R.is_unique
+local is_multiple = R.is_multiple
 local copy, merge, escape, fault = R.copy, R.merge, R.escape, R.fault
 local coerce, push, pop, find = R.coerce, R.push, R.pop, R.find
 ]]

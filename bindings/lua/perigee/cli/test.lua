@@ -102,15 +102,6 @@ local function wants_plain(args)
   return (os.getenv "NO_COLOR" or "") ~= ""
 end
 
--- Specs of data modules find the tables that the application would find.
-local function migrate()
-  local app = require "perigee.core.app"
-  if #app.files "scripts/data/migrations/" == 0 then
-    return true
-  end
-  return require("perigee.sqlite").migrate()
-end
-
 -- busted ends the process when it is done; the host ends in its own time.
 local function run_busted(options)
   local done = {}

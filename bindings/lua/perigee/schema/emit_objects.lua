@@ -36,7 +36,7 @@ local function default_of(emitter, node)
   end
 end
 
-local function fill_in(emitter, scope, node, child, key)
+local function fill_in(emitter, scope, child, key)
   local value
   if emitter.options.defaults and emitter:may_change(scope) then
     value = default_of(emitter, child)
@@ -53,7 +53,7 @@ local function one_property(emitter, scope, node, name, required)
   local child = emitter:child(node, node.schema.properties[name])
   local key = emitter:constant(name)
   local x = emitter:name("x")
-  fill_in(emitter, scope, node, child, key)
+  fill_in(emitter, scope, child, key)
   emitter:put("do local %s = %s[%s]", x, scope.v, key)
   emitter:put("if %s == nil then", x)
   if required then
