@@ -81,15 +81,13 @@ void perilua_cli_suggest(const char *word, const char *const *candidates,
     size_t best_edits = 0;
 
     for (; *candidates != NULL; candidates++) {
-        size_t longer = strlen(word) > strlen(*candidates)
-                            ? strlen(word)
-                            : strlen(*candidates);
+        size_t shorter = least(strlen(word), strlen(*candidates));
+        size_t longer = strlen(word) + strlen(*candidates) - shorter;
         size_t edits = distance(word, *candidates);
         size_t limit = longer / 3 > 0 ? longer / 3 : 1;
 
         /* "prod" for "production": a beginning counts as meant. */
-        if (strlen(word) >= 3 &&
-            strncmp(word, *candidates, strlen(word)) == 0) {
+        if (shorter >= 3 && strncmp(word, *candidates, shorter) == 0) {
             edits = least(edits, 1);
         }
         if (edits <= limit && (best == NULL || edits < best_edits)) {

@@ -66,7 +66,7 @@ int perilua_cli_make_bundle(const perilua_cli *cli, const char *env, bool dev,
     peri_buf_init(&faults, FAULTS_MAX_BYTES);
     if (make_bundle(cli, env, dev, out_fd, &faults) < 0) {
         code = PERILUA_CLI_CONFIG;
-        if (cli->json) {
+        if (cli->json && strcmp(cli->command->name, "check") == 0) {
             perilua_cli_call("perigee.cli.faults", cli,
                              peri_buf_slice(&faults));
         } else {

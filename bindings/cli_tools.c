@@ -15,6 +15,7 @@
 #include "bindings/vm.h"
 #include "core/base/buf.h"
 #include "core/base/pretty.h"
+#include "core/http/server.h"
 
 #define LINE_MAX_BYTES ((size_t)4 << 20)
 
@@ -191,13 +192,15 @@ int perilua_cli_version(perilua_cli *cli)
     luajit_version(L, luajit, sizeof luajit);
     lua_close(L);
     printf(cli->json ? "{\"version\":\"%s\",\"luajit\":\"%s\",\"gc64\":%s,"
-                       "\"libraries\":{\"libuv\":\"%s\",\"sqlite\":\"%s\","
+                       "\"libraries\":{\"libuv\":\"%s\",\"llhttp\":\"%s\","
+                       "\"sqlite\":\"%s\","
                        "\"openssl\":\"%s\"},\"drivers\":[]}\n"
                      : "perigee %s\nluajit  %s\ngc64    %s\nlibuv   %s\n"
+                       "llhttp  %s\n"
                        "sqlite  %s\nopenssl %s\ndrivers none\n",
            PERI_VERSION, luajit,
            cli->json ? (gc64 ? "true" : "false") : (gc64 ? "yes" : "no"),
-           uv_version_string(), sqlite3_libversion(),
-           OpenSSL_version(OPENSSL_VERSION_STRING));
+           uv_version_string(), peri_http_parser_version(),
+           sqlite3_libversion(), OpenSSL_version(OPENSSL_VERSION_STRING));
     return PERILUA_CLI_OK;
 }

@@ -511,3 +511,12 @@ void peri_http_server_get_stats(const peri_http_server *server,
 {
     *out = server->stats;
 }
+
+#define TEXT_OF(number) #number
+#define DOTTED(a, b, c) TEXT_OF(a) "." TEXT_OF(b) "." TEXT_OF(c)
+
+const char *peri_http_parser_version(void)
+{
+    return DOTTED(LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR,
+                  LLHTTP_VERSION_PATCH);
+}

@@ -65,4 +65,7 @@ typedef struct peri_http_server_stats {
 void peri_http_server_get_stats(const peri_http_server *server,
                                 peri_http_server_stats *out);
 
+/* Of llhttp, "8.1.0". Static. */
+const char *peri_http_parser_version(void);
+
 #endif

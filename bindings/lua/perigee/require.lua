@@ -65,7 +65,9 @@ local function find(name)
   if chunk then
     return chunk
   end
-  error("module '" .. name .. "' not found:" .. table.concat(tried), 0)
+  -- The place is that of whoever called require: find, load_module's function,
+  -- pcall and load_module lie between.
+  error("module '" .. name .. "' not found:" .. table.concat(tried), 5)
 end
 
 local function wait_for(name, entry)

@@ -1,0 +1,197 @@
+// Commands that look at an application without serving it: routes, exec, repl; and pretty, new.
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { app_dir, perigee, start } from "./helpers.mjs";
+
+const SERVICE = `local M = {}
+function M.twice(n)
+  return n * 2
+end
+function M.fail()
+  error("broken")
+end
+return M
+`;
+
+function app(t, files = {}) {
+  return app_dir(t, {
+    files: {
+      "scripts/services/math.lua": SERVICE,
+      "scripts/routes/a.lua": `local function show() return "x" end
+return function(router)
+  router:get("/a/:id", show)
+  router:group("/g", {}, function(g)
+    g:post("/b", function() end)
+  end)
+end`,
+      ...files,
+    },
+  });
+}
+
+test("routes lists method, path and handler", async (t) => {
+  const dir = app(t);
+  const { code, stdout } = await perigee(["routes", dir, "--json"]);
+  assert.equal(code, 0);
+  assert.deepEqual(JSON.parse(stdout).map(({ method, path: p, handler }) => ({ method, path: p, handler })), [
+    { method: "GET", path: "/a/:id", handler: "scripts/routes/a.lua:1" },
+    { method: "POST", path: "/g/b", handler: "scripts/routes/a.lua:5" },
+  ]);
+  const text = await perigee(["routes", dir]);
+  assert.equal(text.stdout, "GET     /a/:id  scripts/routes/a.lua:1\nPOST    /g/b    scripts/routes/a.lua:5\n");
+});
+
+test("routes of a broken application is exit 78", async (t) => {
+  const dir = app(t, { "scripts/routes/b.lua": "return 1" });
+  const { code, stdout, stderr } = await perigee(["routes", dir, "--json"]);
+  assert.equal(code, 78);
+  assert.equal(stdout, "");
+  assert.match(stderr, /scripts\/routes\/b\.lua:1: /);
+});
+
+test("exec prints the values, separated by tabs", async (t) => {
+  const dir = app(t);
+  const cases = [
+    ['return 1, "a b", true, nil', "1\ta b\ttrue\tnil\n"],
+    ["1 + 1", "2\n"],
+    ['return require("services.math").twice(21)', "42\n"],
+    ["return { a = { 1, 2 } }", '{"a":[1,2]}\n'],
+    ["local x = 1", ""],
+    ["x = 5 return x", "5\n"],
+    ['require("perigee.task").sleep(20) return "slept"', "slept\n"],
+    ['return nil, require("perigee.error").new("conflict", "no")', "nil\tconflict: no\n"],
+    ["1 -- one", "1\n"],
+    ['print("hi")', "hi\n"],
+  ];
+  for (const [text, expected] of cases) {
+    const { code, stdout, stderr } = await perigee(["exec", text, dir]);
+    assert.equal(code, 0, stderr);
+    assert.equal(stdout, expected, text);
+  }
+});
+
+test("exec in the working directory, with flags", async (t) => {
+  const { code, stdout } = await perigee(
+    ["exec", "-e", "staging", 'return require("perigee.host").env, require("perigee.config").http.port', "-p", "5"],
+    { cwd: app(t) },
+  );
+  assert.equal(code, 0);
+  assert.equal(stdout, "staging\t5\n");
+});
+
+test("exec of what fails is exit 1, with where", async (t) => {
+  const dir = app(t);
+  const raised = await perigee(["exec", 'require("services.math").fail()', dir]);
+  assert.equal(raised.code, 1);
+  assert.match(raised.stderr, /^scripts\/services\/math\.lua:6: broken\nstack traceback:\n/);
+  assert.match(raised.stderr, /exec:1: in main chunk/);
+  assert.doesNotMatch(raised.stderr, /perigee\/cli/);
+  const syntax = await perigee(["exec", "local x =", dir]);
+  assert.equal(syntax.code, 1);
+  assert.match(syntax.stderr, /^exec:1: /);
+  const broken = await perigee(["exec", "1", app(t, { "scripts/main.lua": "return 1" })]);
+  assert.equal(broken.code, 78);
+});
+
+test("log lines of exec do not mix with its values", async (t) => {
+  const { stdout, stderr } = await perigee(["exec", 'require("perigee.log").info("hello") return 1', app(t)]);
+  assert.equal(stdout, "1\n");
+  assert.equal(JSON.parse(stderr).msg, "hello");
+});
+
+test("repl evaluates what comes in, statements over several lines too", async (t) => {
+  const { code, stdout, stderr } = await perigee(["repl", app(t)], {
+    input: 'x = 20\nx + 1\nfor i = 1, 2 do\n  print(i)\nend\nrequire("services.math").twice(x)\n-- nothing\n\n"last"',
+  });
+  assert.equal(stderr, "");
+  assert.equal(code, 0);
+  assert.equal(stdout, "21\n1\n2\n40\nlast\n");
+});
+
+test("repl goes on after an error, and remembers that there was one", async (t) => {
+  const { code, stdout, stderr } = await perigee(["repl", app(t)], { input: "error('a')\n1 +* 2\n3\nfor" });
+  assert.equal(code, 1);
+  assert.equal(stdout, "3\n");
+  assert.match(stderr, /repl:1: a/);
+  assert.match(stderr, /unexpected symbol/);
+  assert.match(stderr, /'<eof>'/);
+});
+
+test("pretty shows log lines for people and lets others pass", async () => {
+  const input = '{"level":30,"time":1522431328992,"pid":42,"hostname":"h","msg":"hello","a":{"b":1}}\nplain\n{"x":1}\nlast';
+  for (const name of ["pretty", "logs"]) {
+    const { code, stdout } = await perigee([name], { input, env: { TZ: "UTC" } });
+    assert.equal(code, 0);
+    assert.equal(stdout, '[17:35:28.992] INFO (42): hello\n    a: {\n      "b": 1\n    }\nplain\n{"x":1}\nlast\n');
+  }
+});
+
+test("new makes an application that runs and whose specs pass", async (t) => {
+  const parent = app_dir(t);
+  const made = await perigee(["new", "shop"], { cwd: parent });
+  assert.equal(made.code, 0, made.stderr);
+  const dir = path.join(parent, "shop");
+  for (const name of [".gitignore", ".luarc.json", "README.md", "config/default.lua", "scripts/main.lua",
+    "var/lua/perigee/task.lua"]) {
+    assert.ok(existsSync(path.join(dir, name)), name);
+  }
+  assert.match(readFileSync(path.join(dir, "README.md"), "utf8"), /^# shop$/m);
+  JSON.parse(readFileSync(path.join(dir, ".luarc.json"), "utf8"));
+
+  const checked = await perigee(["check"], { cwd: dir });
+  assert.equal(checked.code, 0, checked.stderr);
+  const tested = await perigee(["test"], { cwd: dir });
+  assert.equal(tested.code, 0, tested.stdout + tested.stderr);
+  assert.match(tested.stdout, /[1-9]\d* successes \/ 0 failures \/ 0 errors/);
+
+  const host = await start(t, { dir, env: "development", command: "dev", settings: { "log.format": "json" } });
+  assert.deepEqual((await host.get("/")).json, { app: "shop", notes: "/notes" });
+  const note = await host.post("/notes", { text: "buy tea" });
+  assert.equal(note.status, 201);
+  assert.equal((await host.get(note.headers.location)).json.text, "buy tea");
+  assert.equal((await host.post("/notes", {})).status, 400);
+  assert.equal((await host.get("/notes/none")).status, 404);
+  assert.equal((await host.request("DELETE", `/notes/${note.json.id}`)).status, 204);
+  assert.deepEqual((await host.get("/notes")).json, { notes: [] });
+});
+
+test("new refuses a folder with something in it, and senseless names", async (t) => {
+  const parent = app_dir(t);
+  mkdirSync(path.join(parent, "full"));
+  writeFileSync(path.join(parent, "full/x"), "");
+  const full = await perigee(["new", "full"], { cwd: parent });
+  assert.equal(full.code, 1);
+  assert.match(full.stderr, /full is there already and is not empty/);
+  mkdirSync(path.join(parent, "empty"));
+  assert.equal((await perigee(["new", "empty"], { cwd: parent })).code, 0);
+  for (const name of ["a b", "1st", "..", "a/..", "x".repeat(65), "ä", ""]) {
+    const { code, stderr } = await perigee(["new", name], { cwd: parent });
+    assert.equal(code, 2, `${name}: ${stderr}`);
+  }
+  assert.equal((await perigee(["new", "deeper/er"], { cwd: parent })).code, 0);
+});
+
+test("status and stop of a running host", async (t) => {
+  const host = await start(t, { dir: app(t), workers: 2 });
+  const { code, stdout } = await host.command("status", "--json");
+  assert.equal(code, 0);
+  const status = JSON.parse(stdout);
+  assert.equal(status.pid, host.pid);
+  assert.equal(status.http[0].port, host.port);
+  assert.equal(status.workers.length, 2);
+  const text = await host.command("status");
+  assert.equal(text.code, 0);
+  assert.match(text.stdout, /^host +running, pid \d+/m);
+  assert.match(text.stdout, /^slot +pid +state/m);
+  assert.match(text.stdout, /^1 +\d+ +serving/m);
+  assert.equal((await host.command("stop")).code, 0);
+  assert.equal((await host.ended).code, 0);
+});
+
+test("queue commands are for a later version", async () => {
+  const { code, stderr } = await perigee(["queue", "ls"]);
+  assert.equal(code, 1);
+  assert.match(stderr, /no queues yet/);
+});
