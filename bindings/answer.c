@@ -156,6 +156,10 @@ int perilua_answer(perilua_request *request, lua_State *co, int base, int n)
 {
     static const field_list none = {.count = 0};
 
+    /* `return value, err` where err is nil: the value alone. */
+    while (n > 1 && lua_isnil(co, base + n - 1)) {
+        n--;
+    }
     if (n == 0) {
         return PERI_EFORMAT;
     }

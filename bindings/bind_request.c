@@ -422,6 +422,8 @@ static int request_chunk(lua_State *L)
 
 typedef struct file_wait {
     perilua_wait wait;
+    bool starting; /* peri_file_serve may answer at once */
+    bool over;
     bool served;
 } file_wait;
 
@@ -436,6 +438,10 @@ static int push_served(lua_State *L, void *data)
 static void file_over(file_wait *file, bool served)
 {
     file->served = served;
+    file->over = true;
+    if (file->starting) {
+        return; /* request_file goes on with it */
+    }
     perilua_task_wake(&file->wait, push_served, file);
     free(file);
 }
@@ -490,8 +496,16 @@ static int request_file(lua_State *L)
     file_wait *file = peri_calloc(1, sizeof *file);
 
     file->wait.cancel = on_file_cancel;
+    file->starting = true;
     peri_file_serve(request->gen->host->files, request->exchange, path, fields,
                     count, on_file_served, on_file_absent, file);
+    file->starting = false;
+    if (file->over) {
+        int n = push_served(L, file);
+
+        free(file);
+        return n;
+    }
     return perilua_task_park(L, &file->wait);
 }
 

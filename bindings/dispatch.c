@@ -174,18 +174,24 @@ void perilua_dispatch(perilua_gen *gen, peri_exchange *ex, uint32_t id,
     }
 }
 
+/* Empty ones ("a=1&&b=2&") do not count, as they are not read either. */
 static bool too_many_arguments(peri_slice query)
 {
     const char *at = query.data;
     const char *end = query.data + query.length;
-    int count = 1;
+    int count = 0;
 
     if (query.length <= ARGUMENTS_MAX) {
         return false;
     }
-    while ((at = memchr(at, '&', (size_t)(end - at))) != NULL) {
-        at++;
-        count++;
+    while (at < end) {
+        const char *next = memchr(at, '&', (size_t)(end - at));
+
+        if (next == NULL) {
+            next = end;
+        }
+        count += next > at;
+        at = next + 1;
     }
     return count > ARGUMENTS_MAX;
 }

@@ -244,7 +244,10 @@ function FORMS.problem(req, fields)
 end
 
 function FORMS.file(req, fields)
-  if core.file(req, fields.path, flat_fields(fields.opts.headers)) then
+  -- The path is the application's, not a URL: a % in it is a %.
+  local inside = fields.path:gsub("^%./", ""):match "^public(/.*)$"
+  if inside and core.file(req, (inside:gsub("%%", "%%25")),
+      flat_fields(fields.opts.headers)) then
     return
   end
   return problem_answer(req, 404, {})

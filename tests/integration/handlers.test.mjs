@@ -1,0 +1,270 @@
+// Handlers: what they read, how long they may take, and how they may misbehave
+// without harm to anybody else.
+import assert from "node:assert/strict";
+import { readFileSync, existsSync, mkdirSync, symlinkSync } from "node:fs";
+import path from "node:path";
+import test from "node:test";
+import { start, until } from "./helpers.mjs";
+
+const ROUTES = `
+local errors = require "perigee.error"
+local http = require "perigee.http"
+local task = require "perigee.task"
+local kept
+
+router:get("/read/:id/*rest", function(req)
+  return {
+    id = req.params.id, rest = req.params.rest, path = req.path,
+    q = req.query.q, bare = req.query.bare, all = req:query_all "q",
+    header = req:header "x-one", joined = req.headers["x-two"],
+    cookie = req:cookie "b", route = req.route, method = req.method,
+    addr = req.remote_addr, has_id = #req.id > 0, left = req.deadline_ms > 0,
+  }
+end)
+router:post("/form", function(req) return req:form() end)
+router:post("/json", function(req) return { got = req.body_json } end)
+router:post("/chunks", function(req)
+  local size = 0
+  for chunk in req:chunks() do size = size + #chunk end
+  return { size = size }
+end)
+router:post("/parts", function(req)
+  local list = {}
+  for part in req:multipart() do
+    list[#list + 1] = { name = part.name, filename = part.filename,
+      type = part.content_type, text = part:read() }
+  end
+  return { parts = list }
+end)
+router:post("/save", function(req)
+  for part in req:multipart() do
+    local size, err = part:save("var/" .. part.filename)
+    if not size then return nil, err end
+    return { size = size }
+  end
+end)
+router:get("/keep", function(req) kept = req return "kept" end)
+router:get("/late", function() return kept.path end)
+router:get("/slow", function() task.sleep "1h" return "never" end,
+  { timeout = "50ms" })
+router:get("/caught", function()
+  pcall(task.sleep, "1h")
+  return "whatever"
+end, { timeout = "50ms" })
+router:get("/yield", function() coroutine.yield() end)
+router:get("/global", function() oops = 1 return "no" end)
+router:get("/state", function(req) return { user = req.state.user } end,
+  { before = { function(req, next) req.state.user = "ann" return next(req) end } })
+router:get("/gone", function()
+  local ok, err = pcall(task.sleep, "1h")
+  local file = io.open("var/gone", "w")
+  file:write(err.kind)
+  file:close()
+end)
+router:get("/file", function(req) return http.file(req.query.path) end)
+router:get("/cookie", function()
+  return 200, "ok", { ["set-cookie"] = { http.cookie("a", "1"),
+    http.cookie("b", "2", { max_age = 5, path = "/x", same_site = "Strict" }) } }
+end)
+router:get("/smuggle", function()
+  return 200, "ok", { ["x-evil"] = "a\\r\\nx-injected: 1" }
+end)
+router:get("/limited", function()
+  local err = errors.new("limited", "slow down")
+  err.retry_after_ms = 2500
+  return nil, err
+end)
+router:get("/ok", function() return "ok" end)
+router:post("/small", function(req) return req:body() end, { body_max = "1kb" })
+router:post("/checked/:n", function(req)
+  return { n = req.params.n, page = req.query.page, body = req.body_json }
+end, {
+  params = { type = "object", properties = { n = { type = "integer" } } },
+  query = { type = "object",
+    properties = { page = { type = "integer", minimum = 1, default = 1 } } },
+  body = { type = "object", required = { "name" },
+    properties = { name = { type = "string" }, size = { type = "number", default = 3 } } },
+})
+`;
+
+const files = {
+  "public/hello.txt": "from public\n",
+  "public/sub/index.html": "<p>index",
+  "secret.txt": "secret",
+};
+
+test("handlers", async (t) => {
+  const app = await start(t, { route: ROUTES, files });
+
+  await t.test("read every part of a request", async () => {
+    const { json } = await app.get("/read/a%2Fb/c/d?q=1&q=two+words&bare", {
+      headers: { "x-one": "1", "x-two": ["a", "b"], cookie: "a=1; b=two" },
+    });
+    assert.deepEqual(json, {
+      id: "a/b", rest: "c/d", path: "/read/a%2Fb/c/d", q: "two words", bare: "",
+      all: ["1", "two words"], header: "1", joined: "a, b", cookie: "two",
+      route: "/read/:id/*rest", method: "GET", addr: "127.0.0.1", has_id: true, left: true,
+    });
+  });
+
+  await t.test("read forms", async () => {
+    const { json } = await app.post("/form", "a=1&b=x%20y&a=2", {
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+    });
+    assert.deepEqual(json, { a: "2", b: "x y" });
+  });
+
+  await t.test("refuse a form with over 1000 arguments", async () => {
+    const answer = await app.post("/form", "a=1&".repeat(1001));
+    assert.equal(answer.status, 400);
+  });
+
+  await t.test("refuse a query with over 1000 arguments", async () => {
+    assert.equal((await app.get(`/ok?${"a=1&".repeat(1000)}`)).status, 200);
+    assert.equal((await app.get(`/ok?${"a=1&".repeat(1001)}`)).status, 400);
+  });
+
+  await t.test("body_json decodes, and refuses with 400", async () => {
+    assert.deepEqual((await app.post("/json", { a: [1] })).json, { got: { a: [1] } });
+    const bad = await app.post("/json", "{", { headers: { "content-type": "application/json" } });
+    assert.equal(bad.status, 400);
+  });
+
+  await t.test("read a body by chunks", async () => {
+    const size = 3_000_00;
+    assert.deepEqual((await app.post("/chunks", "x".repeat(size))).json, { size });
+  });
+
+  const boundary = "XbX";
+  const multipart = { "content-type": `multipart/form-data; boundary=${boundary}` };
+  const body = [
+    `--${boundary}\r\ncontent-disposition: form-data; name="a;b"\r\n\r\none`,
+    `--${boundary}\r\nContent-Disposition: form-data; name="f"; filename="x.txt"\r\nContent-Type: text/plain\r\n\r\nline\r\n--Xb not\r\n`,
+    `--${boundary}--\r\n`,
+  ].join("\r\n");
+
+  await t.test("read the parts of a multipart body", async () => {
+    const { json } = await app.post("/parts", body, { headers: multipart });
+    assert.deepEqual(json.parts, [
+      { name: "a;b", text: "one" },
+      { name: "f", filename: "x.txt", type: "text/plain", text: "line\r\n--Xb not\r\n" },
+    ]);
+  });
+
+  await t.test("refuse a multipart body that ends too early", async () => {
+    const answer = await app.post("/parts", body.slice(0, -6 - boundary.length), { headers: multipart });
+    assert.equal(answer.status, 400);
+  });
+
+  await t.test("save a part", async () => {
+    const one = `--${boundary}\r\ncontent-disposition: form-data; name="f"; filename="saved"\r\n\r\n${"y".repeat(100000)}\r\n--${boundary}--`;
+    const answer = await app.post("/save", one, { headers: multipart });
+    assert.deepEqual(answer.json, { size: 100000 });
+    assert.equal(readFileSync(path.join(app.dir, "var/saved"), "utf8").length, 100000);
+    const again = await app.post("/save", one, { headers: multipart });
+    assert.equal(again.status, 503); // it exists already
+  });
+
+  await t.test("a late use of a finished request is an error", async () => {
+    await app.get("/keep");
+    const answer = await app.get("/late");
+    assert.equal(answer.status, 500);
+    await app.line((l) => /the request has ended/.test(l.err?.message ?? ""));
+  });
+
+  await t.test("an overdue handler is a 504, whatever it catches", async () => {
+    for (const target of ["/slow", "/caught"]) {
+      const answer = await app.get(target);
+      assert.equal(answer.status, 504);
+      assert.equal(answer.json.request_id, answer.headers["x-request-id"]);
+    }
+  });
+
+  await t.test("a bare yield is a 500 with a log line", async () => {
+    assert.equal((await app.get("/yield")).status, 500);
+    await app.line((l) => /coroutine.yield outside/.test(l.err?.message ?? ""));
+  });
+
+  await t.test("an accidental global is an error that names it", async () => {
+    assert.equal((await app.get("/global")).status, 500);
+    await app.line((l) => /global "oops"/.test(l.err?.message ?? "") && /test.lua:\d+/.test(l.err.message));
+  });
+
+  await t.test("middleware and handler share req.state", async () => {
+    assert.deepEqual((await app.get("/state")).json, { user: "ann" });
+  });
+
+  await t.test("a handler is cancelled when its client goes away", async () => {
+    const connection = await app.connect();
+    connection.write("GET /gone HTTP/1.1\r\nhost: x\r\n\r\n");
+    await app.get("/ok");
+    connection.end();
+    const file = path.join(app.dir, "var/gone");
+    await until(() => existsSync(file), { what: "the clean-up" });
+    assert.equal(readFileSync(file, "utf8"), "cancelled");
+  });
+
+  await t.test("files come from public/ and from nowhere else", async () => {
+    assert.equal((await app.get("/hello.txt")).text, "from public\n");
+    assert.equal((await app.get("/file?path=public/hello.txt")).text, "from public\n");
+    assert.equal((await app.get("/sub/")).text, "<p>index");
+    mkdirSync(path.join(app.dir, "public/links"));
+    symlinkSync("../../secret.txt", path.join(app.dir, "public/links/out"));
+    symlinkSync("../hello.txt", path.join(app.dir, "public/links/in"));
+    assert.equal((await app.get("/links/in")).text, "from public\n");
+    for (const target of ["/links/out", "/../secret.txt", "/%2e%2e/secret.txt", "/sub/..%2f..%2fsecret.txt",
+      "/file?path=secret.txt", "/file?path=public/../secret.txt", "/file?path=public/links/out", "/file?path=/etc/passwd"]) {
+      const answer = await app.get(target);
+      assert.ok([400, 404].includes(answer.status), `${target}: ${answer.status}`);
+      assert.doesNotMatch(answer.text, /secret\n?$|root:/);
+    }
+  });
+
+  await t.test("header values may be lists", async () => {
+    const { headers } = await app.get("/cookie");
+    assert.deepEqual(headers["set-cookie"], [
+      "a=1; Path=/; HttpOnly; SameSite=Lax",
+      "b=2; Path=/x; Max-Age=5; HttpOnly; SameSite=Strict",
+    ]);
+  });
+
+  await t.test("a line break in a header value goes nowhere", async () => {
+    const answer = await app.get("/smuggle");
+    assert.equal(answer.headers["x-injected"], undefined);
+  });
+
+  await t.test("Retry-After comes from the error", async () => {
+    const answer = await app.get("/limited");
+    assert.equal(answer.status, 429);
+    assert.equal(answer.headers["retry-after"], "3");
+  });
+
+  await t.test("a route's own body limit holds, announced or not", async () => {
+    assert.equal((await app.post("/small", "x".repeat(1024))).status, 200);
+    assert.equal((await app.post("/small", "x".repeat(1025))).status, 413);
+    const chunked = await app.raw("POST /small HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+      + `401\r\n${"x".repeat(1025)}\r\n0\r\n\r\n`);
+    assert.match(chunked, /^HTTP\/1.1 413 /);
+  });
+
+  await t.test("validation coerces, fills defaults, and lists all faults", async () => {
+    const good = await app.post("/checked/7?page=2", { name: "x" });
+    assert.deepEqual(good.json, { n: 7, page: 2, body: { name: "x", size: 3 } });
+    const bad = await app.post("/checked/x?page=0", { size: "big" });
+    assert.equal(bad.status, 400);
+    assert.deepEqual(bad.json.errors.map((e) => e.pointer).sort(), ["/name", "/params/n", "/query/page", "/size"]
+      .filter((p) => p !== "/name").concat(bad.json.errors.some((e) => e.pointer === "/name") ? ["/name"] : [""]).sort());
+  });
+
+  await t.test("a body of another type is a 415", async () => {
+    const answer = await app.post("/checked/1", "<x/>", { headers: { "content-type": "text/xml" } });
+    assert.equal(answer.status, 415);
+    const coded = await app.post("/json", "x", { headers: { "content-encoding": "zstd" } });
+    assert.equal(coded.status, 415);
+  });
+
+  await t.test("the worker has survived all of it", async () => {
+    assert.equal((await app.get("/ok")).text, "ok");
+    assert.equal(app.workers().length, 1);
+  });
+});
