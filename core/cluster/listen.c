@@ -35,6 +35,7 @@ static int get_port(const struct sockaddr_storage *storage)
     if (storage->ss_family == AF_INET6) {
         return ntohs(((const struct sockaddr_in6 *)storage)->sin6_port);
     }
+    /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): a sockaddr_in */
     return ntohs(((const struct sockaddr_in *)storage)->sin_port);
 }
 
