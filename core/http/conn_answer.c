@@ -25,10 +25,10 @@ static bool body_can_be_skipped(const peri_conn_exchange *ex)
             ex->body_left <= PERI_CONN_SKIP_MAX_BYTES);
 }
 
-static bool must_close(const peri_conn_exchange *ex)
+static bool must_close(const peri_conn_exchange *ex, int status)
 {
     return !ex->base.keep_alive || ex->server->draining ||
-           !body_can_be_skipped(ex);
+           !body_can_be_skipped(ex) || (status == 413 && !ex->body_ended);
 }
 
 static void tell_done(peri_conn_exchange *ex)
@@ -103,8 +103,8 @@ static void op_answer(peri_exchange *base, int status, peri_slice content_type,
         .length = (int64_t)body.length,
     };
 
-    ex->close =
-        must_close(ex) || peri_response_wants_close(fields, field_count);
+    ex->close = must_close(ex, status) ||
+                peri_response_wants_close(fields, field_count);
     put_head(ex, &response);
     base->status = (uint16_t)status;
     base->begun = true;
@@ -147,7 +147,7 @@ static void op_begin(peri_exchange *base, int status, const peri_field *fields,
     ex->out_chunked =
         length < 0 && base->version_minor != 0 && peri_status_has_body(status);
     response.chunked = ex->out_chunked;
-    ex->close = must_close(ex) ||
+    ex->close = must_close(ex, status) ||
                 peri_response_wants_close(fields, field_count) ||
                 (length < 0 && !ex->out_chunked && !ex->out_none);
     put_head(ex, &response);
