@@ -107,8 +107,21 @@ local function lock_globals()
   })
 end
 
+local function has_migrations()
+  if #core.files "scripts/data/migrations/" > 0 then
+    return true
+  end
+  local config = require "perigee.config"
+  for _, options in pairs(config.sqlite or {}) do
+    if options.migrations then
+      return true
+    end
+  end
+  return false
+end
+
 local function migrate()
-  if #core.files "scripts/data/migrations/" == 0 then
+  if not has_migrations() then
     return
   end
   local ok, err = require("perigee.sqlite").migrate()

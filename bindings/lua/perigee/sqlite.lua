@@ -148,26 +148,35 @@ function M.stats(db)
   return core.stats(db)
 end
 
+-- {path, text} of each file: as the generation has it, or from a folder of the
+-- application's outside of scripts/.
+local function read_folder(folder)
+  local app = require "perigee.core.app"
+  local list = {}
+  for _, path in ipairs(app.files(folder .. "/")) do
+    if path:find("^[^/]+%.sql$", #folder + 2) then
+      list[#list + 1] = { path, app.file(path) }
+    end
+  end
+  return #list > 0 and list or core.folder(folder)
+end
+
 -- {version, path, sql} of each file, in order of their numbers.
 local function read_migrations(folder)
-  local app = require "perigee.core.app"
   local list, by_version = {}, {}
-  for _, path in ipairs(app.files(folder .. "/")) do
-    local file = path:sub(#folder + 2)
-    if file:find "%.sql$" and not file:find "/" then
-      local version = tonumber(file:match "^(%d+)_")
-      if not version then
-        return nil, errors.new("internal", "%s:1: a migration is named "
-          .. "NNN_name.sql", path)
-      end
-      if by_version[version] then
-        return nil, errors.new("internal", "%s:1: has the same number as %s",
-          path, by_version[version])
-      end
-      by_version[version] = path
-      list[#list + 1] =
-        { version = version, path = path, sql = app.file(path) }
+  for _, file in ipairs(read_folder(folder)) do
+    local path, sql = file[1], file[2]
+    local version = tonumber(path:match "/(%d+)_[^/]*$")
+    if not version then
+      return nil, errors.new("internal",
+        "%s:1: a migration is named NNN_name.sql", path)
     end
+    if by_version[version] then
+      return nil, errors.new("internal", "%s:1: has the same number as %s",
+        path, by_version[version])
+    end
+    by_version[version] = path
+    list[#list + 1] = { version = version, path = path, sql = sql }
   end
   table.sort(list, function(a, b)
     return a.version < b.version
