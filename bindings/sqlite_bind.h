@@ -49,7 +49,7 @@ typedef struct perilua_sqlite_call {
 
 /* Raises, with the place of the Lua code that made the call: between it and us
  * is the wrapper of waiting functions. */
-__attribute__((format(printf, 2, 3))) void
+__attribute__((noreturn, format(printf, 2, 3))) void
 perilua_sqlite_misuse(lua_State *L, const char *format, ...);
 
 /* Raises the task's error: one that is overdue begins nothing more. */

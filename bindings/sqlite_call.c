@@ -18,6 +18,7 @@ perilua_sqlite_misuse(lua_State *L, const char *format, ...)
     va_end(args);
     lua_concat(L, 2);
     lua_error(L);
+    abort(); /* it does not return */
 }
 
 void perilua_sqlite_call_free(perilua_sqlite_call *c)
