@@ -159,6 +159,13 @@ static int app_host(lua_State *L)
     return 1;
 }
 
+/* in_worker() -> whether this is a worker's process. */
+static int app_in_worker(lua_State *L)
+{
+    lua_pushboolean(L, perilua_vm_of(L)->env->worker >= 0);
+    return 1;
+}
+
 /* fault() -> why the last reload was refused, or nil. */
 static int app_fault(lua_State *L)
 {
@@ -208,6 +215,7 @@ int perilua_open_app(lua_State *L)
         {"file", app_file},
         {"host", app_host},
         {"fault", app_fault},
+        {"in_worker", app_in_worker},
         {"log_error", app_log_error},
         {NULL, NULL},
     };

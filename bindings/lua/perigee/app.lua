@@ -98,6 +98,15 @@ local function setup()
   router.build(common)
 end
 
+-- In a worker os.exit would end everybody's requests with the caller's.
+local function forbid_exit()
+  if core.in_worker() then
+    os.exit = function() -- luacheck: ignore
+      error("os.exit would end the worker and every request in it", 2)
+    end
+  end
+end
+
 local function lock_globals()
   setmetatable(_G, {
     __newindex = function(_, name)
@@ -141,6 +150,7 @@ local function selfcheck()
 end
 
 local function load_scripts()
+  forbid_exit()
   main = load_main()
   load_routes(call)
   load_jobs()
