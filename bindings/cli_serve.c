@@ -116,6 +116,30 @@ static const char **stage_arguments(const perilua_cli *cli, const char *program,
     return list;
 }
 
+/* The words that start this host again: flags as --set. */
+static const char **run_arguments(const perilua_cli *cli, const char *program,
+                                  const char *dir, const char *env, bool dev)
+{
+    const char **list = peri_calloc(8 + 2 * cli->override_count, sizeof *list);
+    size_t count = 0;
+
+    list[count++] = program;
+    list[count++] = dev ? "dev" : "run";
+    list[count++] = dir;
+    list[count++] = "--env";
+    list[count++] = env;
+    for (size_t i = 0; i < cli->override_count; i++) {
+        const char *text = cli->overrides[i];
+        const char *colon = strchr(text, ':');
+
+        /* "--port:http.port=80" says where it came from. */
+        list[count++] = "--set";
+        list[count++] =
+            strncmp(text, "--", 2) == 0 && colon != NULL ? colon + 1 : text;
+    }
+    return list;
+}
+
 static int os_failure(const char *what)
 {
     fprintf(stderr, "perigee: %s: %s\n", what, strerror(errno));
@@ -128,6 +152,7 @@ static int run_master(const perilua_cli *cli, bool dev, int bundle_fd)
     char *dir = realpath(cli->dir, NULL);
     char *program = realpath("/proc/self/exe", NULL);
     const char **stage_argv;
+    const char **run_argv;
     int code;
 
     if (dir == NULL || program == NULL || chdir(dir) < 0) {
@@ -143,16 +168,19 @@ static int run_master(const perilua_cli *cli, bool dev, int bundle_fd)
         goto out;
     }
     stage_argv = stage_arguments(cli, program, dir, env, dev);
+    run_argv = run_arguments(cli, program, dir, env, dev);
     code = peri_master_run(&(peri_master_options){
         .dir = dir,
         .env = env,
         .program = program,
         .stage_argv = stage_argv,
+        .run_argv = run_argv,
         .bundle_fd = bundle_fd,
         .dev = dev,
     });
     bundle_fd = -1;
     free(stage_argv);
+    free(run_argv);
 
 out:
     if (bundle_fd >= 0) {

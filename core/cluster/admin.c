@@ -211,8 +211,7 @@ int peri_admin_create(peri_master *master, char *why, size_t why_bytes)
     }
     rc = bind_admin(master, &address, &fd, why, why_bytes);
     if (rc == -EADDRINUSE &&
-        !peri_settings_bool(master->settings, "admin.port.explicit",
-                            atoi(port) != PORT_DEFAULT)) {
+        !peri_settings_bool(master->settings, "explicit.admin.port", false)) {
         peri_log(&master->logger, PERI_LOG_WARN,
                  "no admin listener: %s (admin.port chooses another)", why);
         return 0;

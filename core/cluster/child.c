@@ -74,7 +74,9 @@ static void child_main(const peri_spawn *spawn)
         char *const *argv = (char *const *)(uintptr_t)spawn->argv;
 
         /* The very file this process runs, whatever the name means by now. */
-        execve("/proc/self/exe", argv, spawn->environment);
+        if (!spawn->fresh) {
+            execve("/proc/self/exe", argv, spawn->environment);
+        }
         execve(spawn->program, argv, spawn->environment);
     }
     if (write(STDERR_FILENO, failed, sizeof failed - 1) < 0) {

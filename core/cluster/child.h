@@ -28,6 +28,7 @@ typedef struct peri_spawn {
     const char *const *argv; /* NULL-ended */
     char *const *environment;
     int fds[4]; /* become 3, 4, ... in the child; ended by -1 unless full */
+    bool fresh; /* the program that has this name now, not our own image */
     bool quiet; /* standard input is empty, standard output goes to error */
 } peri_spawn;
 

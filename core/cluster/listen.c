@@ -236,6 +236,26 @@ int peri_listen_bind(peri_address *address, int shared, int *out_fd)
     return 0;
 }
 
+int peri_listen_is_bound_to(int fd, peri_address *address)
+{
+    peri_address bound = {.length = sizeof bound.storage};
+    int wanted = address->port;
+
+    if (getsockname(fd, (struct sockaddr *)&bound.storage, &bound.length) < 0 ||
+        bound.length != address->length) {
+        return 0;
+    }
+    bound.port = get_port(&bound.storage);
+    if (wanted == 0) {
+        set_port(address, bound.port);
+    }
+    if (memcmp(&bound.storage, &address->storage, address->length) != 0) {
+        set_port(address, wanted);
+        return 0;
+    }
+    return 1;
+}
+
 void peri_address_url(const peri_address *address, char *out, size_t out_bytes)
 {
     bool brackets = strchr(address->host, ':') != NULL;

@@ -26,6 +26,10 @@ int peri_listen_probe(const peri_address *address, char *why, size_t why_bytes);
  * into address. 0 or -errno. */
 int peri_listen_bind(peri_address *address, int shared, int *out_fd);
 
+/* Whether a socket is bound to this address. With port 0 any port will do, and
+ * address gets it. */
+int peri_listen_is_bound_to(int fd, peri_address *address);
+
 /* "http://127.0.0.1:3000" */
 void peri_address_url(const peri_address *address, char *out, size_t out_bytes);
 

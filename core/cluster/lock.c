@@ -80,6 +80,12 @@ int peri_lock_take(peri_lock *lock, const char *dir, int *holder_pid, char *why,
     return 0;
 }
 
+void peri_lock_adopt(peri_lock *lock, int fd)
+{
+    lock->fd = fd;
+    lock->dead_pid = 0;
+}
+
 void peri_lock_drop(peri_lock *lock)
 {
     if (lock->fd < 0) {

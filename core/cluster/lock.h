@@ -17,6 +17,9 @@ typedef struct peri_lock {
 int peri_lock_take(peri_lock *lock, const char *dir, int *holder_pid, char *why,
                    size_t why_bytes);
 
+/* The lock that this process held before it became another program. */
+void peri_lock_adopt(peri_lock *lock, int fd);
+
 void peri_lock_drop(peri_lock *lock);
 
 /* The pid of the host that runs in dir, or 0. */

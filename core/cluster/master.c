@@ -232,9 +232,11 @@ static int worker_count(const peri_master *master)
 {
     const char *text =
         peri_settings_str(master->settings, "cluster.workers", "auto");
-    int count = strcmp(text, "auto") != 0 ? atoi(text)
-                : master->options->dev    ? 1
-                                          : peri_cpus_allowed();
+    bool told =
+        peri_settings_bool(master->settings, "explicit.cluster.workers", false);
+    int count = strcmp(text, "auto") != 0       ? atoi(text)
+                : master->options->dev && !told ? 1
+                                                : peri_cpus_allowed();
 
     count = count < 1 ? 1 : count;
     return count > PERI_SEATS_MAX ? PERI_SEATS_MAX : count;
@@ -250,9 +252,10 @@ static int open_files(peri_master *master)
     if (master->settings == NULL) {
         return fail(EXIT_INTERNAL, "the bundle is unreadable");
     }
-    rc = peri_lock_take(&master->lock, master->options->dir, &holder, why,
-                        sizeof why);
-    if (rc < 0) {
+    if (master->handover.lock_fd >= 0) {
+        peri_lock_adopt(&master->lock, master->handover.lock_fd);
+    } else if (peri_lock_take(&master->lock, master->options->dir, &holder, why,
+                              sizeof why) < 0) {
         return fail(EXIT_OS, why);
     }
     rc = peri_logs_init(&master->logs, master->settings);
@@ -290,6 +293,15 @@ static int probe_port(peri_master *master, char *why, size_t why_bytes)
     return rc;
 }
 
+/* Whether the listeners that an earlier program left us are at our address. */
+static bool inherits_address(peri_master *master)
+{
+    const peri_handover *handover = &master->handover;
+
+    return handover->count > 0 && handover->listeners[0] >= 0 &&
+           peri_listen_is_bound_to(handover->listeners[0], &master->address);
+}
+
 static int open_listeners(peri_master *master)
 {
     const char *host =
@@ -300,12 +312,14 @@ static int open_listeners(peri_master *master)
     int rc =
         peri_address_resolve(host, port, &master->address, why, sizeof why);
 
-    if (rc == 0) {
+    if (rc == 0 && !inherits_address(master)) {
+        peri_handover_close(&master->handover);
         rc = probe_port(master, why, sizeof why);
     }
     for (int i = 0; rc == 0 && i < count; i++) {
         rc = peri_seat_add(master, why, sizeof why);
     }
+    peri_handover_close(&master->handover); /* fewer workers than before */
     return rc < 0 ? fail(EXIT_OS, why) : 0;
 }
 
@@ -422,6 +436,7 @@ int peri_master_run(const peri_master_options *options)
     peri_list_init(&master->procs);
     peri_list_init(&master->stop_waiters);
     init_loop(master);
+    peri_handover_read(&master->handover); /* lets signals through again */
     code = start(master);
     if (code != 0) {
         if (peri_list_empty(&master->procs)) {

@@ -12,6 +12,8 @@ typedef struct peri_master_options {
     const char *const *stage_argv; /* NULL-ended: makes a new bundle, writes it
                                       to the memfd that is descriptor 3, faults
                                       as text to 4; exit 0 or 78 */
+    const char *const *run_argv;   /* NULL-ended: starts this host again, for a
+                                      new binary (USR2); NULL: not possible */
     int bundle_fd;                 /* of the first generation; taken */
     bool dev; /* `perigee dev`: watch, one worker unless told */
 } peri_master_options;

@@ -26,6 +26,7 @@
 #include "core/cluster/lock.h"
 #include "core/cluster/logs.h"
 #include "core/cluster/master.h"
+#include "core/cluster/upgrade.h"
 #include "core/http/server.h"
 #include "core/loop/watch.h"
 #include "core/shm/segment.h"
@@ -125,6 +126,7 @@ typedef enum peri_reload_phase {
 
 typedef struct peri_reload {
     peri_reload_phase phase;
+    bool trial;        /* of another program: peri_reload_try_program() */
     bool again;        /* asked for meanwhile: what is on disk may be newer */
     bool rollback;     /* the running one is */
     const char *cause; /* "signal", "control", "watch" */
@@ -156,6 +158,7 @@ struct peri_master {
     int exit_code;
     bool closing;
 
+    peri_handover handover;
     peri_lock lock;
     peri_logs logs;
     peri_logger logger;
@@ -247,6 +250,8 @@ void peri_reload_close(peri_master *master);
 /* waiter may be NULL. */
 void peri_reload_ask(peri_master *master, const char *cause,
                      peri_waiter *waiter);
+/* Stages with the program on disk, only to see whether it can. */
+void peri_reload_try_program(peri_master *master);
 /* Begins what was asked for before the host served. */
 void peri_reload_kick(peri_master *master);
 void peri_reload_rollback(peri_master *master, peri_waiter *waiter);
@@ -264,8 +269,13 @@ void peri_signals_close(peri_master *master);
 void peri_stop(peri_master *master, int exit_code);
 void peri_stop_now(peri_master *master, int exit_code);
 void peri_stop_check(peri_master *master); /* after a worker has ended */
-void peri_upgrade(peri_master *master);    /* USR2 */
 void peri_reopen_logs(peri_master *master);
+
+/* ---- upgrade.c ---- */
+
+void peri_upgrade(peri_master *master); /* USR2 */
+/* fault NULL: the program on disk can serve this application. */
+void peri_upgrade_checked(peri_master *master, const char *fault);
 
 /* ---- control.c, status.c ---- */
 

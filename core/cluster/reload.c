@@ -106,8 +106,28 @@ static void finish(peri_master *master, const char *reason)
     }
 }
 
+/* The other program can, or cannot: nothing changes here. */
+static void end_trial(peri_master *master, const char *fault)
+{
+    peri_reload *reload = &master->reload;
+
+    uv_timer_stop(&reload->timer);
+    reload->trial = false;
+    reload->phase = PERI_RELOAD_IDLE;
+    if (reload->bundle_fd >= 0) {
+        close(reload->bundle_fd);
+        reload->bundle_fd = -1;
+    }
+    peri_upgrade_checked(master, fault);
+    peri_reload_kick(master);
+}
+
 static void refuse(peri_master *master, const char *reason)
 {
+    if (master->reload.trial) {
+        end_trial(master, reason);
+        return;
+    }
     /* The development error page shows it. */
     for (peri_list *link = master->procs.next; link != &master->procs;
          link = link->next) {
@@ -380,6 +400,10 @@ static void on_stage_ended(peri_child *child, int status,
                     peri_err_text(rc));
         return;
     }
+    if (reload->trial) {
+        end_trial(master, NULL);
+        return;
+    }
     fd = reload->bundle_fd;
     reload->bundle_fd = -1;
     hold_vote(master, fd);
@@ -413,6 +437,7 @@ static int start_stage(peri_master *master)
                                         .argv = master->options->stage_argv,
                                         .environment = environ,
                                         .fds = {reload->bundle_fd, ends[1], -1},
+                                        .fresh = reload->trial,
                                         .quiet = true});
     close(ends[1]);
     reload->pipe_fd = ends[0];
@@ -518,6 +543,19 @@ void peri_reload_ask(peri_master *master, const char *cause,
         return;
     }
     begin(master);
+}
+
+void peri_reload_try_program(peri_master *master)
+{
+    int rc;
+
+    master->reload.trial = true;
+    master->reload.phase = PERI_RELOAD_STAGING;
+    peri_buf_clear(&master->reload.faults);
+    rc = start_stage(master);
+    if (rc < 0) {
+        end_trial(master, peri_err_text(rc));
+    }
 }
 
 void peri_reload_kick(peri_master *master)

@@ -255,7 +255,8 @@ int peri_seat_add(peri_master *master, char *why, size_t why_bytes)
         snprintf(why, why_bytes, "no more than %d workers", PERI_SEATS_MAX);
         return PERI_ELIMIT;
     }
-    rc = peri_listen_bind(&master->address, true, &fd);
+    fd = peri_handover_take(&master->handover, &master->address);
+    rc = fd >= 0 ? 0 : peri_listen_bind(&master->address, true, &fd);
     if (rc < 0) {
         snprintf(why, why_bytes, "%s port %d: %s", master->address.host,
                  master->address.port, peri_err_text(rc));

@@ -258,3 +258,46 @@ test("a worker that aborts loses no line of its log", async (t) => {
   const said = app.lines.map((l) => l.msg).filter((m) => /^line \d+$/.test(m ?? ""));
   assert.equal(new Set(said).size, 500);
 });
+
+test("USR2: the program on disk takes over the listeners, without a lost request", async (t) => {
+  const app = await start(t, { route: WHO, workers: 2 });
+  const before = app.workers();
+  const failures = [];
+  const seen = new Set();
+  let done = false;
+  const load = Promise.all(Array.from({ length: 4 }, async () => {
+    while (!done) {
+      const answer = await app.get("/").catch((error) => ({ status: 0, text: error.message }));
+      if (answer.status !== 200) {
+        failures.push(`${answer.status} ${answer.text}`);
+      }
+      seen.add(Number(answer.text));
+    }
+  }));
+  const slow = app.get("/slow");
+  await sleep(200);
+  const from = app.lines.length;
+  app.signal("SIGUSR2");
+  const line = await app.line((l) => l.msg === "listening" && !l.admin, { from });
+  assert.equal(line.port, app.port);
+  assert.equal(line.pid, app.pid);
+  assert.equal((await slow).text, "slow");
+  await until(() => before.every((pid) => !alive(pid)));
+  await sleep(200);
+  done = true;
+  await load;
+  assert.deepEqual(failures, []);
+  assert.ok([...seen].some((pid) => pid !== 0 && !before.includes(pid)));
+  assert.equal((await status(app)).pid, app.pid);
+  assert.deepEqual(await app.stop(), { code: 0, signal: null });
+});
+
+test("USR2 with broken code on disk changes nothing", async (t) => {
+  const app = await start(t, { route: WHO });
+  const [worker] = app.workers();
+  app.write({ "scripts/routes/test.lua": "return function(" });
+  app.signal("SIGUSR2");
+  const line = await app.line((l) => /not taken over/.test(l.msg ?? ""));
+  assert.match(line.reason, /scripts\/routes\/test\.lua/);
+  assert.equal(Number((await app.get("/")).text), worker);
+});
