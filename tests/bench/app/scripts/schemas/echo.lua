@@ -1,0 +1,7 @@
+--- The body of POST /echo.
+
+return {
+  type = "object",
+  required = { "name" },
+  properties = { name = { type = "string" } },
+}

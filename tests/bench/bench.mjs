@@ -1,0 +1,218 @@
+#!/usr/bin/env node
+// How much CPU a request costs, beside nginx with Lua in the same run.
+//
+//   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
+//             [--no-idle] [--no-start] [--json FILE] [--quick]
+//
+// A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write.
+// All servers of a run are up together, one worker each, pinned to CPU 0; only
+// the one measured gets requests, from wrk on CPU 1. Rounds go A B A B, and a
+// ratio is the median of the ratios of the rounds, so the machine's drift
+// cancels out. On a fast server wrk is the limit: compare CPU per request.
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { ROOT } from "../tools/proc.mjs";
+import { CLIENT_CPU, SERVER_CPU, cpu, nginx, other, perigee, probe, pss_kb, sleep, tree } from "./servers.mjs";
+
+const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64";
+const TARGETS = { pipeline: "/plaintext", users: "/users/42" };
+const BODY = '{"name":"lua"}';
+const PIPELINED = 16;
+
+const { values: options } = parseArgs({
+  options: {
+    cases: { type: "string", default: CASES },
+    rounds: { type: "string", default: "5" },
+    secs: { type: "string", default: "4" },
+    peer: { type: "string", multiple: true, default: [] },
+    json: { type: "string" },
+    conns: { type: "string", default: "5000" },
+    "no-idle": { type: "boolean", default: false },
+    "no-start": { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+  },
+});
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+function table(head, rows) {
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
+  const line = (row) => `| ${row.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join(" | ")} |`;
+  console.log(line(head));
+  console.log(`|${widths.map((w, i) => "-".repeat(w + 1) + (i ? ":" : "-")).join("|")}|`);
+  rows.forEach((row) => console.log(line(row)));
+}
+
+// --- load --------------------------------------------------------------------------
+
+function wrk(port, route, connections, secs) {
+  const target = TARGETS[route] ?? `/${route}`;
+  const how = { echo: ["post", BODY], pipeline: ["pipeline", String(PIPELINED)] }[route] ?? ["get"];
+  const argv = [
+    "-c", CLIENT_CPU, "wrk", "-t1", `-c${connections}`, `-d${secs}s`, "--timeout", "5s", "--latency",
+    "-s", path.join(ROOT, "tests/bench/report.lua"), `http://127.0.0.1:${port}${target}`, "--", ...how,
+  ];
+  return new Promise((resolve, reject) => {
+    const child = spawn("taskset", argv, { stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.on("data", (chunk) => (text += chunk));
+    child.on("close", () => {
+      const found = /^REPORT (.*)$/m.exec(text);
+      if (!found) {
+        reject(new Error(`wrk: ${text}`));
+        return;
+      }
+      const [requests, duration_us, errors, p50_us, p99_us] = found[1].split(" ").map(Number);
+      resolve({ requests, rps: requests / (duration_us / 1e6), errors, p50_us, p99_us });
+    });
+  });
+}
+
+async function round(server, route, connections, secs) {
+  const before = cpu(server.pids);
+  const report = await wrk(server.port, route, connections, secs);
+  const after = cpu(server.pids);
+  return {
+    ...report,
+    cpu_us: ((after.all - before.all) * 1e6) / report.requests,
+    user_us: ((after.user - before.user) * 1e6) / report.requests,
+  };
+}
+
+async function measure(servers, name, rounds, secs) {
+  const [route, connections = "64"] = name.split("@");
+  const kept = new Map(servers.map((server) => [server.name, []]));
+  for (const server of servers) {
+    await wrk(server.port, route, connections, 1); // the JIT's first second
+  }
+  for (let i = 0; i < rounds; i++) {
+    for (const server of servers) {
+      kept.get(server.name).push(await round(server, route, connections, secs));
+    }
+  }
+  return kept;
+}
+
+function ratio(ours, theirs, key) {
+  return theirs ? median(ours.map((r, i) => r[key] / theirs[i][key])).toFixed(2) : "-";
+}
+
+function print_case(name, kept, baseline) {
+  const rows = [...kept].map(([server, rounds]) => {
+    const mid = (key) => median(rounds.map((r) => r[key]));
+    const errors = rounds.reduce((sum, r) => sum + r.errors, 0);
+    const base = kept.get(baseline);
+    return [
+      server + (errors > 0 ? ` (${errors} ERRORS)` : ""),
+      mid("cpu_us").toFixed(2), ratio(rounds, base, "cpu_us"),
+      mid("user_us").toFixed(2), ratio(rounds, base, "user_us"),
+      Math.round(mid("rps")).toLocaleString("en"), ratio(rounds, base, "rps"),
+      (mid("p50_us") / 1000).toFixed(2), (mid("p99_us") / 1000).toFixed(2),
+    ];
+  });
+  console.log(`\n### ${name}\n`);
+  table(["", "CPU µs/req", "ratio", "of it user", "ratio", "req/s", "ratio", "p50 ms", "p99 ms"], rows);
+}
+
+// --- memory and start ----------------------------------------------------------------
+
+function open_connection(port) {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(port, "127.0.0.1");
+    socket.on("error", reject);
+    socket.on("connect", () => socket.write("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
+    socket.once("data", () => resolve(socket));
+  });
+}
+
+async function idle(server, count) {
+  for (let i = 0; i < 200; i++) {
+    await probe(server.port);
+  }
+  const memory = () => tree(server.process.pid).reduce((sum, pid) => sum + pss_kb(pid), 0);
+  const before = memory();
+  const sockets = [];
+  for (let i = 0; i < count; i++) {
+    sockets.push(await open_connection(server.port));
+  }
+  await sleep(500);
+  const after = memory();
+  sockets.forEach((socket) => socket.destroy());
+  await sleep(500);
+  return { kb: (after - before) / count, before, after };
+}
+
+async function print_idle(servers, count) {
+  const rows = [];
+  for (const server of servers) {
+    const { kb, before, after } = await idle(server, count);
+    rows.push([server.name, kb.toFixed(2), (before / 1024).toFixed(1), (after / 1024).toFixed(1)]);
+  }
+  console.log(`\n### ${count} idle keep-alive connections\n`);
+  table(["", "KB each", "PSS MB before", "with them"], rows);
+}
+
+async function print_start(makers, rounds) {
+  const times = new Map();
+  for (let i = 0; i <= rounds; i++) { // the first warms the page cache
+    for (const make of makers) {
+      const server = await make().start({ pause_ms: 0 });
+      if (i > 0) {
+        times.set(server.name, [...(times.get(server.name) ?? []), server.started_ms]);
+      }
+      await server.stop();
+    }
+  }
+  console.log("\n### From exec to the first 200\n");
+  table(["", "ms", "fastest"], [...times].map(([name, list]) =>
+    [name, median(list).toFixed(1), Math.min(...list).toFixed(1)]));
+}
+
+// --- all -------------------------------------------------------------------------------
+
+async function main() {
+  const quick = options.quick;
+  const rounds = quick ? 2 : Number(options.rounds);
+  const secs = quick ? 1 : Number(options.secs);
+  const makers = [() => perigee(), nginx, ...options.peer.map((spec) => () => other(spec))]
+    .filter((make) => make() !== null);
+  const servers = makers.map((make) => make());
+  const baseline = servers.some((s) => s.name === "nginx+Lua") ? "nginx+Lua" : servers[0].name;
+  const everything = {};
+  if (baseline !== "nginx+Lua") {
+    console.log("nginx with Lua is not installed (Debian: nginx libnginx-mod-http-lua lua-cjson): no ratios to it");
+  }
+  if (CLIENT_CPU === SERVER_CPU) {
+    console.log("one CPU alone: server and load take it from each other");
+  }
+  try {
+    for (const server of servers) {
+      await server.start();
+    }
+    for (const name of options.cases.trim().split(/[ ,]+/)) {
+      const kept = await measure(servers, name, rounds, secs);
+      everything[name] = Object.fromEntries(kept);
+      print_case(name, kept, baseline);
+    }
+    if (!options["no-idle"]) {
+      await print_idle(servers, quick ? 500 : Number(options.conns));
+    }
+  } finally {
+    await Promise.all(servers.map((server) => server.process && server.stop()));
+  }
+  if (!options["no-start"]) {
+    await print_start(makers, quick ? 3 : 9);
+  }
+  if (options.json) {
+    writeFileSync(options.json, JSON.stringify(everything, null, 1));
+  }
+}
+
+await main();

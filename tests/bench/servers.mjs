@@ -1,0 +1,198 @@
+// Servers under measurement: process trees pinned to one CPU.
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { ROOT } from "../tools/proc.mjs";
+
+export const SERVER_CPU = "0";
+export const CLIENT_CPU = os.cpus().length > 1 ? "1" : "0";
+const TICKS = 100; // of the kernel's accounting, a second
+const START_MS = 15_000;
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const read = (file) => {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
+};
+
+// The fields of /proc/PID/stat from the third on: names may hold blanks.
+const stat_of = (pid) => read(`/proc/${pid}/stat`).replace(/^.*\) /s, "").split(" ");
+
+export function tree(root) {
+  const children = new Map();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    const parent = Number(stat_of(pid)[1]);
+    children.set(parent, [...(children.get(parent) ?? []), Number(pid)]);
+  }
+  const all = [root];
+  for (let i = 0; i < all.length; i++) {
+    all.push(...(children.get(all[i]) ?? []));
+  }
+  return all;
+}
+
+/** CPU seconds so far of some processes: {user, all}. */
+export function cpu(pids) {
+  let user = 0;
+  let system = 0;
+  for (const pid of pids) {
+    const fields = stat_of(pid);
+    user += Number(fields[11] ?? 0);
+    system += Number(fields[12] ?? 0);
+  }
+  return { user: user / TICKS, all: (user + system) / TICKS };
+}
+
+/** Memory of a process in KB, shared pages by their part. */
+export function pss_kb(pid) {
+  return Number(/^Pss:\s+(\d+)/m.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0);
+}
+
+export function free_port() {
+  return new Promise((resolve) => {
+    const server = net.createServer();
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** One GET on a new connection; resolves to its status, or 0. */
+export function probe(port, target = "/plaintext") {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, "127.0.0.1");
+    let text = "";
+    socket.on("connect", () => {
+      socket.write(`GET ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`);
+    });
+    socket.on("data", (chunk) => {
+      text += chunk;
+      if (text.length > 12) {
+        socket.destroy();
+      }
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => resolve(Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0)));
+  });
+}
+
+export class Server {
+  constructor(name, command) {
+    this.name = name;
+    this.command = command;
+  }
+
+  async start({ pause_ms = 20 } = {}) {
+    this.port = await free_port();
+    const argv = this.command(this.port);
+    const began = process.hrtime.bigint();
+    this.process = spawn("taskset", ["-c", SERVER_CPU, ...argv], {
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
+    this.printed = "";
+    this.process.stdout.on("data", (chunk) => (this.printed += chunk));
+    this.process.stderr.on("data", (chunk) => (this.printed += chunk));
+    const deadline = Date.now() + START_MS;
+    while ((await probe(this.port)) !== 200) {
+      if (this.process.exitCode !== null || Date.now() > deadline) {
+        this.stop();
+        throw new Error(`${this.name} does not serve: ${this.printed.slice(-1000)}`);
+      }
+      await sleep(pause_ms);
+    }
+    this.started_ms = Number(process.hrtime.bigint() - began) / 1e6;
+    this.pids = tree(this.process.pid);
+    return this;
+  }
+
+  async stop() {
+    const ended = this.process.exitCode === null
+      ? new Promise((resolve) => this.process.on("exit", resolve)) : null;
+    this.process.kill("SIGTERM");
+    await Promise.race([ended, sleep(3000)]);
+    try {
+      process.kill(-this.process.pid, "SIGKILL");
+    } catch {
+      // it has ended
+    }
+  }
+}
+
+export function perigee(name = "perigee", { workers = 1, settings = {} } = {}) {
+  const program = path.join(ROOT, "build/release/perigee");
+  return new Server(name, (port) => [
+    program, "run", path.join(ROOT, "tests/bench/app"), "-e", "production",
+    "-p", String(port), "-w", String(workers), "--set", "admin.port=0",
+    ...Object.entries(settings).flatMap(([key, value]) => ["--set", `${key}=${value}`]),
+  ]);
+}
+
+const MODULES = "/usr/lib/nginx/modules";
+
+function nginx_config(folder, port) {
+  const others = Array.from({ length: 25 }, (_, i) => `
+    location = /r${i}/list { content_by_lua_block { app.other() } }
+    location /r${i}/item/ { content_by_lua_block { app.other() } }`).join("");
+  return `
+load_module ${MODULES}/ndk_http_module.so;
+load_module ${MODULES}/ngx_http_lua_module.so;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+daemon off;
+pid ${folder}/nginx.pid;
+error_log ${folder}/error.log error;
+pcre_jit on;
+events { worker_connections 16384; }
+http {
+  access_log off;
+  keepalive_timeout 3600s;
+  keepalive_requests 1000000000;
+  client_body_temp_path ${folder}/body;
+  proxy_temp_path ${folder}/proxy;
+  fastcgi_temp_path ${folder}/fastcgi;
+  uwsgi_temp_path ${folder}/uwsgi;
+  scgi_temp_path ${folder}/scgi;
+  client_body_buffer_size 16k;
+  lua_package_path "${path.join(ROOT, "tests/bench/nginx")}/?.lua;/usr/share/lua/5.1/?.lua;;";
+  init_by_lua_block { require "resty.core"; app = require "app" }
+  server {
+    listen 127.0.0.1:${port} reuseport backlog=4096;
+    location = /plaintext { content_by_lua_block { app.plaintext() } }
+    location = /json { content_by_lua_block { app.json() } }
+    location /users/ { content_by_lua_block { app.user() } }
+    location = /echo { content_by_lua_block { app.echo() } }${others}
+  }
+}
+`;
+}
+
+/** nginx with its Lua module, or null where it is not installed. */
+export function nginx() {
+  if (!existsSync(`${MODULES}/ngx_http_lua_module.so`) || !existsSync("/usr/sbin/nginx")) {
+    return null;
+  }
+  const folder = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  mkdirSync(path.join(folder, "logs"));
+  return new Server("nginx+Lua", (port) => {
+    const file = path.join(folder, "nginx.conf");
+    writeFileSync(file, nginx_config(folder, port).replace(
+      "worker_processes 1;", process.getuid() === 0 ? "user root; worker_processes 1;" : "worker_processes 1;"));
+    return ["/usr/sbin/nginx", "-p", folder, "-c", file];
+  });
+}
+
+/** Any other: a command line in which PORT is substituted. */
+export function other(spec) {
+  const at = spec.indexOf("=");
+  return new Server(spec.slice(0, at), (port) =>
+    ["sh", "-c", `exec ${spec.slice(at + 1).replaceAll("PORT", String(port))}`]);
+}
