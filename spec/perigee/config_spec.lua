@@ -396,6 +396,14 @@ describe("faults", function()
         [1]:gsub("^environment [^:]*", "config")) })
   end)
 
+  it("tell of a flag that names no setting", function()
+    for _, flag in ipairs { ".=1", "a..b=1", "a.=1", "http", "=1", "a b=1" } do
+      local list = faults { overrides = { flag } }
+      assert.equal(1, #list, flag)
+      assert.truthy(list[1]:find("^flag %-%-set .*must be KEY=VALUE"))
+    end
+  end)
+
   it("tell a number in quotes what it should be", function()
     assert.same({ "config/default.lua:1: http.port: must be an integer from 0 "
       .. 'to 65535, not "80"; without the quotes it is one' },

@@ -175,8 +175,9 @@ end
 function M.apply_flag(context, override)
   local flag, assignment = override:match "^(%-%-[%w-]+):(.*)$"
   local key, text = (assignment or override):match "^([^=]+)=(.*)$"
-  if not key then
-    context.fault("flag --set " .. override, "must be KEY=VALUE")
+  if not key or ("." .. key):gsub("%.[%w_-]+", "") ~= "" then
+    context.fault("flag --set " .. override, "must be KEY=VALUE, such as "
+      .. "http.port=8080")
     return
   end
   set_text(context, split(key), text,
