@@ -13,8 +13,11 @@ int perilua_cli_worker(perilua_cli *cli);
 /* cli_tools.c */
 int perilua_cli_config(perilua_cli *cli);
 int perilua_cli_plain(perilua_cli *cli); /* cli->command->module, in Lua */
-int perilua_cli_pretty(perilua_cli *cli);
 int perilua_cli_version(perilua_cli *cli);
+
+/* cli_logs.c */
+int perilua_cli_pretty(perilua_cli *cli);
+int perilua_cli_logs(perilua_cli *cli);
 
 /* cli_host.c */
 int perilua_cli_test(perilua_cli *cli);

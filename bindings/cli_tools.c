@@ -1,8 +1,6 @@
 /* Commands that need no application running. */
-#include <errno.h>
 #include <luajit.h>
 #include <openssl/crypto.h>
-#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +11,7 @@
 #include "bindings/cli_commands.h"
 #include "bindings/cli_lua.h"
 #include "bindings/vm.h"
-#include "core/base/buf.h"
-#include "core/base/pretty.h"
 #include "core/http/server.h"
-
-#define LINE_MAX_BYTES ((size_t)4 << 20)
 
 /* ---- commands in Lua ---- */
 
@@ -96,64 +90,6 @@ int perilua_cli_config(perilua_cli *cli)
         peri_bundle_close(bundle);
     }
     close(fd);
-    return code;
-}
-
-/* ---- pretty ---- */
-
-static bool wants_color(void)
-{
-    const char *none = getenv("NO_COLOR");
-    const char *term = getenv("TERM");
-
-    return (none == NULL || none[0] == '\0') && isatty(1) == 1 &&
-           (term == NULL || strcmp(term, "dumb") != 0);
-}
-
-static int write_out(peri_buf *out)
-{
-    size_t done = 0;
-
-    while (done < out->length) {
-        ssize_t n = write(1, out->data + done, out->length - done);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        done += (size_t)n;
-    }
-    peri_buf_clear(out);
-    return 0;
-}
-
-int perilua_cli_pretty(perilua_cli *cli)
-{
-    bool color = wants_color();
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t length;
-    peri_buf out;
-    int code = 0;
-
-    (void)cli;
-    /* Ctrl-C goes to the whole pipe: the host's last lines are yet to come. */
-    signal(SIGINT, SIG_IGN);
-    peri_buf_init(&out, 2 * LINE_MAX_BYTES);
-    while (code == 0 && (length = getline(&line, &capacity, stdin)) > 0) {
-        peri_slice text = peri_slice_of(line, (size_t)length);
-
-        if (text.length > LINE_MAX_BYTES ||
-            peri_pretty_line(&out, text, color) < 0) {
-            peri_buf_clear(&out);
-            peri_buf_append_slice(&out, text);
-        }
-        code = write_out(&out) < 0 ? PERILUA_CLI_FAILURE : 0;
-    }
-    peri_buf_fini(&out);
-    free(line);
     return code;
 }
 

@@ -417,6 +417,22 @@ describe("faults", function()
     assert.is_nil(list[1]:find("hunter2", 1, true))
   end)
 
+  it("tell of a file whose name is a slip", function()
+    assert.same({ "config/prodution.lua: is never read; did you mean "
+      .. "config/production.lua?" },
+      faults { files = { ["config/prodution.lua"] = "return {}",
+        ["config/helpers.lua"] = "return {}" } })
+  end)
+
+  it("keep configuration files from what needs a running host", function()
+    local list = faults { files = default_lua
+      "return { app = require 'perigee.sqlite' }" }
+    assert.same({ "config/default.lua:1: a configuration file cannot use "
+      .. "perigee.sqlite" }, list)
+    assert.same({}, faults { files = default_lua
+      "return { app = require('perigee.json').decode '{}' }" })
+  end)
+
   it("refuse text that is not UTF-8", function()
     assert.equal(1, #faults { files = default_lua
       "return { app = { a = { 'x\\255' } } }" })
@@ -430,6 +446,10 @@ describe("faults", function()
       "return { app = { f = print,\n n = 0/0 } }" })
     assert.equal(1, #faults { files = default_lua
       "local t = {} t.t = t return { app = { t = t } }" })
+    assert.same({ "config/default.lua:1: app.t: has a key that is no text: 404",
+      "config/default.lua:1: app.u: mixes a list and names" }, faults {
+        files = default_lua
+          "return { app = { t = { [404] = 1 }, u = { 1, a = 2 } } }" })
   end)
 end)
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { app_dir, perigee, start } from "./helpers.mjs";
+import { app_dir, launch, perigee, start, until } from "./helpers.mjs";
 
 const SERVICE = `local M = {}
 function M.twice(n)
@@ -126,6 +126,28 @@ test("pretty shows log lines for people and lets others pass", async () => {
     assert.equal(code, 0);
     assert.equal(stdout, '[17:35:28.992] INFO (42): hello\n    a: {\n      "b": 1\n    }\nplain\n{"x":1}\nlast\n');
   }
+});
+
+test("logs follows the file that the running host writes to, until it ends", async (t) => {
+  const dir = app(t, { "config/default.lua": 'return { log = { destination = "var/host.log" } }' });
+  const host = launch(t, { dir });
+  const file = path.join(dir, "var/host.log");
+  const has = (text) => existsSync(file) && readFileSync(file, "utf8").includes(text);
+  await until(() => has('"workers":1'), { what: "listening" });
+  const followed = perigee(["logs", dir], { env: { TZ: "UTC" } });
+  await until(() => has('"workers":1'));
+  assert.equal((await host.command("stop")).code, 0);
+  const { code, stdout, stderr } = await followed;
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^\[\d\d:\d\d:\d\d\.\d{3}\] INFO \(\d+\): listening$/m);
+  assert.match(stdout, /INFO \(\d+\): stopped$/m);
+});
+
+test("logs says when there is no file to follow", async (t) => {
+  const host = await start(t, { dir: app(t) });
+  const { code, stderr } = await perigee(["logs", host.dir]);
+  assert.equal(code, 1);
+  assert.match(stderr, /does not log to a file/);
 });
 
 test("new makes an application that runs and whose specs pass", async (t) => {

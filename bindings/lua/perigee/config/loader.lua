@@ -138,6 +138,35 @@ end
 
 -- ---- files ----
 
+-- There is neither an application nor a loop yet: what needs one must not be
+-- loaded here.
+local PURE = { ["perigee.crypto"] = true, ["perigee.error"] = true,
+  ["perigee.json"] = true, ["perigee.schema"] = true }
+
+local function require_pure(name)
+  if type(name) == "string" and name:find "^perigee" and not PURE[name] then
+    error(("a configuration file cannot use %s"):format(name), 2)
+  end
+  return require(name)
+end
+
+-- config/prodution.lua would never be read.
+local function check_names(context)
+  local known = { "default", "schema", unpack(schema.environments) }
+  local exact = {}
+  for _, name in ipairs(known) do
+    exact["config/" .. name .. ".lua"] = true
+  end
+  for _, file in ipairs(types.sorted_keys(context.input.files)) do
+    local name = file:match "^config/([^/]+)%.lua$"
+    local near = name and not exact[file] and suggest.nearest(name, known)
+    if near then
+      context.fault(file, ("is never read; did you mean config/%s.lua?")
+        :format(near))
+    end
+  end
+end
+
 local function evaluate(context, name, env)
   local text = context.input.files[name]
   if not text then
@@ -149,7 +178,8 @@ local function evaluate(context, name, env)
     context.incomplete = true
     return nil
   end
-  setfenv(chunk, setmetatable({ env = env }, { __index = _G }))
+  setfenv(chunk, setmetatable({ env = env, require = require_pure },
+    { __index = _G }))
   local ok, value = pcall(chunk)
   if not ok then
     context.fault(not tostring(value):find(name, 1, true) and name or nil,
@@ -281,8 +311,9 @@ local function check_data(context, value, path)
   if kind == "table" then
     for _, key in ipairs(types.sorted_keys(value)) do
       if (type(key) == "string") == types.is_list(value) then
-        context.fault_at(path, "mixes a list and names, or has keys that are "
-          .. "neither")
+        context.fault_at(path, types.is_list(value)
+          and "mixes a list and names"
+          or ("has a key that is no text: %s"):format(tostring(key)))
         break
       end
       check_data(context, value[key], types.join(path, key))
@@ -334,6 +365,7 @@ local function lay(context, env)
   if context.input.dev then
     context.tree:merge(schema.dev, preset "built-in default of perigee dev")
   end
+  check_names(context)
   local check = load_app_schema(context, env_fn)
   merge_file(context, "config/default.lua", env_fn)
   merge_file(context, "config/" .. env .. ".lua", env_fn)
