@@ -51,8 +51,11 @@ static peri_settings *settings_of(int bundle_fd)
 static void warn_fixed(const peri_master *master, const peri_settings *fresh)
 {
     static const char *const keys[] = {
-        "http.host",  "http.port",  "cluster.workers", "log.destination",
-        "admin.host", "admin.port", "admin.socket"};
+        "http.host",       "http.port",       "http.backlog",
+        "http.header_max", "http.url_max",    "http.header_count_max",
+        "admin.host",      "admin.port",      "http.trust_proxies",
+        "admin.socket",    "log.format",      "log.destination",
+        "cluster.workers", "cluster.watchdog"};
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *was = peri_settings_str(master->settings, keys[i], "");

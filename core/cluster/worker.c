@@ -295,6 +295,12 @@ static void apply_settings(worker *w, peri_settings *settings)
     w->logger.level = peri_logs_level(settings);
     w->requests_max =
         (uint64_t)peri_settings_int(settings, "cluster.max_requests", 0);
+    if (w->server != NULL) {
+        peri_http_limits limits;
+
+        peri_limits_read(&limits, settings);
+        peri_http_server_set_limits(w->server, &limits);
+    }
 }
 
 static void on_staged(void *data, const char *error);

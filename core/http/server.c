@@ -418,6 +418,17 @@ peri_http_server *peri_http_server_create(uv_loop_t *loop,
     return server;
 }
 
+void peri_http_server_set_limits(peri_http_server *server,
+                                 const peri_http_limits *limits)
+{
+    peri_http_limits before = server->limits;
+
+    server->limits = *limits;
+    server->limits.header_max_bytes = before.header_max_bytes;
+    server->limits.header_count_max = before.header_count_max;
+    server->limits.url_max_bytes = before.url_max_bytes;
+}
+
 int peri_http_server_listen(peri_http_server *server, int fd)
 {
     peri_http_listener *listener = peri_calloc(1, sizeof *listener);

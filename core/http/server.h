@@ -38,6 +38,11 @@ peri_http_server *peri_http_server_create(uv_loop_t *loop,
                                           const peri_logger *logger,
                                           const char *const *trust_proxies);
 
+/* Other limits from now on, but for those of the head (header_max,
+ * header_count_max, url_max): what is allocated fits the first ones. */
+void peri_http_server_set_limits(peri_http_server *server,
+                                 const peri_http_limits *limits);
+
 /* Starts accepting on a bound and listening socket; takes the descriptor. 0 or
  * a libuv status. May be called for several. */
 int peri_http_server_listen(peri_http_server *server, int fd);

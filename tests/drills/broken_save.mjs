@@ -13,7 +13,11 @@ const broken = [
   ["half-written file", { [ROUTE]: good(0).slice(0, 40) }],
   ["empty file", { [ROUTE]: "" }],
   ["endless loop in a module", { "scripts/main.lua": `return { selfcheck = function() require("perigee.task").sleep(60000) end }` }],
-  ["worker exits", { "scripts/main.lua": `return { selfcheck = function() os.exit(3) end }` }],
+  ["worker dies", { "scripts/main.lua": `return { selfcheck = function()
+    local ffi = require "ffi"
+    ffi.cdef "int raise(int);"
+    ffi.C.raise(9)
+  end }` }],
   ["bad configuration", { "config/default.lua": "return { htpp = {} }" }],
 ];
 const mended = { "scripts/main.lua": "return {}", "config/default.lua": "return {}" };

@@ -105,7 +105,11 @@ test("a worker that can never start: 503 with Retry-After within 100 ms", async 
     files: { "scripts/main.lua": `
       return { on_start = function()
         local flag = io.open("var/die")
-        if flag then os.exit(9) end
+        if flag then
+          local ffi = require "ffi"
+          ffi.cdef "int raise(int);"
+          ffi.C.raise(9)
+        end
       end }` },
   });
   writeFileSync(path.join(app.dir, "var/die"), "");

@@ -96,7 +96,11 @@ test("a selfcheck that takes too long is a no", async (t) => {
 
 test("a worker that dies while it loads the new code: the old code serves on", async (t) => {
   const app = await serve(t, "one");
-  app.write({ "scripts/main.lua": `return { selfcheck = function() os.exit(5) end }` });
+  app.write({ "scripts/main.lua": `return { selfcheck = function()
+    local ffi = require "ffi"
+    ffi.cdef "int raise(int);"
+    ffi.C.raise(9)
+  end }` });
   const answer = await app.command("reload");
   assert.equal(answer.code, 3);
   assert.deepEqual(await answers(app), ["one"]);
@@ -254,4 +258,17 @@ test("production does not watch", async (t) => {
   app.write({ [ROUTE]: saying("two") });
   await sleep(300);
   assert.equal((await app.get("/")).text, "one");
+});
+
+test("limits and the log's level follow a reload; what cannot is told", async (t) => {
+  const app = await serve(t, "one", { files: { "config/default.lua": `return { http = { body_max = "1kb" } }` } });
+  const big = "x".repeat(4000);
+  const route = routes(`router:post("/", function(req) return tostring(#req:body()) end)`);
+  app.write({ [ROUTE]: route });
+  assert.equal((await app.command("reload")).code, 0);
+  assert.equal((await app.post("/", big)).status, 413);
+  app.write({ "config/default.lua": `return { http = { body_max = "8kb", backlog = 100 } }` });
+  assert.equal((await app.command("reload")).code, 0);
+  assert.equal((await app.post("/", big)).text, "4000");
+  await app.line((l) => /http\.backlog has changed/.test(l.msg ?? ""));
 });
