@@ -131,15 +131,23 @@ static void input_new(peri_conn *conn, char *data, size_t length)
 
 /* ---- reading ---- */
 
+/* The client has shut its side before the end of the body. What waits unread
+ * may still hold the rest of it. */
+static bool body_is_cut(const peri_conn *conn)
+{
+    const peri_conn_exchange *ex = conn->exchange;
+
+    return conn->eof && conn->state == PERI_CONN_ACTIVE && !ex->body_ended &&
+           ex->body_rc == 0 && (conn->in == NULL || ex->base.reader.fn != NULL);
+}
+
 static void on_eof(peri_conn *conn)
 {
-    peri_conn_exchange *ex = conn->exchange;
-
     conn->eof = true;
     conn->sent = false;
     switch (conn->state) {
     case PERI_CONN_ACTIVE:
-        if (!ex->body_ended) {
+        if (body_is_cut(conn)) {
             peri_conn_gone(conn, PERI_EGONE);
             return;
         }
@@ -425,11 +433,11 @@ void peri_conn_on_later(peri_later_entry *entry)
 {
     peri_conn *conn = PERI_CONTAINER(entry, peri_conn, later);
 
-    if (conn->broken) {
+    input_again(conn);
+    if (conn->broken || body_is_cut(conn)) {
         peri_conn_gone(conn, PERI_EGONE);
         return;
     }
-    input_again(conn);
     peri_conn_settle(conn);
 }
 

@@ -494,6 +494,22 @@ TEST(fields_of_the_application_are_checked)
     rig_destroy(r);
 }
 
+TEST(made_request_ids_count_up)
+{
+    peri_exchange one;
+    peri_exchange two;
+    rig *r = rig_create();
+
+    (void)state;
+    r->server->id_count = 0x09abcdef - 1;
+    peri_server_make_id(r->server, &one);
+    peri_server_make_id(r->server, &two);
+    assert_string_equal(one.request_id + 8, "09abcdef");
+    assert_string_equal(two.request_id + 8, "09abcdf0");
+    assert_memory_equal(one.request_id, two.request_id, 8);
+    rig_destroy(r);
+}
+
 TEST(a_sane_request_id_is_taken)
 {
     rig *r = rig_create();
@@ -951,6 +967,33 @@ TEST(a_body_that_stops_coming_is_the_end)
     rig_destroy(r);
 }
 
+TEST(a_body_that_came_before_the_end_is_read_late)
+{
+    rig *r = rig_create();
+
+    (void)state;
+    say(r, "POST /later HTTP/1.1\r\nHost: a\r\n"
+           "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    shutdown(r->client, SHUT_WR);
+    turn(r);
+    assert_int_equal(r->gone, 0);
+    peri_exchange_read_all(r->held, on_body, r->held);
+    turn(r);
+    assert_true(ends(r, "\r\n\r\nabc"));
+    assert_true(r->got_eof);
+    rig_destroy(r);
+    r = rig_create();
+    say(r, "POST /later HTTP/1.1\r\nHost: a\r\n"
+           "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    shutdown(r->client, SHUT_WR);
+    turn(r);
+    assert_int_equal(r->gone, 0);
+    peri_exchange_read_all(r->held, on_body, r->held);
+    turn(r);
+    assert_int_equal(r->gone, 1);
+    rig_destroy(r);
+}
+
 TEST(late_calls_on_a_gone_exchange_do_nothing)
 {
     rig *r = rig_create();
@@ -1164,6 +1207,7 @@ int main(void)
         cmocka_unit_test(http_1_0_closes_unless_asked),
         cmocka_unit_test(head_and_no_content_have_no_body),
         cmocka_unit_test(fields_of_the_application_are_checked),
+        cmocka_unit_test(made_request_ids_count_up),
         cmocka_unit_test(a_sane_request_id_is_taken),
         cmocka_unit_test(the_client_is_who_no_proxy_vouches_for),
         cmocka_unit_test(a_body_may_come_after_its_head),
@@ -1189,6 +1233,7 @@ int main(void)
         cmocka_unit_test(a_client_that_goes_is_told),
         cmocka_unit_test(a_client_that_shut_its_side_gets_its_answers),
         cmocka_unit_test(a_body_that_stops_coming_is_the_end),
+        cmocka_unit_test(a_body_that_came_before_the_end_is_read_late),
         cmocka_unit_test(late_calls_on_a_gone_exchange_do_nothing),
         cmocka_unit_test(a_silent_connection_is_closed),
         cmocka_unit_test(a_head_that_drips_is_refused),
