@@ -1,63 +1,14 @@
-/* perigee.core.task: tasks, groups, events and semaphores for Lua. */
-#include <assert.h>
+/* perigee.core.task: tasks and groups for Lua. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "bindings/bind.h"
+#include "bindings/bind_sync.h"
 #include "bindings/modules.h"
 #include "core/base/alloc.h"
 
 #define HANDLE_NAME "perigee.Task"
 #define GROUP_NAME "perigee.Group"
-#define EVENT_NAME "perigee.Event"
-#define SEMAPHORE_NAME "perigee.Semaphore"
-
-/* ---- waits that stand in a list ---- */
-
-typedef struct queued_wait {
-    perilua_wait wait;
-    peri_list link;
-} queued_wait;
-
-static void on_queued_cancel(perilua_wait *wait)
-{
-    queued_wait *q = PERI_CONTAINER(wait, queued_wait, wait);
-
-    peri_list_remove(&q->link);
-    free(q);
-}
-
-static int park_in(lua_State *L, peri_list *list)
-{
-    queued_wait *q = peri_calloc(1, sizeof *q);
-
-    q->wait.cancel = on_queued_cancel;
-    peri_list_append(list, &q->link);
-    return perilua_task_park(L, &q->wait);
-}
-
-/* Wakes the first of the list; false when it is empty. */
-static bool wake_first(peri_list *list, int (*push)(lua_State *, void *),
-                       void *data)
-{
-    queued_wait *q;
-
-    if (peri_list_empty(list)) {
-        return false;
-    }
-    q = PERI_CONTAINER(list->next, queued_wait, link);
-    peri_list_remove(&q->link);
-    perilua_task_wake(&q->wait, push, data);
-    free(q);
-    return true;
-}
-
-static int push_true(lua_State *L, void *data)
-{
-    (void)data;
-    lua_pushboolean(L, 1);
-    return 1;
-}
 
 /* ---- sleep ---- */
 
@@ -79,7 +30,7 @@ static void on_slept(peri_timer *timer)
 {
     sleeper *s = PERI_CONTAINER(timer, sleeper, timer);
 
-    perilua_task_wake(&s->wait, push_true, NULL);
+    perilua_task_wake(&s->wait, perilua_push_true, NULL);
     free(s);
 }
 
@@ -95,88 +46,6 @@ static int task_sleep(lua_State *L)
     peri_timer_start(perilua_timers(vm), &s->timer,
                      perilua_now_ns(vm) + delay_ms * 1000000u, on_slept);
     return perilua_task_park(L, &s->wait);
-}
-
-/* ---- events: set once, wait any number of times ---- */
-
-typedef struct event {
-    bool set;
-    peri_list waiters;
-} event;
-
-static int event_new(lua_State *L)
-{
-    event *e = lua_newuserdata(L, sizeof *e);
-
-    e->set = false;
-    peri_list_init(&e->waiters);
-    luaL_getmetatable(L, EVENT_NAME);
-    lua_setmetatable(L, -2);
-    return 1;
-}
-
-static int event_wait(lua_State *L)
-{
-    event *e = luaL_checkudata(L, 1, EVENT_NAME);
-
-    if (e->set) {
-        lua_pushboolean(L, 1);
-        return 1;
-    }
-    return park_in(L, &e->waiters);
-}
-
-static int event_set(lua_State *L)
-{
-    event *e = luaL_checkudata(L, 1, EVENT_NAME);
-
-    e->set = true;
-    while (wake_first(&e->waiters, push_true, NULL)) {
-    }
-    return 0;
-}
-
-/* ---- semaphores ---- */
-
-typedef struct semaphore {
-    lua_Integer permits;
-    peri_list waiters;
-} semaphore;
-
-static int semaphore_new(lua_State *L)
-{
-    lua_Integer permits = luaL_checkinteger(L, 1);
-    semaphore *s;
-
-    luaL_argcheck(L, permits > 0, 1, "a positive number expected");
-    s = lua_newuserdata(L, sizeof *s);
-    s->permits = permits;
-    peri_list_init(&s->waiters);
-    luaL_getmetatable(L, SEMAPHORE_NAME);
-    lua_setmetatable(L, -2);
-    return 1;
-}
-
-static int semaphore_acquire(lua_State *L)
-{
-    semaphore *s = luaL_checkudata(L, 1, SEMAPHORE_NAME);
-
-    if (s->permits > 0) {
-        s->permits--;
-        lua_pushboolean(L, 1);
-        return 1;
-    }
-    return park_in(L, &s->waiters);
-}
-
-static int semaphore_release(lua_State *L)
-{
-    semaphore *s = luaL_checkudata(L, 1, SEMAPHORE_NAME);
-
-    if (!wake_first(&s->waiters, push_true, NULL)) {
-        s->permits++;
-    }
-    return 0;
 }
 
 /* ---- groups: whoever of several children ends next ---- */
@@ -253,13 +122,13 @@ static void on_child_done(void *data, perilua_task *task, lua_State *co, int rc,
         make_error_object(task);
     }
     task->nresults = rc < 0 ? -1 : nresults;
-    while (wake_first(&task->joiners, push_results, task)) {
+    while (perilua_wake_first(&task->joiners, push_results, task)) {
         task->joined = true;
     }
     if (group != NULL) {
         group->running--;
         peri_list_append(&group->ended, &task->grouped);
-        wake_first(&group->waiters, push_true, NULL);
+        perilua_wake_first(&group->waiters, perilua_push_true, NULL);
     }
 }
 
@@ -310,7 +179,7 @@ static int handle_join(lua_State *L)
     if (task == perilua_vm_of(L)->current) {
         return luaL_error(L, "a task cannot join itself");
     }
-    return park_in(L, &task->joiners);
+    return perilua_park_in(L, &task->joiners);
 }
 
 static int handle_cancel(lua_State *L)
@@ -435,7 +304,7 @@ static int group_wait(lua_State *L)
         lua_pushboolean(L, 1);
         return 1;
     }
-    return park_in(L, &group->waiters);
+    return perilua_park_in(L, &group->waiters);
 }
 
 /* The group's handles go with its environment: detach what still runs. */
@@ -505,15 +374,6 @@ static int clock_thaw(lua_State *L)
     return 0;
 }
 
-static void open_class(lua_State *L, const char *name,
-                       const luaL_Reg *functions)
-{
-    luaL_newmetatable(L, name);
-    luaL_register(L, NULL, functions);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-}
-
 int perilua_open_task(lua_State *L)
 {
     static const luaL_Reg handle_functions[] = {
@@ -528,21 +388,11 @@ int perilua_open_task(lua_State *L)
         {"__gc", group_gc},
         {NULL, NULL},
     };
-    static const luaL_Reg event_functions[] = {
-        {"set", event_set},
-        {NULL, NULL},
-    };
-    static const luaL_Reg semaphore_functions[] = {
-        {"release", semaphore_release},
-        {NULL, NULL},
-    };
     static const luaL_Reg functions[] = {
         {"spawn", task_spawn},
         {"spawn_detached", task_spawn_detached},
         {"spawn_within", task_spawn_within},
         {"group", group_new},
-        {"event", event_new},
-        {"semaphore", semaphore_new},
         {"current_id", task_current_id},
         {"remaining", task_remaining},
         {"now", task_now},
@@ -552,18 +402,15 @@ int perilua_open_task(lua_State *L)
         {NULL, NULL},
     };
 
-    open_class(L, HANDLE_NAME, handle_functions);
+    perilua_open_class(L, HANDLE_NAME, handle_functions);
     perilua_set_waiting(L, "join", handle_join);
-    open_class(L, GROUP_NAME, group_functions);
+    perilua_open_class(L, GROUP_NAME, group_functions);
     perilua_set_waiting(L, "wait", group_wait);
-    open_class(L, EVENT_NAME, event_functions);
-    perilua_set_waiting(L, "wait", event_wait);
-    open_class(L, SEMAPHORE_NAME, semaphore_functions);
-    perilua_set_waiting(L, "acquire", semaphore_acquire);
-    lua_pop(L, 4);
+    lua_pop(L, 2);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     perilua_set_waiting(L, "sleep", task_sleep);
     perilua_set_waiting(L, "yield", perilua_task_yield);
+    perilua_add_sync(L);
     return 1;
 }

@@ -87,8 +87,29 @@ void perilua_dispatch(perilua_gen *gen, peri_exchange *exchange, uint32_t id,
 /* host.c: the generation to serve now. */
 perilua_gen *perilua_host_live(peri_host *host);
 
-/* host.c: a request of gen has ended. */
+/* gen.c: an empty generation around a bundle (taken). */
+perilua_gen *perilua_gen_create(peri_host *host, uint64_t number,
+                                peri_bundle *bundle);
+
+/* gen.c: starts require("perigee.app")[name]() as a task, from the loop. */
+void perilua_gen_start(perilua_gen *gen, const char *name, uint64_t deadline_ns,
+                       perilua_task_done done, void *data);
+
+/* gen.c: a request of gen has ended. */
 void perilua_gen_unused(perilua_gen *gen);
+
+/* gen.c: another one is live: ends when its last request has, or is cancelled
+ * after reload.drain. */
+void perilua_gen_retire(perilua_gen *gen);
+
+/* gen.c: cancels what runs, as unavailable. */
+void perilua_gen_cancel(perilua_gen *gen, const char *message);
+
+/* gen.c: nothing of it runs: on_unload, on_stop, the end. Repeatable. */
+void perilua_gen_stop(perilua_gen *gen);
+
+/* gen.c: frees a closing host when nothing of it is left. */
+void perilua_host_release(peri_host *host);
 
 /* answer.c: sends the n values from index base of co as the answer. 0, or
  * negative when they are none of the plain forms: nothing was sent then. */
@@ -101,5 +122,10 @@ void perilua_push_decoded(lua_State *L, peri_slice text, bool plus);
 /* bind_request.c: the request that a req table stands for; raises when it has
  * ended. */
 perilua_request *perilua_check_request(lua_State *L, int index);
+peri_exchange *perilua_check_exchange(lua_State *L, int index);
+
+/* bind_body.c, bind_stream.c: add to the module's table, on top. */
+void perilua_add_body(lua_State *L);
+void perilua_add_stream(lua_State *L);
 
 #endif

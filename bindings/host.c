@@ -1,7 +1,6 @@
 /* Host: generations come, are committed, retire and end. */
 #include "bindings/host.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,6 @@
 #include "core/http/observe.h"
 #include "core/sqlite/set.h"
 
-#define OLD_GENERATIONS_MAX 2
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
 #define FAULT_MAX_BYTES 8192
 
@@ -25,164 +23,6 @@ typedef struct staging {
     void (*done)(void *data, const char *error);
     void *data;
 } staging;
-
-/* ---- the end of a generation ---- */
-
-static void host_released(peri_host *host)
-{
-    if (--host->open > 0) {
-        return;
-    }
-    while (host->free_requests != NULL) {
-        perilua_request *request = host->free_requests;
-
-        host->free_requests = request->next_free;
-        free(request);
-    }
-    peri_buf_fini(&host->scratch);
-    peri_files_destroy(host->files);
-    if (host->closed != NULL) {
-        host->closed(host->closed_data);
-    }
-    free(host->fault);
-    free(host->dir);
-    free(host->env_name);
-    free(host);
-}
-
-static void on_databases_closed(void *data)
-{
-    host_released(data);
-}
-
-static void on_host_timers_closed(void *data)
-{
-    peri_host *host = data;
-
-    peri_sqlite_set_close(host->env.sqlite, on_databases_closed, host);
-}
-
-static void maybe_close_timers(peri_host *host)
-{
-    if (host->closing && host->open == 1 && host->timers != NULL) {
-        peri_timers *timers = host->timers;
-
-        host->timers = NULL;
-        peri_timers_close(timers, on_host_timers_closed, host);
-    }
-}
-
-static void on_vm_closed(void *data)
-{
-    perilua_gen *gen = data;
-    peri_host *host = gen->host;
-
-    peri_router_destroy(gen->router);
-    peri_settings_destroy(gen->settings);
-    peri_bundle_close(gen->bundle);
-    free(gen);
-    host->open--;
-    maybe_close_timers(host);
-}
-
-static void gen_close(perilua_gen *gen)
-{
-    if (gen->host->timers != NULL) {
-        peri_timer_stop(gen->host->timers, &gen->drain);
-    }
-    peri_list_remove(&gen->link);
-    perilua_vm_close(gen->vm, on_vm_closed, gen);
-}
-
-static void on_stopped(void *data, perilua_task *task, lua_State *co, int rc,
-                       int nresults)
-{
-    perilua_gen *gen = data;
-
-    (void)task;
-    (void)nresults;
-    if (rc < 0) {
-        lua_getglobal(co, "tostring");
-        lua_insert(co, -2);
-        if (lua_pcall(co, 1, 1, 0) == 0) {
-            peri_log(gen->host->env.logger, PERI_LOG_ERROR,
-                     "on_stop failed: %s", lua_tostring(co, -1));
-        }
-    }
-    gen_close(gen);
-}
-
-/* Starts require("perigee.app")[name](nargs values on top of L). */
-static void start_app(perilua_gen *gen, const char *name, uint64_t deadline_ns,
-                      perilua_task_done done, void *data)
-{
-    lua_State *L = gen->vm->L;
-
-    perilua_require(L, "perigee.app");
-    lua_getfield(L, -1, name);
-    lua_remove(L, -2);
-    perilua_task_start(gen->vm, L, 0, deadline_ns, done, data);
-}
-
-/* The last request has ended: on_unload, on_stop, then the end. */
-static void gen_stop(perilua_gen *gen)
-{
-    if (gen->stopping) {
-        return;
-    }
-    gen->stopping = true;
-    if (!gen->loaded) {
-        gen_close(gen);
-        return;
-    }
-    start_app(gen, "stop", perilua_now_ns(gen->vm) + 5000000000u, on_stopped,
-              gen);
-}
-
-void perilua_gen_unused(perilua_gen *gen)
-{
-    gen->active--;
-    if (gen->active == 0 && gen->retiring) {
-        gen_stop(gen);
-    }
-}
-
-static void gen_cancel(perilua_gen *gen, const char *message)
-{
-    perilua_scheduler_cancel_all(gen->vm, "unavailable", message);
-}
-
-static void on_drain_over(peri_timer *timer)
-{
-    perilua_gen *gen = PERI_CONTAINER(timer, perilua_gen, drain);
-
-    gen_cancel(gen, "the code was replaced, and reload.drain is over");
-}
-
-static void gen_retire(perilua_gen *gen)
-{
-    peri_host *host = gen->host;
-    int64_t drain_ms = peri_settings_int(gen->settings, "reload.drain", 30000);
-    int count = 0;
-
-    gen->retiring = true;
-    peri_list_append(&host->retired, &gen->link);
-    if (gen->active == 0) {
-        gen_stop(gen);
-        return;
-    }
-    peri_timer_start(host->timers, &gen->drain,
-                     peri_timers_now_ns(host->timers) +
-                         (uint64_t)drain_ms * 1000000u,
-                     on_drain_over);
-    for (peri_list *link = host->retired.prev; link != &host->retired;
-         link = link->prev) {
-        if (++count > OLD_GENERATIONS_MAX) {
-            gen_cancel(PERI_CONTAINER(link, perilua_gen, link),
-                       "the code was replaced too often");
-        }
-    }
-}
 
 /* ---- staging ---- */
 
@@ -196,7 +36,7 @@ static void staging_end(staging *s, const char *error)
             host->staged = NULL;
         }
         s->done(s->data, error);
-        gen_stop(gen);
+        perilua_gen_stop(gen);
     } else {
         s->done(s->data, NULL);
     }
@@ -225,33 +65,6 @@ static void on_loaded(void *data, perilua_task *task, lua_State *co, int rc,
              lua_tostring(co, -1) != NULL ? lua_tostring(co, -1)
                                           : "loading was cancelled");
     staging_end(s, text);
-}
-
-static perilua_gen *gen_create(peri_host *host, uint64_t number,
-                               peri_bundle *bundle)
-{
-    perilua_gen *gen = peri_calloc(1, sizeof *gen);
-    const peri_settings *settings;
-
-    gen->host = host;
-    gen->number = number;
-    gen->bundle = bundle;
-    gen->settings = peri_settings_create(peri_bundle_find(bundle, "@settings"));
-    settings = gen->settings;
-    gen->router = peri_router_create();
-    gen->request_timeout_ms =
-        (uint32_t)peri_settings_int(settings, "http.request_timeout", 30000);
-    gen->body_max_bytes =
-        (uint64_t)peri_settings_int(settings, "http.body_max", 1 << 20);
-    gen->health_paths = peri_settings_bool(settings, "http.health", true);
-    gen->serves_files = peri_settings_bool(settings, "http.static", true);
-    gen->not_found = LUA_NOREF;
-    gen->refused = LUA_NOREF;
-    peri_list_init(&gen->link);
-    gen->vm = perilua_vm_create(&host->env, bundle, gen->settings, number);
-    gen->vm->gen = gen;
-    host->open++;
-    return gen;
 }
 
 /* Pushes perigee.hot's data table of a generation. */
@@ -285,7 +98,7 @@ static int run_staging(lua_State *L)
         hand_over(gen->host->live, gen, why, sizeof why) < 0) {
         return luaL_error(L, "%s cannot be handed over", why);
     }
-    start_app(gen, "load", 0, on_loaded, s);
+    perilua_gen_start(gen, "load", 0, on_loaded, s);
     return 0;
 }
 
@@ -345,7 +158,7 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
     if (host->staged != NULL) {
         perilua_host_abandon(host, host->staged->number);
     }
-    gen = gen_create(host, number, bundle);
+    gen = perilua_gen_create(host, number, bundle);
     host->staged = gen;
     if (!load) {
         report_late(host, done, data, NULL);
@@ -363,7 +176,7 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
         host->staged = NULL;
         report_late(host, done, data, text);
         free(s);
-        gen_stop(gen);
+        perilua_gen_stop(gen);
     }
 }
 
@@ -408,10 +221,10 @@ void perilua_host_commit(peri_host *host, uint64_t number)
                  "%s could not be handed over at the commit", why);
     }
     if (gen->loaded) {
-        start_app(gen, "committed", 0, on_committed, gen);
+        perilua_gen_start(gen, "committed", 0, on_committed, gen);
     }
     if (old != NULL) {
-        gen_retire(old);
+        perilua_gen_retire(old);
     }
 }
 
@@ -427,7 +240,7 @@ void perilua_host_abandon(peri_host *host, uint64_t number)
     perilua_scheduler_cancel_all(gen->vm, "cancelled",
                                  "the generation was abandoned");
     if (gen->loaded) {
-        gen_stop(gen); /* else staging_end does it */
+        perilua_gen_stop(gen); /* else staging_end does it */
     }
 }
 
@@ -503,12 +316,13 @@ void perilua_host_close(peri_host *host, void (*done)(void *data), void *data)
     }
     host->live = NULL;
     for (link = host->retired.next; link != &host->retired; link = link->next) {
-        gen_cancel(PERI_CONTAINER(link, perilua_gen, link),
-                   "the host is closing");
+        perilua_gen_cancel(PERI_CONTAINER(link, perilua_gen, link),
+                           "the host is closing");
     }
     if (live != NULL) {
-        gen_cancel(live, "the host is closing"); /* not on_stop, that follows */
-        gen_retire(live);
+        perilua_gen_cancel(
+            live, "the host is closing"); /* not on_stop, that follows */
+        perilua_gen_retire(live);
     }
-    maybe_close_timers(host);
+    perilua_host_release(host);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bindings/bind.h"
+#include "bindings/task_wait.h"
 #include "core/base/alloc.h"
 
 #define IDLE_TASKS_MAX 512
@@ -29,21 +30,6 @@ struct perilua_scheduler {
     void (*closed)(void *data);
     void *closed_data;
 };
-
-/* Addresses that Lua code cannot make: what a park yields, and what a wait
- * returns when it must raise instead. */
-static const char parked_mark = 'p';
-static const char raise_mark = 'r';
-
-static void *mark(const char *which)
-{
-    union {
-        const char *in;
-        void *out;
-    } plain = {which};
-
-    return plain.out;
-}
 
 static void task_resume(perilua_task *task);
 
@@ -241,7 +227,7 @@ static void task_resume(perilua_task *task)
     sched->depth--;
     vm->current = previous;
     if (rc == LUA_YIELD) {
-        if (lua_touserdata(co, -1) == mark(&parked_mark)) {
+        if (lua_touserdata(co, -1) == perilua_parked_mark()) {
             lua_pop(co, lua_gettop(co));
             return;
         }
@@ -341,7 +327,7 @@ perilua_task *perilua_task_start(perilua_vm *vm, lua_State *L, int nargs,
 
 static int push_raise(lua_State *L, const perilua_task *task)
 {
-    lua_pushlightuserdata(L, mark(&raise_mark));
+    lua_pushlightuserdata(L, perilua_raise_mark());
     push_cancel_error(L, task);
     return 2;
 }
@@ -378,7 +364,7 @@ int perilua_task_park(lua_State *L, perilua_wait *wait)
                          task->deadline_ns, on_deadline);
     }
     lua_settop(L, 0);
-    lua_pushlightuserdata(L, mark(&parked_mark));
+    lua_pushlightuserdata(L, perilua_parked_mark());
     return lua_yield(L, 1);
 }
 
@@ -485,76 +471,6 @@ int64_t perilua_task_remaining_ms(lua_State *L)
     return (int64_t)((vm->current->deadline_ns - now_ns) / 1000000u);
 }
 
-/* ---- waiting functions ---- */
-
-/* The wrapper raises what a wait was told to raise: a C function cannot, it
- * has returned when it is resumed. */
-static const char waiting_source[] =
-    "local raise, error = ...\n"
-    "local function finish(first, ...)\n"
-    "  if first == raise then error((...), 0) end\n"
-    "  return first, ...\n"
-    "end\n"
-    "return function(wait)\n"
-    "  return function(...) return finish(wait(...)) end\n"
-    "end\n";
-
-/* coroutine.resume that hands a wait inside of it outwards, to the task. */
-static const char coroutine_source[] =
-    "local parked, coroutine, error = ...\n"
-    "local resume, yield = coroutine.resume, coroutine.yield\n"
-    "local create = coroutine.create\n"
-    "local pass\n"
-    "function pass(co, ok, first, ...)\n"
-    "  if ok and first == parked then\n"
-    "    return pass(co, resume(co, yield(parked)))\n"
-    "  end\n"
-    "  return ok, first, ...\n"
-    "end\n"
-    "local function check(ok, ...)\n"
-    "  if not ok then error((...), 0) end\n"
-    "  return ...\n"
-    "end\n"
-    "function coroutine.resume(co, ...)\n"
-    "  return pass(co, resume(co, ...))\n"
-    "end\n"
-    "function coroutine.wrap(f)\n"
-    "  local co = create(f)\n"
-    "  return function(...) return check(pass(co, resume(co, ...))) end\n"
-    "end\n";
-
-#define WAITING_KEY "perigee.waiting"
-
-static void load_lua(lua_State *L, const char *source, size_t length,
-                     const char *name)
-{
-    if (luaL_loadbuffer(L, source, length, name) != 0) {
-        lua_error(L);
-    }
-}
-
-static void install_waiting(lua_State *L)
-{
-    load_lua(L, waiting_source, sizeof waiting_source - 1, "=perigee.task");
-    lua_pushlightuserdata(L, mark(&raise_mark));
-    lua_getglobal(L, "error");
-    lua_call(L, 2, 1);
-    lua_setfield(L, LUA_REGISTRYINDEX, WAITING_KEY);
-    load_lua(L, coroutine_source, sizeof coroutine_source - 1, "=perigee.task");
-    lua_pushlightuserdata(L, mark(&parked_mark));
-    lua_getglobal(L, "coroutine");
-    lua_getglobal(L, "error");
-    lua_call(L, 3, 0);
-}
-
-void perilua_set_waiting(lua_State *L, const char *name, lua_CFunction fn)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, WAITING_KEY);
-    lua_pushcfunction(L, fn);
-    lua_call(L, 1, 1);
-    lua_setfield(L, -2, name);
-}
-
 /* ---- life ---- */
 
 uint64_t perilua_now_ns(const perilua_vm *vm)
@@ -581,7 +497,7 @@ void perilua_scheduler_create(perilua_vm *vm)
     lua_newtable(vm->L);
     sched->threads_ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
     vm->scheduler = sched;
-    install_waiting(vm->L);
+    perilua_install_waiting(vm->L);
 }
 
 void perilua_scheduler_cancel_all(perilua_vm *vm, const char *kind,
