@@ -228,7 +228,8 @@ static void settle_head_timer(peri_conn *conn)
 
     if (conn->in == NULL) {
         conn->timing = false;
-        due_in(conn, limits->keepalive_timeout_ms);
+        due_in(conn, conn->server->draining ? PERI_CONN_DRAIN_IDLE_MS
+                                            : limits->keepalive_timeout_ms);
     } else if (!conn->timing) {
         conn->timing = true; /* from the first byte; more bytes don't help */
         due_in(conn, limits->header_timeout_ms);
@@ -455,7 +456,7 @@ void peri_conn_drain(peri_conn *conn)
     }
     if (!conn->served) {
         /* Just connected: its request is probably on the way. */
-        due_in(conn, PERI_CONN_DRAIN_FIRST_MS);
+        due_in(conn, PERI_CONN_DRAIN_IDLE_MS);
     } else if (!input_waits_in_kernel(conn)) {
         peri_conn_close(conn);
     }
@@ -495,9 +496,6 @@ int peri_conn_open(peri_http_server *server, int fd, const peri_net_addr *addr,
     server->stats.connections_open++;
     *out = conn;
     peri_conn_settle(conn);
-    if (server->draining) {
-        due_in(conn, PERI_CONN_DRAIN_FIRST_MS);
-    }
     return 0;
 }
 

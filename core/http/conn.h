@@ -38,8 +38,8 @@
 #define PERI_CONN_LINGER_MS 1000
 /* How long an answer may still take once the client has shut its side. */
 #define PERI_CONN_HALF_CLOSED_MS 500
-/* A silent connection that was accepted while draining. */
-#define PERI_CONN_DRAIN_FIRST_MS 500
+/* While draining: for a connection whose request may be on the way. */
+#define PERI_CONN_DRAIN_IDLE_MS 500
 #define PERI_BLOCK_BYTES 16320
 
 typedef enum peri_conn_state {

@@ -68,6 +68,18 @@ static bool is_ours(peri_slice name)
     }
 }
 
+static bool value_is_sound(peri_slice value)
+{
+    for (size_t i = 0; i < value.length; i++) {
+        unsigned char c = (unsigned char)value.data[i];
+
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool is_sound(const peri_field *field)
 {
     for (size_t i = 0; i < field->name.length; i++) {
@@ -75,14 +87,7 @@ static bool is_sound(const peri_field *field)
             return false;
         }
     }
-    for (size_t i = 0; i < field->value.length; i++) {
-        unsigned char c = (unsigned char)field->value.data[i];
-
-        if ((c < 0x20 && c != '\t') || c == 0x7f) {
-            return false;
-        }
-    }
-    return field->name.length != 0;
+    return field->name.length != 0 && value_is_sound(field->value);
 }
 
 bool peri_response_takes(const peri_field *field)
@@ -189,7 +194,8 @@ char *peri_response_write(const peri_response *response, char *out,
     out = put_slice(out, response->id);
     out = PUT(out, "\r\n");
     if (response->content_type.length != 0 &&
-        (response->field_count == 0 || !has_content_type(response))) {
+        (response->field_count == 0 || !has_content_type(response)) &&
+        value_is_sound(response->content_type)) {
         out = PUT(out, "Content-Type: ");
         out = put_slice(out, response->content_type);
         out = PUT(out, "\r\n");

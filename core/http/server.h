@@ -30,7 +30,8 @@ typedef struct peri_http_limits {
 
 void peri_http_limits_default(peri_http_limits *limits);
 
-/* app, logger and trust_proxies (CIDR texts, NULL-ended, may be NULL) are
+/* Ignores SIGPIPE unless that is handled already: libuv's writes may raise it.
+ * app, logger and trust_proxies (CIDR texts, NULL-ended, may be NULL) are
  * borrowed until the close callback. */
 peri_http_server *peri_http_server_create(uv_loop_t *loop,
                                           const peri_http_limits *limits,
@@ -56,7 +57,8 @@ int peri_http_server_adopt(peri_http_server *server, int fd);
 void peri_http_server_drain(peri_http_server *server, void (*done)(void *data),
                             void *data);
 
-/* Closes everything at once; done is called when the memory is freed. */
+/* Closes everything at once; done is called when the memory is freed, which is
+ * after the application has dropped its last reference to an exchange. */
 void peri_http_server_close(peri_http_server *server, void (*done)(void *data),
                             void *data);
 

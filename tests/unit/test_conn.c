@@ -1145,6 +1145,22 @@ TEST(drain_closes_the_idle_and_lets_the_others_end)
     rig_destroy(r);
 }
 
+TEST(drain_waits_for_what_is_still_being_sent)
+{
+    rig *r = rig_create();
+
+    (void)state;
+    send(r->client, GET("/big"), sizeof GET("/big") - 1, MSG_NOSIGNAL);
+    uv_run(&r->loop, UV_RUN_NOWAIT);
+    assert_int_equal(r->done, 1);
+    peri_http_server_drain(r->server, on_drained_server, r);
+    turn_for(r, PERI_CONN_DRAIN_IDLE_MS + 200);
+    assert_true(r->got_bytes > 1 << 20);
+    assert_true(r->got_eof);
+    assert_true(r->drained);
+    rig_destroy(r);
+}
+
 TEST(drain_without_connections_is_done_soon)
 {
     rig *r = rig_create();
@@ -1241,6 +1257,7 @@ int main(void)
         cmocka_unit_test(a_client_that_takes_nothing_is_dropped),
         cmocka_unit_test(a_waiting_handler_has_no_time_out_here),
         cmocka_unit_test(drain_closes_the_idle_and_lets_the_others_end),
+        cmocka_unit_test(drain_waits_for_what_is_still_being_sent),
         cmocka_unit_test(drain_without_connections_is_done_soon),
         cmocka_unit_test(one_connection_too_many_is_told),
     };
