@@ -5,6 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "core/http/file.h"
+#include "core/shm/regions.h"
 #include "core/sqlite/set.h"
 
 #define OLD_GENERATIONS_MAX 2
@@ -49,6 +50,7 @@ static void host_released(peri_host *host)
     }
     peri_buf_fini(&host->scratch);
     peri_files_destroy(host->files);
+    peri_regions_destroy(host->env.regions);
     if (host->closed != NULL) {
         host->closed(host->closed_data);
     }

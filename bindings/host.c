@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "core/http/file.h"
 #include "core/http/observe.h"
+#include "core/shm/regions.h"
 #include "core/sqlite/set.h"
 
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
@@ -282,6 +283,10 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .workers = options->workers,
         .host = host,
         .sqlite = peri_sqlite_set_create(options->loop),
+        .regions =
+            options->shared != NULL
+                ? peri_regions_attach(options->shared, PERI_REGIONS_BYTES)
+                : peri_regions_create(PERI_REGIONS_BYTES),
     };
     host->http = (peri_http_app){
         .data = host,

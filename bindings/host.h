@@ -24,6 +24,9 @@ typedef struct peri_host_options {
     int workers;
     /* The generation to serve; NULL: whichever was committed last. */
     const _Atomic uint64_t *generation;
+    /* Memory that the host's other workers share: PERI_REGIONS_BYTES; NULL: the
+     * host makes its own. */
+    void *shared;
 } peri_host_options;
 
 peri_host *perilua_host_create(const peri_host_options *options);

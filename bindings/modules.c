@@ -12,6 +12,7 @@ int perilua_open_log(lua_State *L);
 int perilua_open_regex(lua_State *L);
 int perilua_open_file(lua_State *L);
 int perilua_open_request(lua_State *L);
+int perilua_open_shared(lua_State *L);
 int perilua_open_sqlite(lua_State *L);
 int perilua_open_line(lua_State *L);
 int perilua_open_task(lua_State *L);
@@ -28,6 +29,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.regex", perilua_open_regex},
     {"perigee.core.file", perilua_open_file},
     {"perigee.core.request", perilua_open_request},
+    {"perigee.core.shared", perilua_open_shared},
     {"perigee.core.sqlite", perilua_open_sqlite},
     {"perigee.core.line", perilua_open_line},
     {"perigee.core.task", perilua_open_task},

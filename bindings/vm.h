@@ -30,6 +30,7 @@ typedef struct perilua_env {
     int workers;
     void *host; /* peri_host *, opaque here; NULL: a bare VM */
     struct peri_sqlite_set *sqlite; /* the databases; NULL: none to be had */
+    struct peri_regions *regions;   /* shared memory; NULL: none to be had */
 } perilua_env;
 
 struct perilua_vm {

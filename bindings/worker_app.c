@@ -14,6 +14,7 @@ static void *app_create(const peri_worker_info *info)
         .worker = info->slot,
         .workers = info->workers,
         .generation = info->generation,
+        .shared = info->shared,
     };
 
     return perilua_host_create(&options);

@@ -595,6 +595,7 @@ static void create_app(worker *w)
         .stopping = &w->segment->header.stopping,
         .doing_route = w->slot->doing_route,
         .doing_request = w->slot->doing_request,
+        .shared = peri_segment_area(w->segment),
     };
 
     w->host = w->app->create(&info);

@@ -31,6 +31,7 @@ typedef struct peri_worker_info {
      * NUL-ended, written over freely. */
     char *doing_route;   /* 128 bytes */
     char *doing_request; /* 72 bytes: the request's id */
+    void *shared;        /* the area for peri_regions_attach() */
 } peri_worker_info;
 
 /* What a worker asks of the application above it. error: NULL, or a text with

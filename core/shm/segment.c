@@ -11,11 +11,17 @@
 #include "core/base/err.h"
 
 #define SEGMENT_MAGIC "PERISEG1"
+#define PAGE_BYTES ((size_t)4096)
+
+/* The area for dictionaries lies behind, on pages of its own. */
+#define AREA_OFFSET                                                            \
+    ((sizeof(peri_segment) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES)
+#define FILE_BYTES (AREA_OFFSET + PERI_REGIONS_BYTES)
 
 static int map_segment(int fd, peri_segment **out)
 {
-    void *base = mmap(NULL, sizeof(peri_segment), PROT_READ | PROT_WRITE,
-                      MAP_SHARED, fd, 0);
+    void *base = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_NORESERVE, fd, 0);
 
     if (base == MAP_FAILED) {
         return -errno;
@@ -33,7 +39,7 @@ int peri_segment_create(peri_segment **out, int *out_fd)
         return -errno;
     }
     /* Sealed in size: a truncated mapping would be a SIGBUS in every worker. */
-    if (ftruncate(fd, (off_t)sizeof(peri_segment)) < 0 ||
+    if (ftruncate(fd, (off_t)FILE_BYTES) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         rc = -errno;
         close(fd);
@@ -60,7 +66,7 @@ int peri_segment_open(int fd, peri_segment **out)
     if (fstat(fd, &info) < 0) {
         return -errno;
     }
-    if (info.st_size != (off_t)sizeof(peri_segment)) {
+    if (info.st_size != (off_t)FILE_BYTES) {
         return PERI_EFORMAT;
     }
     rc = map_segment(fd, out);
@@ -79,6 +85,11 @@ int peri_segment_open(int fd, peri_segment **out)
 void peri_segment_close(peri_segment *segment)
 {
     if (segment != NULL) {
-        munmap(segment, sizeof(peri_segment));
+        munmap(segment, FILE_BYTES);
     }
+}
+
+void *peri_segment_area(peri_segment *segment)
+{
+    return (char *)segment + AREA_OFFSET;
 }

@@ -3,7 +3,8 @@
  * One memfd, mapped by all of them: a header, a record for each worker slot,
  * a log ring for each. The master makes it and never moves it; a worker finds
  * its slot by number. Plain atomics only, no locks: a process killed at any
- * instruction leaves it usable. Untouched slots cost no memory. */
+ * instruction leaves it usable. Behind it lies an area for what processes share
+ * by name (regions.h). Untouched slots and regions cost no memory. */
 #ifndef PERI_SHM_SEGMENT_H
 #define PERI_SHM_SEGMENT_H
 
@@ -11,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/shm/regions.h"
 #include "core/shm/ring.h"
 
 #define PERI_SLOTS_MAX 320 /* 256 workers, and some that overlap */
@@ -70,5 +72,8 @@ int peri_segment_create(peri_segment **out, int *out_fd);
 int peri_segment_open(int fd, peri_segment **out);
 
 void peri_segment_close(peri_segment *segment);
+
+/* PERI_REGIONS_BYTES, zeroed at first, for peri_regions_attach(). */
+void *peri_segment_area(peri_segment *segment);
 
 #endif
