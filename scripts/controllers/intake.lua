@@ -53,7 +53,9 @@ function M.receive(req)
   if not receipt then
     return nil, replayed
   end
-  return 202, receipt, {
+  -- Names in order, so that a repeat gets the same bytes from any worker.
+  return 202, json.encode(receipt, { pretty = true }), {
+    ["content-type"] = "application/json",
     location = "/events/" .. receipt.id,
     ["idempotency-replayed"] = replayed and "true" or nil,
   }
