@@ -208,16 +208,11 @@ static int app_log_error(lua_State *L)
 int perilua_open_app(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"route", app_route},
-        {"setup", app_setup},
-        {"setting", app_setting},
-        {"files", app_files},
-        {"file", app_file},
-        {"host", app_host},
-        {"fault", app_fault},
-        {"in_worker", app_in_worker},
-        {"log_error", app_log_error},
-        {NULL, NULL},
+        {"route", app_route},         {"setup", app_setup},
+        {"setting", app_setting},     {"files", app_files},
+        {"file", app_file},           {"host", app_host},
+        {"fault", app_fault},         {"in_worker", app_in_worker},
+        {"log_error", app_log_error}, {NULL, NULL},
     };
 
     lua_newtable(L);

@@ -109,14 +109,14 @@ static void pass_turn(peri_sqlite_db *db)
 
 static void open_turn(peri_sqlite_db *db)
 {
+    size_t size = strlen(db->config->path) + sizeof "-turn";
     char *path;
 
     if (db->reader || db->turn_fd >= 0 || db->config->path[0] != '/') {
         return;
     }
-    path = peri_alloc(strlen(db->config->path) + sizeof "-turn");
-    strcpy(path, db->config->path);
-    strcat(path, "-turn");
+    path = peri_alloc(size);
+    snprintf(path, size, "%s-turn", db->config->path);
     db->turn_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     free(path);
 }
