@@ -259,22 +259,29 @@ static void answer_options(peri_exchange *ex, uint32_t allowed)
     peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
 }
 
+/* Readiness fails before the listeners close, so that whoever sends requests
+ * can go elsewhere; the other two only ask whether the process is well. */
 static bool answer_health(perilua_gen *gen, peri_exchange *ex, peri_slice path)
 {
+    const _Atomic uint32_t *stopping = gen->host->stopping;
+    bool ready = peri_slice_equal(path, PERI_SLICE("/readyz"));
+    bool fails;
+
     if (!gen->health_paths ||
         (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
         return false;
     }
-    if (!peri_slice_equal(path, PERI_SLICE("/livez")) &&
-        !peri_slice_equal(path, PERI_SLICE("/readyz")) &&
+    if (!ready && !peri_slice_equal(path, PERI_SLICE("/livez")) &&
         !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
         return false;
     }
+    fails = gen->host->closing ||
+            (ready && stopping != NULL && atomic_load(stopping) != 0);
     peri_exchange_answer(
-        ex, gen->host->closing ? 503 : 200, PERI_SLICE("application/json"),
+        ex, fails ? 503 : 200, PERI_SLICE("application/json"),
         &(peri_field){PERI_SLICE("Cache-Control"), PERI_SLICE("no-store")}, 1,
-        gen->host->closing ? PERI_SLICE("{\"status\":\"fail\"}")
-                           : PERI_SLICE("{\"status\":\"pass\"}"));
+        fails ? PERI_SLICE("{\"status\":\"fail\"}")
+              : PERI_SLICE("{\"status\":\"pass\"}"));
     return true;
 }
 

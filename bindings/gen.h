@@ -67,6 +67,7 @@ struct peri_host {
     char *fault;
     int open; /* generations whose memory is still there, and timers */
     bool closing;
+    const _Atomic uint32_t *stopping; /* or NULL */
     void (*closed)(void *data);
     void *closed_data;
 };

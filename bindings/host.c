@@ -272,6 +272,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
 
     host->dir = peri_strdup(options->dir);
     host->env_name = peri_strdup(options->env);
+    host->stopping = options->stopping;
     host->generation = options->generation != NULL ? options->generation
                                                    : &host->own_generation;
     host->env = (perilua_env){

@@ -27,6 +27,8 @@ typedef struct peri_host_options {
     /* Memory that the host's other workers share: PERI_REGIONS_BYTES; NULL: the
      * host makes its own. */
     void *shared;
+    /* 1 once the process is to end: /readyz fails; NULL: never. */
+    const _Atomic uint32_t *stopping;
 } peri_host_options;
 
 peri_host *perilua_host_create(const peri_host_options *options);

@@ -15,6 +15,7 @@ static void *app_create(const peri_worker_info *info)
         .workers = info->workers,
         .generation = info->generation,
         .shared = info->shared,
+        .stopping = info->stopping,
     };
 
     return perilua_host_create(&options);

@@ -182,9 +182,12 @@ test("while shutdown.drain_delay runs, readiness fails and requests are served",
   const admin = (await app.line((l) => l.msg === "listening" && l.admin)).port;
   const ready = () => fetch(`http://127.0.0.1:${admin}/readyz?verbose`).then((r) => r.status);
   assert.equal(await ready(), 200);
+  assert.equal((await app.get("/readyz")).status, 200);
   app.signal("SIGTERM");
   await app.line((l) => /^stopping/.test(l.msg ?? ""));
   assert.equal(await ready(), 503);
+  assert.equal((await app.get("/readyz")).status, 503);
+  assert.equal((await app.get("/livez")).status, 200);
   assert.equal((await app.get("/")).status, 200);
   assert.deepEqual(await app.ended, { code: 0, signal: null });
 });
