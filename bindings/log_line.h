@@ -7,28 +7,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bindings/log_redact.h"
 #include "core/base/buf.h"
 
 #define PERILUA_LOG_LINE_MAX ((size_t)64 << 10)
 #define PERILUA_LOG_STRING_MAX ((size_t)16 << 10)
 #define PERILUA_LOG_DEPTH_MAX 8
 #define PERILUA_LOG_ENTRIES_MAX 200 /* of one table */
-#define PERILUA_LOG_REDACT_MAX 64   /* paths: bits of a mask */
-#define PERILUA_LOG_SEGMENTS_MAX 8
-
-/* Paths whose values are censored: "req.headers.authorization", "*.password",
- * "cards[*].number". */
-typedef struct perilua_redact {
-    int count;
-    struct {
-        int length;
-        char *segments[PERILUA_LOG_SEGMENTS_MAX];
-    } paths[PERILUA_LOG_REDACT_MAX];
-} perilua_redact;
-
-/* 0, or PERI_EFORMAT or PERI_ELIMIT: too many, or too long. */
-int perilua_redact_add(perilua_redact *redact, peri_slice path);
-void perilua_redact_fini(perilua_redact *redact);
 
 /* Appends ,"key":value for each field of the table at index. What does not fit
  * any more becomes "[too large]" or is left out. Raises nothing but memory
