@@ -259,13 +259,18 @@ static void answer_options(peri_exchange *ex, uint32_t allowed)
     peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
 }
 
-/* Readiness fails before the listeners close, so that whoever sends requests
- * can go elsewhere; the other two only ask whether the process is well. */
+static bool is_stopping(const peri_host *host)
+{
+    return host->closing ||
+           (host->stopping != NULL && atomic_load(host->stopping) != 0);
+}
+
+/* Liveness and start-up are proven by the answer itself. */
 static bool answer_health(perilua_gen *gen, peri_exchange *ex, peri_slice path)
 {
-    const _Atomic uint32_t *stopping = gen->host->stopping;
+    static const peri_field no_store = {{"Cache-Control", 13}, {"no-store", 8}};
     bool ready = peri_slice_equal(path, PERI_SLICE("/readyz"));
-    bool fails;
+    bool pass = !ready || !is_stopping(gen->host);
 
     if (!gen->health_paths ||
         (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
@@ -275,13 +280,10 @@ static bool answer_health(perilua_gen *gen, peri_exchange *ex, peri_slice path)
         !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
         return false;
     }
-    fails = gen->host->closing ||
-            (ready && stopping != NULL && atomic_load(stopping) != 0);
-    peri_exchange_answer(
-        ex, fails ? 503 : 200, PERI_SLICE("application/json"),
-        &(peri_field){PERI_SLICE("Cache-Control"), PERI_SLICE("no-store")}, 1,
-        fails ? PERI_SLICE("{\"status\":\"fail\"}")
-              : PERI_SLICE("{\"status\":\"pass\"}"));
+    peri_exchange_answer(ex, pass ? 200 : 503, PERI_SLICE("application/json"),
+                         &no_store, 1,
+                         pass ? PERI_SLICE("{\"status\":\"pass\"}")
+                              : PERI_SLICE("{\"status\":\"fail\"}"));
     return true;
 }
 

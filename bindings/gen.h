@@ -35,7 +35,8 @@ typedef struct perilua_gen {
     uint64_t body_max_bytes;
     bool health_paths;
     bool serves_files;
-    bool loaded; /* on_start has run: on_stop is due */
+    bool listens; /* somebody waits for events */
+    bool loaded;  /* on_start has run: on_stop is due */
     bool retiring;
     bool stopping; /* on_unload and on_stop run, or have run */
     /* references into the registry */
@@ -67,7 +68,11 @@ struct peri_host {
     char *fault;
     int open; /* generations whose memory is still there, and timers */
     bool closing;
-    const _Atomic uint32_t *stopping; /* or NULL */
+    const _Atomic uint32_t *stopping; /* NULL: only `closing` tells */
+    char *doing_route;                /* for the watchdog's report; NULL */
+    char *doing_request;
+    int (*publish)(void *publisher, peri_slice text); /* NULL: to itself */
+    void *publisher;
     void (*closed)(void *data);
     void *closed_data;
 };

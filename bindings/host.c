@@ -17,6 +17,7 @@
 
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
 #define FAULT_MAX_BYTES 8192
+#define DOING_ROUTE_BYTES 128
 
 /* One staging under way: who asked, and what went wrong. */
 typedef struct staging {
@@ -265,6 +266,21 @@ void perilua_host_set_fault(peri_host *host, const char *reason)
 
 /* ---- life ---- */
 
+/* For the watchdog's report: what this worker was at when it got stuck. */
+static void note_doing(const perilua_env *env, void *context)
+{
+    peri_host *host = env->host;
+    peri_exchange *ex = context;
+    peri_slice id = peri_exchange_id(ex);
+    const char *route = ex->route != NULL ? ex->route->pattern : "";
+    size_t length = strnlen(route, DOING_ROUTE_BYTES - 1);
+
+    memcpy(host->doing_route, route, length);
+    host->doing_route[length] = '\0';
+    memcpy(host->doing_request, id.data, id.length);
+    host->doing_request[id.length] = '\0';
+}
+
 peri_host *perilua_host_create(const peri_host_options *options)
 {
     peri_host *host = peri_calloc(1, sizeof *host);
@@ -283,6 +299,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .worker = options->worker,
         .workers = options->workers,
         .host = host,
+        .doing = options->doing_route != NULL ? note_doing : NULL,
         .sqlite = peri_sqlite_set_create(options->loop),
         .regions =
             options->shared != NULL
@@ -295,6 +312,10 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .on_gone = perilua_on_gone,
         .on_done = perilua_on_done,
     };
+    host->doing_route = options->doing_route;
+    host->doing_request = options->doing_request;
+    host->publish = options->publish;
+    host->publisher = options->publisher;
     peri_list_init(&host->retired);
     peri_buf_init(&host->scratch, SCRATCH_MAX_BYTES);
     host->timers = peri_timers_create(options->loop);

@@ -27,8 +27,12 @@ typedef struct peri_host_options {
     /* Memory that the host's other workers share: PERI_REGIONS_BYTES; NULL: the
      * host makes its own. */
     void *shared;
-    /* 1 once the process is to end: /readyz fails; NULL: never. */
+    /* As in peri_worker_info; all may be NULL. */
     const _Atomic uint32_t *stopping;
+    char *doing_route;
+    char *doing_request;
+    int (*publish)(void *worker, peri_slice text);
+    void *publisher;
 } peri_host_options;
 
 peri_host *perilua_host_create(const peri_host_options *options);
@@ -52,6 +56,9 @@ void perilua_host_abandon(peri_host *host, uint64_t number);
 /* Why the last reload was refused, for the development error page; NULL: the
  * last one went well. Copied. */
 void perilua_host_set_fault(peri_host *host, const char *reason);
+
+/* What a worker published (perigee.events): to the live generation. */
+void perilua_host_hear(peri_host *host, peri_slice text);
 
 /* Runs `require(module)(args...)` as a task of the live generation. done gets
  * its exit code: an integer that it returned, 0 for none, 1 for an error (which

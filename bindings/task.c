@@ -220,6 +220,9 @@ static void task_resume(perilua_task *task)
     lua_State *co = task->co;
     int rc;
 
+    if (task->context != NULL && vm->env->doing != NULL) {
+        vm->env->doing(vm->env, task->context);
+    }
     task->state = PERILUA_TASK_RUNNING;
     vm->current = task;
     sched->depth++;

@@ -29,6 +29,9 @@ typedef struct perilua_env {
     int worker;       /* slot, 0-based; -1: not a worker */
     int workers;
     void *host; /* peri_host *, opaque here; NULL: a bare VM */
+    /* Told which request (a task's context) is about to run; NULL: nobody
+     * watches. */
+    void (*doing)(const struct perilua_env *env, void *context);
     struct peri_sqlite_set *sqlite; /* the databases; NULL: none to be had */
     struct peri_regions *regions;   /* shared memory; NULL: none to be had */
 } perilua_env;

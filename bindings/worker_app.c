@@ -16,6 +16,10 @@ static void *app_create(const peri_worker_info *info)
         .generation = info->generation,
         .shared = info->shared,
         .stopping = info->stopping,
+        .doing_route = info->doing_route,
+        .doing_request = info->doing_request,
+        .publish = info->publish,
+        .publisher = info->worker,
     };
 
     return perilua_host_create(&options);
@@ -53,6 +57,11 @@ static void app_reload_failed(void *app, const char *reason)
     perilua_host_set_fault(app, reason);
 }
 
+static void app_hear(void *app, peri_slice text)
+{
+    perilua_host_hear(app, text);
+}
+
 const peri_worker_app perilua_worker_app = {
     .create = app_create,
     .stage = app_stage,
@@ -61,4 +70,5 @@ const peri_worker_app perilua_worker_app = {
     .http = app_http,
     .destroy = app_destroy,
     .reload_failed = app_reload_failed,
+    .hear = app_hear,
 };

@@ -23,12 +23,14 @@ typedef enum peri_channel_verb {
     PERI_CHANNEL_REOPEN,        /* log files */
     PERI_CHANNEL_ADOPT,         /* fd of an accepted connection */
     PERI_CHANNEL_RELOAD_FAILED, /* text: why; empty: it is over */
+    PERI_CHANNEL_HEAR,          /* text: what a worker published */
     /* worker to master */
     PERI_CHANNEL_READY = 64, /* the first generation is staged */
     PERI_CHANNEL_FAILED,     /* text: why it could not be */
     PERI_CHANNEL_VOTE,       /* number, generation; text: why not; empty: yes */
     PERI_CHANNEL_ADOPTED,    /* the oldest ADOPT that is unanswered */
-    PERI_CHANNEL_RECYCLE     /* wants to be replaced */
+    PERI_CHANNEL_RECYCLE,    /* wants to be replaced */
+    PERI_CHANNEL_PUBLISH     /* text: for every worker, itself included */
 } peri_channel_verb;
 
 typedef struct peri_channel_message {

@@ -146,6 +146,20 @@ static void on_vote(peri_proc *proc, const peri_channel_message *message)
     free(reason);
 }
 
+/* In the order of arrival, to all that have begun: a worker hears its own words
+ * in the place that all others hear them in. */
+static void on_publish(peri_master *master, peri_slice text)
+{
+    peri_channel_message heard = {
+        .verb = PERI_CHANNEL_HEAR, .text = text, .fd = -1};
+
+    for (peri_list *link = master->procs.next; link != &master->procs;
+         link = link->next) {
+        peri_channel_send(PERI_CONTAINER(link, peri_proc, link)->channel,
+                          &heard);
+    }
+}
+
 static void on_message(void *data, const peri_channel_message *message)
 {
     peri_proc *proc = data;
@@ -173,6 +187,9 @@ static void on_message(void *data, const peri_channel_message *message)
         break;
     case PERI_CHANNEL_ADOPTED:
         peri_spare_adopted(proc);
+        break;
+    case PERI_CHANNEL_PUBLISH:
+        on_publish(proc->master, message->text);
         break;
     case PERI_CHANNEL_RECYCLE:
         if (proc->seat != NULL && proc->state == PERI_PROC_SERVING) {

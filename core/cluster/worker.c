@@ -103,6 +103,19 @@ static void tell(worker *w, peri_channel_verb verb, uint32_t number,
     }
 }
 
+static int publish_event(void *data, peri_slice text)
+{
+    worker *w = data;
+    peri_channel_message message = {
+        .verb = PERI_CHANNEL_PUBLISH, .text = text, .fd = -1};
+
+    if (text.length > PERI_CHANNEL_TEXT_MAX) {
+        return PERI_ELIMIT;
+    }
+    return w->channel != NULL ? peri_channel_send(w->channel, &message)
+                              : PERI_EGONE;
+}
+
 /* ---- heartbeat and counters ---- */
 
 static void publish(worker *w)
@@ -507,6 +520,11 @@ static void on_message(void *data, const peri_channel_message *message)
     case PERI_CHANNEL_RELOAD_FAILED:
         on_reload_failed(w, message->text);
         break;
+    case PERI_CHANNEL_HEAR:
+        if (w->app->hear != NULL && w->host != NULL) {
+            w->app->hear(w->host, message->text);
+        }
+        break;
     default:
         break; /* of a newer master; none is known */
     }
@@ -596,6 +614,8 @@ static void create_app(worker *w)
         .doing_route = w->slot->doing_route,
         .doing_request = w->slot->doing_request,
         .shared = peri_segment_area(w->segment),
+        .publish = publish_event,
+        .worker = w,
     };
 
     w->host = w->app->create(&info);

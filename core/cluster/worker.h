@@ -32,6 +32,10 @@ typedef struct peri_worker_info {
     char *doing_route;   /* 128 bytes */
     char *doing_request; /* 72 bytes: the request's id */
     void *shared;        /* the area for peri_regions_attach() */
+    /* Sends text (PERI_CHANNEL_TEXT_MAX at most) to every worker's `hear`, this
+     * one's too. 0, PERI_ELIMIT: too long, or the master takes nothing. */
+    int (*publish)(void *worker, peri_slice text);
+    void *worker; /* for publish */
 } peri_worker_info;
 
 /* What a worker asks of the application above it. error: NULL, or a text with
@@ -56,6 +60,8 @@ typedef struct peri_worker_app {
     /* A reload was refused, for this reason (file:line); NULL: a later one was
      * committed. For the development error page. May be NULL. */
     void (*reload_failed)(void *app, const char *reason);
+    /* What a worker published; borrowed. May be NULL. */
+    void (*hear)(void *app, peri_slice text);
 } peri_worker_app;
 
 /* The whole life of a worker process: descriptors and slot come from the

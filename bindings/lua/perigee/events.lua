@@ -1,0 +1,51 @@
+--- Messages to all workers of a host.
+
+local core = require "perigee.core.events"
+local task = require "perigee.task"
+
+local M = {}
+
+local handlers = {} -- topic -> list of functions
+
+--- Tells every worker, this one too, once; what one worker publishes arrives
+--- in order. Data is what JSON can carry, 32 KB at most with the topic.
+---@param topic string
+---@param data any
+---@return true? ok
+---@return perigee.Error? err  # kind "too_large", "unavailable", "invalid"
+function M.publish(topic, data)
+  return core.publish(topic, data)
+end
+
+--- Calls a function with the data of each message on a topic. It may wait; an
+--- old generation stops hearing when another one takes over.
+---@param topic string
+---@param fn fun(data: any)
+---@return fun() off  # takes the handler back
+function M.on(topic, fn)
+  if type(topic) ~= "string" or type(fn) ~= "function" then
+    error("a topic and a function expected", 2)
+  end
+  core.listen()
+  local list = handlers[topic] or {}
+  handlers[topic] = list
+  list[#list + 1] = fn
+  return function()
+    for i, one in ipairs(list) do
+      if one == fn then
+        table.remove(list, i)
+        return
+      end
+    end
+  end
+end
+
+--- For C: a message has come. Handlers that wait do not hold up the others.
+function M.deliver(topic, data)
+  local list = handlers[topic]
+  for i = 1, list and #list or 0 do
+    task.spawn_detached(list[i], data)
+  end
+end
+
+return M

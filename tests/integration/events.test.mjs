@@ -1,0 +1,56 @@
+// perigee.events: every worker hears what one of them says.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { start, until } from "./helpers.mjs";
+
+const ROUTE = `
+local events = require "perigee.events"
+local host = require "perigee.host"
+local heard = {}
+events.on("said", function(data) heard[#heard + 1] = data.n end)
+router:get("/say/:n", function(req)
+  local ok, err = events.publish("said", { n = tonumber(req.params.n) })
+  if not ok then return nil, err end
+  return 204
+end)
+router:get("/heard", function() return { worker = host.worker, heard = heard } end)
+router:get("/big", function()
+  return nil, select(2, events.publish("said", ("x"):rep(40000)))
+end)
+router:get("/function", function()
+  return nil, select(2, events.publish("said", print))
+end)
+`;
+
+test("events", async (t) => {
+  const app = await start(t, { route: ROUTE, workers: 2 });
+
+  await t.test("reach every worker once, in order", async () => {
+    for (let n = 1; n <= 20; n++) {
+      assert.equal((await app.get(`/say/${n}`)).status, 204);
+    }
+    const seen = new Map();
+    await until(async () => {
+      const { json } = await app.get("/heard");
+      seen.set(json.worker, json.heard);
+      return seen.size === 2 && [...seen.values()].every((list) => list.length >= 20);
+    }, { what: "both workers' news" });
+    for (const heard of seen.values()) {
+      assert.deepEqual([...heard].sort((a, b) => a - b), Array.from({ length: 20 }, (_, i) => i + 1));
+    }
+  });
+
+  await t.test("refuse what is too large, and what is no JSON", async () => {
+    assert.equal((await app.get("/big")).status, 413);
+    assert.equal((await app.get("/function")).status, 400);
+  });
+
+  await t.test("an old generation stops hearing", async () => {
+    assert.equal((await app.command("reload")).code, 0);
+    await app.get("/say/99");
+    await until(async () => {
+      const { json } = await app.get("/heard");
+      return json.heard.length === 1 && json.heard[0] === 99;
+    }, { what: "the new generation's news" });
+  });
+});
