@@ -92,11 +92,12 @@ make_root() {
         --exclude=node_modules --exclude=./.git .) | tar -x -C "$root/perigee"
 }
 
-# The shell of the new system, knowing little of this one.
+# Becomes a shell of the new system, knowing little of this one: for subshells
+# and the background.
 inside() {
     root=$1
     shift
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
         ${CI:+CI="$CI"} \
         ${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS=/root/extra-ca.crt} \
         ${http_proxy:+http_proxy="$http_proxy"} \
@@ -149,7 +150,7 @@ prove_run() {
 prove_test() {
     make_root test
     say "./bootstrap test"
-    inside "$work/test" ./bootstrap test </dev/null
+    (inside "$work/test" exec ./bootstrap test) </dev/null
 }
 
 case $what in
