@@ -5,9 +5,10 @@ return function(event)
   if event.type ~= "push" or type(body) ~= "table" then
     return nil
   end
-  local branch = body.repository and body.repository.default_branch or "main"
-  if body.ref ~= "refs/heads/" .. branch then
-    return nil
+  local repository = body.repository
+  local branch = type(repository) == "table" and repository.default_branch
+  if type(branch) ~= "string" then
+    branch = "main"
   end
-  return body
+  return body.ref == "refs/heads/" .. branch and body or nil
 end

@@ -1,3 +1,5 @@
+local json = require "perigee.json"
+
 describe("slack_message", function()
   local slack_message = require "transforms.slack_message"
 
@@ -13,6 +15,12 @@ describe("slack_message", function()
   end)
 
   it("says what it can of any event", function()
+    assert.same({ text = "release in a/b" }, slack_message {
+      type = "release",
+      body = {
+        repository = { full_name = "a/b" }, release = { name = json.null }, sender = json.null,
+      },
+    })
     assert.same({ text = "ping" }, slack_message { type = "ping" })
     assert.same({ text = "ping" }, slack_message { type = "ping", body = "text" })
   end)
@@ -31,6 +39,7 @@ describe("main_branch_only", function()
     assert.is_nil(main_branch_only { type = "push", body = { ref = "refs/heads/other" } })
     assert.is_nil(main_branch_only { type = "issues", body = { ref = "refs/heads/main" } })
     assert.is_nil(main_branch_only { type = "push" })
+    assert.is_nil(main_branch_only { type = "push", body = { repository = json.null } })
   end)
 end)
 

@@ -17,6 +17,9 @@ describe("GitHub's example payloads", () => {
     relay = await Relay.start({ workers: 2 });
     await relay.source({ name: "github", kind: "github", secret: SECRET },
       { transform: "envelope" });
+    for (const transform of ["slack_message", "main_branch_only"]) {
+      await relay.subscribe({ source: "github", transform });
+    }
     taken = await Promise.all(definitions.flatMap(({ name, examples }) =>
       examples.map(async (payload) => {
         const body = JSON.stringify(payload);
@@ -47,9 +50,14 @@ describe("GitHub's example payloads", () => {
         assert.deepEqual(event.body, payload);
         const raw = await relay.get(`/events/${event.id}/body`);
         assert.equal(raw.text, body);
-        assert.equal(event.deliveries.length, 1);
-        assert.equal(event.deliveries[0].status, "pending");
-        assert.deepEqual(event.deliveries[0].payload.data, payload);
+        assert.deepEqual(event.deliveries.filter((each) => each.status === "failed"), []);
+        const delivered = Object.fromEntries(
+          event.deliveries.map((each) => [each.transform, each]));
+        assert.deepEqual(delivered.envelope.payload.data, payload);
+        assert.ok(delivered.slack_message.payload.text.startsWith(event.type));
+        const main = payload.ref === `refs/heads/${payload.repository?.default_branch}`;
+        assert.equal(delivered.main_branch_only.status,
+          name === "push" && main ? "pending" : "skipped");
       }
     });
   }
