@@ -337,6 +337,39 @@ describe("transforms", () => {
   });
 });
 
+describe("a slow transform", () => {
+  let relay;
+
+  before(async () => {
+    relay = new Relay({ settings: { "app.intake.transforms_wait": "100ms" } });
+    writeFileSync(path.join(relay.dir, "scripts/transforms/slow.lua"),
+      'local task = require "perigee.task"\n'
+      + 'return function() task.sleep("700ms") return { done = true } end\n');
+    await relay.start();
+    await relay.source({ name: "open", kind: "none" }, { transform: "slow" });
+  });
+  after(() => relay?.stop());
+
+  const statuses = async () => (await relay.get("/deliveries")).json.items.map((each) => each.status);
+
+  it("does not keep the sender waiting, and goes on", async () => {
+    const began = performance.now();
+    const taken = await relay.post("/in/open", "{}");
+    assert.equal(taken.status, 202);
+    assert.ok(performance.now() - began < 600);
+    assert.deepEqual(await statuses(), ["new"]);
+    await until(async () => (await statuses()).join() === "pending", { what: "the payload" });
+  });
+
+  it("goes on when the sender hangs up", async () => {
+    const connection = await relay.host.connect();
+    connection.write("POST /in/open HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}");
+    await until(async () => (await statuses()).length === 2, { what: "the event" });
+    connection.end();
+    await until(async () => (await statuses()).join() === "pending,pending", { what: "the payload" });
+  });
+});
+
 describe("a relay with a token", () => {
   const token = "0123456789abcdef-token";
   let relay;
