@@ -20,70 +20,138 @@ local M = {}
 ---| "ecdsa-p256-sha256"  # signatures in DER
 
 --- The SHA-256 of data, 32 bytes.
----@type fun(data: string): string
-M.sha256 = core.sha256
+---@param data string
+---@return string
+function M.sha256(data)
+  return core.sha256(data)
+end
 
---- The same as 64 lower-case hexadecimal digits.
----@type fun(data: string): string
-M.sha256_hex = core.sha256_hex
+--- The SHA-256 of data as 64 hexadecimal digits, lower case.
+---@param data string
+---@return string
+function M.sha256_hex(data)
+  return core.sha256_hex(data)
+end
 
 --- The HMAC of data, raw bytes.
----@type fun(algorithm: perigee.crypto.HmacAlgorithm, key: string, data: string): string
-M.hmac = core.hmac
+---@param algorithm perigee.crypto.HmacAlgorithm
+---@param key string
+---@param data string
+---@return string
+function M.hmac(algorithm, key, data)
+  return core.hmac(algorithm, key, data)
+end
 
---- The same as lower-case hexadecimal digits.
----@type fun(algorithm: perigee.crypto.HmacAlgorithm, key: string, data: string): string
-M.hmac_hex = core.hmac_hex
+--- The HMAC of data as hexadecimal digits, lower case.
+---@param algorithm perigee.crypto.HmacAlgorithm
+---@param key string
+---@param data string
+---@return string
+function M.hmac_hex(algorithm, key, data)
+  return core.hmac_hex(algorithm, key, data)
+end
 
---- Random bytes fit for keys and tokens, up to 16 MiB.
----@type fun(count: integer): string
-M.random = core.random
+--- Random bytes fit for keys and tokens.
+---@param count integer  # at most 16777216
+---@return string
+function M.random(count)
+  return core.random(count)
+end
 
---- Whether two strings are equal, in a time that depends on their length alone.
----@type fun(a: string, b: string): boolean
-M.equal = core.equal
+--- Whether two strings are equal, in a time that depends on their lengths
+--- alone.
+---@param a string
+---@param b string
+---@return boolean
+function M.equal(a, b)
+  return core.equal(a, b)
+end
 
---- Signs data with a private key in PEM text.
----@type fun(algorithm: perigee.crypto.SignAlgorithm, key: string, data: string): string?, perigee.Error?
-M.sign = core.sign
+--- Signs data.
+---@param algorithm perigee.crypto.SignAlgorithm
+---@param key string  # a private key in PEM, without a password
+---@param data string
+---@return string? signature
+---@return perigee.Error? err  # kind: "invalid" for the key
+function M.sign(algorithm, key, data)
+  return core.sign(algorithm, key, data)
+end
 
---- Whether a signature fits data. The key is a public one, a certificate or a
---- private one in PEM text; one that can't be used is `nil, err`.
----@type fun(algorithm: perigee.crypto.SignAlgorithm, key: string, data: string, signature: string): boolean?, perigee.Error?
-M.verify = core.verify
+--- Whether a signature is that of data.
+---@param algorithm perigee.crypto.SignAlgorithm
+---@param key string  # a public key, a certificate or a private key in PEM
+---@param data string
+---@param signature string
+---@return boolean? valid
+---@return perigee.Error? err  # kind: "invalid" for the key
+function M.verify(algorithm, key, data, signature)
+  return core.verify(algorithm, key, data, signature)
+end
 
-M.uuid = {
-  --- A random UUID.
-  ---@type fun(): string
-  v4 = core.uuid_v4,
-  --- A UUID that begins with the time: those of one worker sort in the order
-  --- they were made.
-  ---@type fun(): string
-  v7 = core.uuid_v7,
-}
+M.uuid = {}
 
---- RFC 4648 base64: padded, no white space.
-M.base64 = {
-  ---@type fun(data: string): string
-  encode = core.base64_encode,
-  ---@type fun(text: string): string?, perigee.Error?
-  decode = core.base64_decode,
-}
+--- A random UUID.
+---@return string
+function M.uuid.v4()
+  return core.uuid_v4()
+end
 
---- RFC 4648 base64url: `-` and `_`, never padded.
-M.base64url = {
-  ---@type fun(data: string): string
-  encode = core.base64url_encode,
-  ---@type fun(text: string): string?, perigee.Error?
-  decode = core.base64url_decode,
-}
+--- A UUID that begins with the time. Those of one worker sort in the order in
+--- which they were made.
+---@return string
+function M.uuid.v7()
+  return core.uuid_v7()
+end
 
---- Hexadecimal: lower case out, either case in.
-M.hex = {
-  ---@type fun(data: string): string
-  encode = core.hex_encode,
-  ---@type fun(text: string): string?, perigee.Error?
-  decode = core.hex_decode,
-}
+M.base64 = {}
+
+--- RFC 4648 base64, padded.
+---@param data string
+---@return string
+function M.base64.encode(data)
+  return core.base64_encode(data)
+end
+
+--- Strict: no white space, padded, no bits left over.
+---@param text string
+---@return string? data
+---@return perigee.Error? err  # kind: "invalid"
+function M.base64.decode(text)
+  return core.base64_decode(text)
+end
+
+M.base64url = {}
+
+--- RFC 4648 base64url: `-` and `_`, without padding.
+---@param data string
+---@return string
+function M.base64url.encode(data)
+  return core.base64url_encode(data)
+end
+
+--- Strict: no white space, no padding, no bits left over.
+---@param text string
+---@return string? data
+---@return perigee.Error? err  # kind: "invalid"
+function M.base64url.decode(text)
+  return core.base64url_decode(text)
+end
+
+M.hex = {}
+
+--- Hexadecimal digits, lower case.
+---@param data string
+---@return string
+function M.hex.encode(data)
+  return core.hex_encode(data)
+end
+
+--- Either case; an even number of digits and nothing else.
+---@param text string
+---@return string? data
+---@return perigee.Error? err  # kind: "invalid"
+function M.hex.decode(text)
+  return core.hex_decode(text)
+end
 
 return M
