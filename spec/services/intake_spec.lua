@@ -1,4 +1,5 @@
 local task = require "perigee.task"
+local time = require "perigee.time"
 local deliveries = require "services.deliveries"
 local events = require "services.events"
 local intake = require "services.intake"
@@ -35,6 +36,21 @@ describe("intake.accept", function()
     assert.equal(body, event.body)
     assert.equal(#body, event.size)
     assert.equal("blob", event.type)
+  end)
+
+  it("dates the event as its id does, so that filters by time are exact", function()
+    local now_ms = time.now()
+    for _ = 1, 20 do
+      local receipt = assert(accept "x")
+      local at = receipt.received_at_ms
+      assert.is_true(math.abs(at - now_ms) < 10000)
+      local from = assert(events.list({ since_ms = at }, PAGE)).items
+      assert.equal(receipt.id, from[#from].id)
+      for _, before in ipairs(assert(events.list({ until_ms = at }, PAGE)).items) do
+        assert.is_true(before.received_at_ms < at)
+      end
+      task.sleep(1)
+    end
   end)
 
   it("keeps the headers that the configuration names and no others", function()
