@@ -120,6 +120,17 @@ perilua_task *perilua_task_create(perilua_vm *vm, perilua_task *parent)
     return task;
 }
 
+lua_State *perilua_task_renew(perilua_task *task)
+{
+    int status = lua_status(task->co);
+
+    new_coroutine(task->vm->scheduler, task);
+    if (status == LUA_ERRMEM) {
+        lua_gc(task->vm->L, LUA_GCCOLLECT, 0); /* what the failed one made */
+    }
+    return task->co;
+}
+
 static void task_free(perilua_task *task)
 {
     perilua_vm *vm = task->vm;
@@ -130,7 +141,7 @@ static void task_free(perilua_task *task)
     task->cancel_kind = NULL;
     if (sched->idle_count < IDLE_TASKS_MAX && !vm->closing) {
         if (lua_status(task->co) != 0) {
-            new_coroutine(sched, task); /* a failed one cannot run again */
+            perilua_task_renew(task); /* a failed one cannot run again */
         } else {
             lua_settop(task->co, 0);
         }
@@ -298,12 +309,6 @@ void perilua_task_run_later(perilua_task *task, int nargs, uint64_t deadline_ns,
 {
     task_prepare(task, nargs, deadline_ns, done, data);
     make_ready(task);
-}
-
-lua_State *perilua_task_renew(perilua_task *task)
-{
-    new_coroutine(task->vm->scheduler, task);
-    return task->co;
 }
 
 void perilua_task_continue(perilua_task *task, int nargs)

@@ -124,6 +124,44 @@ void perilua_require(lua_State *L, const char *name)
     lua_call(L, 1, 1);
 }
 
+/* ---- the limit of memory ---- */
+
+/* Refusing raises "not enough memory" in the task that runs: its request fails,
+ * the worker goes on (task.c collects). Outside of tasks nobody would catch it,
+ * so nothing is refused there. */
+static void *limited_allocate(void *data, void *memory, size_t old_bytes,
+                              size_t new_bytes)
+{
+    perilua_vm *vm = data;
+    void *result;
+
+    if (vm->current != NULL && new_bytes > old_bytes &&
+        vm->memory_bytes + (new_bytes - old_bytes) > vm->memory_max_bytes) {
+        return NULL;
+    }
+    result = vm->allocate(vm->allocate_data, memory, old_bytes, new_bytes);
+    if (result != NULL || new_bytes == 0) {
+        vm->memory_bytes = vm->memory_bytes + new_bytes - old_bytes;
+    }
+    return result;
+}
+
+static void limit_memory(perilua_vm *vm)
+{
+    int64_t max =
+        vm->settings == NULL
+            ? 0
+            : peri_settings_int(vm->settings, "limits.memory_per_vm", 0);
+
+    if (max <= 0) {
+        return;
+    }
+    vm->memory_max_bytes = (size_t)max;
+    vm->memory_bytes = (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024;
+    vm->allocate = lua_getallocf(vm->L, &vm->allocate_data);
+    lua_setallocf(vm->L, limited_allocate, vm);
+}
+
 /* ---- life ---- */
 
 perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
@@ -140,6 +178,7 @@ perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
     vm->settings = settings;
     vm->generation = generation;
     vm->refs = 1;
+    limit_memory(vm);
     lua_pushlightuserdata(vm->L, vm_key_pointer());
     lua_pushlightuserdata(vm->L, vm);
     lua_rawset(vm->L, LUA_REGISTRYINDEX);

@@ -268,3 +268,22 @@ test("handlers", async (t) => {
     assert.equal(app.workers().length, 1);
   });
 });
+
+test("a handler that takes all memory fails alone", async (t) => {
+  const app = await start(t, {
+    route: `
+      router:get("/eat", function()
+        local list = {}
+        while true do list[#list + 1] = ("x"):rep(1000) .. #list end
+      end)
+      router:get("/ok", function() return "ok" end)`,
+    settings: { "limits.memory_per_vm": "32mb" },
+  });
+  const [worker] = app.workers();
+  for (let i = 0; i < 3; i++) {
+    assert.equal((await app.get("/eat")).status, 500);
+    assert.equal((await app.get("/ok")).text, "ok");
+  }
+  assert.deepEqual(app.workers(), [worker]);
+  await app.line((l) => /not enough memory/.test(l.err?.message ?? ""));
+});
