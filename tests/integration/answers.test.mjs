@@ -1,4 +1,4 @@
-// What a handler returns, seen from outside (docs/handlers): every form.
+// What a handler returns, seen from outside: every form.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { start } from "./helpers.mjs";
