@@ -74,6 +74,13 @@ router:get("/limited", function()
   err.retry_after_ms = 2500
   return nil, err
 end)
+router:get("/who", function(req)
+  local err = errors.new("unauthorized", "who are you?")
+  if req.query.realm then
+    err.headers = { ["WWW-Authenticate"] = 'Basic realm="x"' }
+  end
+  return nil, errors.wrap(err, "door")
+end)
 router:get("/ok", function() return "ok" end)
 router:post("/small", function(req) return req:body() end, { body_max = "1kb" })
 router:post("/checked/:n", function(req)
@@ -237,6 +244,11 @@ test("handlers", async (t) => {
     const answer = await app.get("/limited");
     assert.equal(answer.status, 429);
     assert.equal(answer.headers["retry-after"], "3");
+  });
+
+  await t.test("an error may bring header fields", async () => {
+    assert.equal((await app.get("/who")).headers["www-authenticate"], "Bearer");
+    assert.equal((await app.get("/who?realm")).headers["www-authenticate"], 'Basic realm="x"');
   });
 
   await t.test("a route's own body limit holds, announced or not", async () => {

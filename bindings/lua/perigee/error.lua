@@ -13,6 +13,7 @@ local M = {}
 ---@field code string?            # a finer cause: "ECONNREFUSED", "breaker_open"
 ---@field cause any               # the error that this one wraps
 ---@field errors table[]?         # validation: {pointer, detail} each
+---@field headers table<string, string|string[]>? # of the answer, if it becomes one
 ---@field retry_after_ms integer? # kind "limited" and "unavailable"
 
 local KINDS = {}
@@ -78,6 +79,7 @@ function M.wrap(err, text, ...)
   if is_error then
     wrapped.code = err.code
     wrapped.errors = err.errors
+    wrapped.headers = err.headers
     wrapped.retry_after_ms = err.retry_after_ms
   end
   return wrapped

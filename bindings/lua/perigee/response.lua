@@ -61,13 +61,19 @@ end
 local function error_answer(req, err)
   local status = STATUS[err.kind] or 500
   local headers = {}
+  for name, value in pairs(err.headers or {}) do
+    headers[tostring(name):lower()] = value
+  end
   if err.code == "unsupported_media_type" then
     status = 415
   elseif err.kind == "timeout" and err.code == "body_timeout" then
     status = 408
   end
   if status == 429 or (status == 503 and err.retry_after_ms) then
-    headers["retry-after"] = retry_after(err)
+    headers["retry-after"] = headers["retry-after"] or retry_after(err)
+  elseif status == 401 then
+    -- RFC 9110, section 15.5.2, asks for one.
+    headers["www-authenticate"] = headers["www-authenticate"] or "Bearer"
   end
   local fields = { errors = err.errors }
   if status < 500 or status == 503 or status == 504 or env() == "development"
