@@ -370,6 +370,19 @@ static void print_time(printer *p, peri_slice time)
                     parts.tm_min, parts.tm_sec, (int)(ms % 1000));
 }
 
+static int small_number(peri_slice digits)
+{
+    int number = 0;
+
+    for (size_t i = 0; i < digits.length && number < 1000; i++) {
+        if (digits.data[i] < '0' || digits.data[i] > '9') {
+            break;
+        }
+        number = number * 10 + (digits.data[i] - '0');
+    }
+    return number;
+}
+
 static void print_level(printer *p, peri_slice level)
 {
     static const struct {
@@ -379,7 +392,7 @@ static void print_level(printer *p, peri_slice level)
     } levels[] = {{10, "TRACE", "90"}, {20, "DEBUG", "34"},
                   {30, "INFO", "32"},  {40, "WARN", "33"},
                   {50, "ERROR", "31"}, {60, "FATAL", "41"}};
-    int number = atoi(level.data); /* a comma or brace follows the digits */
+    int number = small_number(level);
 
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
         if (levels[i].number == number) {

@@ -614,6 +614,12 @@ TEST(a_file_that_is_no_database_is_reported)
     assert_int_equal(write_sql(f, "CREATE TABLE t (a)"), 0);
 }
 
+static bool is_running(job *j)
+{
+    return __atomic_load_n(&j->op.state, __ATOMIC_RELAXED) ==
+           PERI_SQLITE_RUNNING;
+}
+
 TEST(closing_fails_what_waits_and_ends_what_runs)
 {
     fixture *f = *state;
@@ -628,8 +634,12 @@ TEST(closing_fails_what_waits_and_ends_what_runs)
     waiting = statement(PERI_SQLITE_WRITE, 0, "INSERT INTO t VALUES (2)");
     submit(f, waiting);
     submit(f, running);
+    for (int i = 0; i < 5000 && !is_running(running); i++) {
+        usleep(1000);
+    }
     usleep(20000);
     peri_sqlite_pool_close(f->pool, on_closed, &f->closed);
+    f->pool = NULL;
     uv_run(&f->loop, UV_RUN_DEFAULT);
     assert_true(f->closed);
     assert_int_equal(waiting->op.fault.code, PERI_ESTATE);
