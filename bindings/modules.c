@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 int perilua_open_app(lua_State *L);
+int perilua_open_breaker(lua_State *L);
 int perilua_open_cli(lua_State *L);
 int perilua_open_config(lua_State *L);
 int perilua_open_crypto(lua_State *L);
@@ -22,6 +23,7 @@ int perilua_open_time(lua_State *L);
 
 const perilua_module perilua_modules[] = {
     {"perigee.core.app", perilua_open_app},
+    {"perigee.core.breaker", perilua_open_breaker},
     {"perigee.core.cli", perilua_open_cli},
     {"perigee.core.config", perilua_open_config},
     {"perigee.core.crypto", perilua_open_crypto},

@@ -11,7 +11,7 @@
 #include "core/base/err.h"
 #include "core/shm/lock.h"
 
-#define ALIGN_BYTES 4096u
+#define ALIGN_BYTES 64u
 
 typedef struct entry {
     char name[PERI_REGION_NAME_MAX + 1];

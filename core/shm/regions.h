@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PERI_REGIONS_MAX 256
+#define PERI_REGIONS_MAX 2048
 #define PERI_REGION_NAME_MAX 95
 
 /* Of the area in the shared segment, and of private ones. */

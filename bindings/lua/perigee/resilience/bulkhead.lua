@@ -1,0 +1,99 @@
+--- Bulkheads: so many calls at once in a worker, so many that wait, no more.
+
+local errors = require "perigee.error"
+local outcome = require "perigee.resilience.outcome"
+local task = require "perigee.task"
+
+local pcall = pcall
+
+local M = {}
+
+local KNOWN = { concurrency = true, queue = true }
+
+---@class perigee.Bulkhead
+---@field name string
+---@field active integer
+---@field waiting integer
+---@field refused integer
+local bulkhead = {}
+bulkhead.__index = bulkhead
+
+local function leave(self, ok, ...)
+  self.active = self.active - 1
+  self.slots:release()
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
+local function refuse(self)
+  self.refused = self.refused + 1
+  local err = errors.new("unavailable", "%s: %d calls run and %d wait already",
+    self.name, self.active, self.waiting)
+  err.code = "bulkhead_full"
+  return err
+end
+
+-- Waits for a slot; the wait may end by a cancel or a deadline.
+local function wait(self)
+  self.waiting = self.waiting + 1
+  local ok, got, err = pcall(self.slots.acquire, self.slots)
+  self.waiting = self.waiting - 1
+  if not ok then
+    error(got, 0)
+  end
+  return got, err
+end
+
+--- Calls fn(...) when there is a slot; waits for one if the queue has room.
+---@param fn fun(...): ...
+---@param ... any
+---@return ... # nil, err: kind "unavailable" and code "bulkhead_full" when refused
+function bulkhead:call(fn, ...)
+  if self.active + self.waiting >= self.concurrency then
+    if self.waiting >= self.queue then
+      return nil, refuse(self)
+    end
+    local ok, err = wait(self)
+    if not ok then
+      return nil, err
+    end
+  else
+    self.slots:acquire() -- there is one: it does not wait
+  end
+  self.active = self.active + 1
+  return leave(self, pcall(fn, ...))
+end
+
+local made = {}
+
+---@param name string
+---@param opts table?
+---@return perigee.Bulkhead
+function M.new(name, opts)
+  outcome.check_name(name, "bulkhead")
+  if made[name] and (opts == nil or made[name].opts == opts) then
+    return made[name]
+  end
+  opts = opts or {}
+  outcome.check_options(opts, KNOWN, "bulkhead")
+  local concurrency, queue = opts.concurrency or 10, opts.queue or 0
+  if type(concurrency) ~= "number" or concurrency < 1 then
+    error("bulkhead: concurrency must be at least 1", 3)
+  elseif type(queue) ~= "number" or queue < 0 then
+    error("bulkhead: queue must be at least 0", 3)
+  end
+  made[name] = setmetatable({
+    name = name, opts = opts, concurrency = concurrency, queue = queue,
+    active = 0, waiting = 0, refused = 0, slots = task.semaphore(concurrency),
+  }, bulkhead)
+  return made[name]
+end
+
+--- Those that this worker has made, by name.
+function M.all()
+  return made
+end
+
+return M

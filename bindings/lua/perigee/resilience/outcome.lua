@@ -1,0 +1,57 @@
+--- What a call's results mean: `nil, err` and a raise are failures, a lone nil
+--- is none.
+
+local errors = require "perigee.error"
+
+local M = {}
+
+--- The error of a failed call; what was raised to end the task goes on.
+---@param ok boolean # pcall's
+---@param first any  # what it raised or returned
+---@param second any
+---@return perigee.Error
+function M.error_of(ok, first, second)
+  if not ok then
+    second = first
+    if errors.is(second) and second.kind == "cancelled" then
+      error(second, 0)
+    end
+  end
+  return errors.is(second) and second or errors.wrap(second)
+end
+
+-- Failures of whoever was called, not of what was asked.
+local OF_THE_OTHER = { unavailable = true, timeout = true, internal = true }
+
+--- Whether a failure says that the other side is in trouble.
+---@param err perigee.Error
+---@return boolean
+function M.is_trouble(err)
+  return OF_THE_OTHER[err.kind] == true
+end
+
+--- Raises unless all options are known.
+---@param opts table
+---@param known table<string, any>
+---@param what string
+function M.check_options(opts, known, what)
+  if type(opts) ~= "table" then
+    error(what .. ": a table of options expected", 4)
+  end
+  for key in pairs(opts) do
+    if known[key] == nil then
+      error(("%s: unknown option %s"):format(what, tostring(key)), 4)
+    end
+  end
+end
+
+--- A name for something that workers share.
+---@param name any
+---@param what string
+function M.check_name(name, what)
+  if type(name) ~= "string" or name == "" or #name > 64 then
+    error(what .. ": a name of up to 64 bytes expected", 4)
+  end
+end
+
+return M
