@@ -61,36 +61,45 @@ static const char source[] =
     "end\n"
     "return M\n";
 
-static int setup(lua_State *L)
+static int setup(lua_State *state)
 {
-    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    perilua_open_libs(L);
-    if (luaL_loadbuffer(L, source, sizeof source - 1, "=fuzz") != 0) {
-        lua_error(L);
+    luaJIT_setmode(state, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    perilua_open_libs(state);
+    if (luaL_loadbuffer(state, source, sizeof source - 1, "=fuzz") != 0) {
+        lua_error(state);
     }
-    lua_call(L, 0, 1);
-    lua_setfield(L, LUA_REGISTRYINDEX, "fuzz");
+    lua_call(state, 0, 1);
+    lua_setfield(state, LUA_REGISTRYINDEX, "fuzz");
     return 0;
 }
 
 static lua_State *create_state(void)
 {
-    lua_State *L = luaL_newstate();
+    lua_State *state = luaL_newstate();
 
-    if (L == NULL || lua_cpcall(L, setup, NULL) != 0) {
-        fprintf(stderr, "%s\n", L != NULL ? lua_tostring(L, -1) : "no memory");
+    if (state == NULL || lua_cpcall(state, setup, NULL) != 0) {
+        fprintf(stderr, "%s\n",
+                state != NULL ? lua_tostring(state, -1) : "no memory");
         abort();
     }
-    return L;
+    return state;
+}
+
+static lua_State *L; /* a fuzzer has but one life */
+
+/* What only Lua's memory refers to looks like a leak. */
+static void close_state(void)
+{
+    lua_close(L);
 }
 
 static void fuzz_lua(const char *name, const char *text, size_t length)
 {
-    static lua_State *L; /* a fuzzer has but one life */
     static unsigned runs;
 
     if (L == NULL) {
         L = create_state();
+        atexit(close_state);
     }
     lua_getfield(L, LUA_REGISTRYINDEX, "fuzz");
     lua_getfield(L, -1, name);
