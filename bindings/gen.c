@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "bindings/budget.h"
 #include "core/base/alloc.h"
 #include "core/http/file.h"
 #include "core/shm/regions.h"
@@ -49,6 +50,7 @@ static void host_released(peri_host *host)
         free(request);
     }
     peri_buf_fini(&host->scratch);
+    perilua_budget_destroy(host->budget);
     peri_files_destroy(host->files);
     peri_regions_destroy(host->env.regions);
     if (host->closed != NULL) {
@@ -101,6 +103,9 @@ static void gen_close(perilua_gen *gen)
         peri_timer_stop(gen->host->timers, &gen->drain);
     }
     peri_list_remove(&gen->link);
+    if (perilua_budget_watches(gen->host->budget, gen->vm)) {
+        perilua_budget_watch(gen->host->budget, NULL, 0);
+    }
     perilua_vm_close(gen->vm, on_vm_closed, gen);
 }
 

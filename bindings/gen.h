@@ -61,8 +61,9 @@ struct peri_host {
     peri_timers *timers;
     peri_http_app http;
     perilua_request *free_requests;
-    peri_buf scratch;         /* answers are encoded here */
-    struct peri_files *files; /* of public/ */
+    peri_buf scratch;              /* answers are encoded here */
+    struct peri_files *files;      /* of public/ */
+    struct perilua_budget *budget; /* NULL: nobody has a limit of CPU time */
     /* Access log and metrics; NULL: nobody watches. */
     void (*observe)(peri_host *host, peri_exchange *exchange);
     char *fault;

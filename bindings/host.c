@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bindings/budget.h"
 #include "bindings/gen.h"
 #include "bindings/hot.h"
 #include "core/base/alloc.h"
@@ -195,6 +196,20 @@ static void on_committed(void *data, perilua_task *task, lua_State *co, int rc,
     }
 }
 
+/* limits.cpu_per_request, in workers: elsewhere signals are not ours. */
+static void watch_budget(peri_host *host, perilua_gen *gen)
+{
+    int64_t limit_ms =
+        peri_settings_int(gen->settings, "limits.cpu_per_request", 0);
+
+    if (host->env.worker >= 0 && limit_ms > 0 && host->budget == NULL) {
+        host->budget = perilua_budget_create();
+    }
+    if (host->budget != NULL) {
+        perilua_budget_watch(host->budget, gen->vm, (uint32_t)limit_ms);
+    }
+}
+
 static void log_request(peri_host *host, peri_exchange *exchange)
 {
     peri_access_log(host->env.logger, exchange, peri_clock_monotonic_ns());
@@ -211,6 +226,7 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     }
     host->staged = NULL;
     host->live = gen;
+    watch_budget(host, gen);
     host->env.logger->level = peri_log_level_parse(
         peri_settings_str(gen->settings, "log.level", "info"));
     host->observe = peri_settings_bool(gen->settings, "log.requests", true)

@@ -146,6 +146,7 @@ static void task_free(perilua_task *task)
             lua_settop(task->co, 0);
         }
         task->deadline_ns = 0;
+        task->cpu_ticks = 0;
         task->context = NULL;
         task->group = NULL;
         task->nresults = 0;
@@ -240,6 +241,10 @@ static void task_resume(perilua_task *task)
     rc = lua_resume(co, task->nargs);
     sched->depth--;
     vm->current = previous;
+    if (vm->hooked) {
+        vm->hooked = false;
+        lua_sethook(vm->L, NULL, 0, 0);
+    }
     if (rc == LUA_YIELD) {
         if (lua_touserdata(co, -1) == perilua_parked_mark()) {
             lua_pop(co, lua_gettop(co));
@@ -318,6 +323,7 @@ void perilua_task_continue(perilua_task *task, int nargs)
     free(task->cancel_message);
     task->cancel_message = NULL;
     task->cancel_kind = NULL;
+    task->cpu_ticks = 0;
     task->deadline_ns = 0;
     peri_timer_stop(task->vm->scheduler->timers, &task->deadline);
 }

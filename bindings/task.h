@@ -74,6 +74,7 @@ struct perilua_task {
     char *cancel_message;
     int nargs;    /* to resume with, when NEW or READY */
     int nresults; /* when ENDED and kept for a handle; -1: an error on top */
+    volatile uint32_t cpu_ticks; /* budget.c's */
     bool continued;
     bool has_handle; /* a Lua handle refers to it */
     bool joined;

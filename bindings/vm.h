@@ -47,7 +47,8 @@ struct perilua_vm {
     void *gen; /* host.c's: the generation it runs, or NULL */
     uint32_t refs;
     bool closing;
-    lua_Alloc allocate; /* LuaJIT's own, below the limit of memory */
+    volatile bool hooked; /* budget.c: the running task is being stopped */
+    lua_Alloc allocate;   /* LuaJIT's own, below the limit of memory */
     void *allocate_data;
     size_t memory_bytes;
     size_t memory_max_bytes; /* limits.memory_per_vm; 0: none */

@@ -299,3 +299,34 @@ test("a handler that takes all memory fails alone", async (t) => {
   assert.deepEqual(app.workers(), [worker]);
   await app.line((l) => /not enough memory/.test(l.err?.message ?? ""));
 });
+
+test("a handler that computes for ever is stopped by its CPU budget", async (t) => {
+  const app = await start(t, {
+    route: `
+      router:get("/one-line", function() while true do end end)
+      router:get("/lines", function()
+        local x = 0
+        while true do
+          x = x + 1
+          x = x - 1
+        end
+      end)
+      router:get("/pcall", function() while true do pcall(error, "x") end end)
+      router:get("/recursion", function() local function f(n) return f(n + 1) end return f(1) end)
+      router:get("/generator", function()
+        for _ in coroutine.wrap(function() while true do coroutine.yield(1) end end) do end
+      end)
+      router:get("/ok", function() return "ok" end)`,
+    settings: { "limits.cpu_per_request": "50ms" },
+  });
+  const [worker] = app.workers();
+  for (const target of ["/one-line", "/lines", "/pcall", "/recursion", "/generator"]) {
+    assert.equal((await app.get(target)).status, 504, target);
+    assert.equal((await app.get("/ok")).text, "ok");
+  }
+  await app.command("reload"); // the next generation is watched as well
+  assert.equal((await app.get("/lines")).status, 504);
+  assert.deepEqual(app.workers(), [worker]);
+  const line = await app.line((l) => l.err && l.route === "/lines");
+  assert.match(line.err.stack, /scripts\/routes\/test\.lua:\d+/);
+});

@@ -102,7 +102,8 @@ end
 --- What a handler raised.
 function M.fail(req, err, traceback)
   if errors.is(err) then
-    if not STATUS[err.kind] then
+    -- Over its CPU time: where it was is what the operator needs.
+    if not STATUS[err.kind] or err.code == "cpu_budget" then
       log_failure("request failed", req, err, traceback)
     end
     return error_answer(req, err)

@@ -1,0 +1,111 @@
+/* Budget: ticks, the hook, and the profiler that compiled code heeds. */
+#include "bindings/budget.h"
+
+#include <luajit.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bindings/error.h"
+#include "bindings/task.h"
+#include "core/base/alloc.h"
+
+#define TICK_MS 5
+#define TICK_NS (TICK_MS * 1000000L)
+
+struct perilua_budget {
+    timer_t timer;
+    perilua_vm *volatile vm; /* read by the signal handler */
+    volatile uint32_t limit_ticks;
+};
+
+/* Raises at each instruction that follows, so that no pcall gets away. */
+static void on_instruction(lua_State *L, lua_Debug *where)
+{
+    (void)where;
+    perilua_push_error(L, "timeout", "cpu_budget",
+                       "the request has used up its CPU time");
+    lua_error(L);
+}
+
+/* Signal context: touches the counter of the running task, and lua_sethook,
+ * which may be called here. */
+static void on_tick(int number, siginfo_t *info, void *context)
+{
+    perilua_budget *budget = info->si_value.sival_ptr;
+    perilua_vm *vm = budget->vm;
+    perilua_task *task = vm != NULL ? vm->current : NULL;
+
+    (void)number;
+    (void)context;
+    if (task != NULL && ++task->cpu_ticks >= budget->limit_ticks) {
+        vm->hooked = true;
+        lua_sethook(vm->L, on_instruction, LUA_MASKCOUNT, 1);
+    }
+}
+
+static void on_profile(void *data, lua_State *L, int samples, int state)
+{
+    (void)data;
+    (void)L;
+    (void)samples;
+    (void)state;
+}
+
+perilua_budget *perilua_budget_create(void)
+{
+    perilua_budget *budget = peri_calloc(1, sizeof *budget);
+    struct sigaction action = {.sa_sigaction = on_tick,
+                               .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
+                             .sigev_signo = SIGRTMIN,
+                             .sigev_value = {.sival_ptr = budget}};
+    struct itimerspec every = {.it_interval = {.tv_nsec = TICK_NS},
+                               .it_value = {.tv_nsec = TICK_NS}};
+
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    sigemptyset(&action.sa_mask);
+    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &budget->timer) < 0) {
+        free(budget);
+        return NULL;
+    }
+    sigaction(SIGRTMIN, &action, NULL);
+    timer_settime(budget->timer, 0, &every, NULL);
+    return budget;
+}
+
+void perilua_budget_destroy(perilua_budget *budget)
+{
+    if (budget == NULL) {
+        return;
+    }
+    perilua_budget_watch(budget, NULL, 0);
+    timer_delete(budget->timer);
+    signal(SIGRTMIN, SIG_IGN); /* one tick may still be on its way */
+    free(budget);
+}
+
+void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
+                          uint32_t limit_ms)
+{
+    perilua_vm *old = budget->vm;
+
+    budget->vm = NULL;
+    if (old != NULL) {
+        luaJIT_profile_stop(old->L);
+    }
+    if (vm == NULL || limit_ms == 0) {
+        return;
+    }
+    luaJIT_profile_start(vm->L, "li10", on_profile, NULL);
+    budget->limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
+    budget->vm = vm;
+}
+
+bool perilua_budget_watches(const perilua_budget *budget, const perilua_vm *vm)
+{
+    return budget != NULL && budget->vm == vm;
+}

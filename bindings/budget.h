@@ -1,0 +1,32 @@
+/* Budget: stops a task that computes for too long, with the compiler on.
+ *
+ * A timer on the thread's CPU clock ticks while the thread works; each tick is
+ * charged to the task that runs. A task over its budget gets a hook that
+ * raises, again and again until it has given up. LuaJIT's profiler, in line
+ * mode, makes compiled code look up often enough to notice. A C function that
+ * does not return is not stopped by this: that is the master's watchdog's.
+ *
+ * Uses a signal and a timer of the process: for the worker's program, not for
+ * hosts inside of somebody else's. One VM at a time. */
+#ifndef PERILUA_BUDGET_H
+#define PERILUA_BUDGET_H
+
+#include <stdint.h>
+
+#include "bindings/vm.h"
+
+typedef struct perilua_budget perilua_budget;
+
+/* NULL when the system has no such timer. Call on the loop's thread. */
+perilua_budget *perilua_budget_create(void);
+void perilua_budget_destroy(perilua_budget *budget);
+
+/* From now on tasks of this VM have limit_ms of CPU time each; NULL: nobody
+ * has. The VM must be taken out before it is closed. */
+void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
+                          uint32_t limit_ms);
+
+/* Whether vm is the one that is watched. */
+bool perilua_budget_watches(const perilua_budget *budget, const perilua_vm *vm);
+
+#endif
