@@ -1,0 +1,55 @@
+/* Expo: metrics as text, Prometheus 0.0.4 or OpenMetrics 1.0.
+ *
+ * One family after the other: its head once, then its samples. What differs
+ * between the two forms is decided here alone: the names of counters,
+ * `_created`, the end mark, and how a bucket's bound is spelled. */
+#ifndef PERI_BASE_EXPO_H
+#define PERI_BASE_EXPO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/buf.h"
+
+typedef enum peri_expo_type {
+    PERI_EXPO_COUNTER,
+    PERI_EXPO_GAUGE,
+    PERI_EXPO_HISTOGRAM,
+    PERI_EXPO_INFO /* named ..._info, always 1; a gauge in 0.0.4 */
+} peri_expo_type;
+
+typedef struct peri_expo {
+    peri_buf *out; /* borrowed; what it cannot take is left out */
+    bool openmetrics;
+    /* of the family under way; borrowed */
+    const char *name;
+    size_t base_length; /* of its name without _total or _info */
+    peri_expo_type type;
+} peri_expo;
+
+void peri_expo_init(peri_expo *expo, peri_buf *out, bool openmetrics);
+
+void peri_expo_head(peri_expo *expo, const char *name, peri_expo_type type,
+                    const char *help);
+
+/* A counter's, gauge's or info's sample. labels: `a="b",c="d"`, escaped; may be
+ * empty. created_ms: Unix time, for counters; 0: not known. */
+void peri_expo_sample(peri_expo *expo, peri_slice labels, double value,
+                      uint64_t created_ms);
+
+/* counts: of count + 1 buckets, each by itself, the last is above all bounds.
+ */
+void peri_expo_histogram(peri_expo *expo, peri_slice labels,
+                         const double *bounds, const double *counts,
+                         size_t count, double sum, uint64_t created_ms);
+
+/* After the last family. */
+void peri_expo_end(peri_expo *expo);
+
+/* Writes value as a label's value, without the quotes, to out: at most
+ * value_max bytes of it, valid UTF-8 (what is not becomes U+FFFD). Returns the
+ * length: up to 3 * value_max + 2. */
+size_t peri_expo_escape(peri_slice value, size_t value_max, char *out);
+
+#endif

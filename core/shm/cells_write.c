@@ -1,0 +1,154 @@
+/* Cells: adding up, and writing what comes of it. Takes no lock: what has been
+ * published stays as it is. */
+#include <math.h>
+#include <string.h>
+
+#include "core/shm/cells_internal.h"
+
+#define SUMS_MAX (PERI_CELLS_BOUNDS_MAX + 2)
+
+typedef struct total {
+    double cells[SUMS_MAX];
+    double stamp; /* of the one set last */
+    bool any;
+} total;
+
+static double read_cell(const double *cell)
+{
+    double value;
+
+    __atomic_load(cell, &value, __ATOMIC_RELAXED);
+    return value;
+}
+
+static bool lives(const directory *dir, const peri_cells_view *view,
+                  const chunk *at)
+{
+    return atomic_load(&at->epoch) == atomic_load(&dir->epoch[at->record]) &&
+           (view->alive == NULL || view->alive(view->data, (int)at->record));
+}
+
+static void merge_gauge(const directory *dir, const peri_cells_view *view,
+                        uint32_t merge, const chunk *at, total *sum)
+{
+    double value = read_cell(&at->cells[0]);
+    double stamp = read_cell(&at->cells[1]);
+
+    if (isnan(value) || (merge != PERI_CELLS_LAST && !lives(dir, view, at))) {
+        return;
+    }
+    if (!sum->any || (merge == PERI_CELLS_MIN && value < sum->cells[0]) ||
+        (merge == PERI_CELLS_MAX && value > sum->cells[0]) ||
+        (merge == PERI_CELLS_LAST && stamp > sum->stamp)) {
+        sum->cells[0] = value;
+        sum->stamp = stamp;
+    } else if (merge == PERI_CELLS_SUM) {
+        sum->cells[0] += value;
+    }
+    sum->any = true;
+}
+
+static void add_up(directory *dir, const family_record *family,
+                   const series_record *series, const peri_cells_view *view,
+                   total *sum)
+{
+    size_t count =
+        family->type == PERI_CELLS_HISTOGRAM ? family->bound_count + 2 : 1;
+    uint32_t offset =
+        atomic_load_explicit(&series->chunk, memory_order_acquire);
+
+    memset(sum->cells, 0, count * sizeof(double));
+    sum->any = false;
+    while (offset != 0) {
+        const chunk *at = peri_cells_at(dir, offset);
+
+        if (family->type == PERI_CELLS_GAUGE) {
+            merge_gauge(dir, view, family->merge, at, sum);
+        } else {
+            for (size_t i = 0; i < count; i++) {
+                sum->cells[i] += read_cell(&at->cells[i]);
+            }
+            sum->any = true;
+        }
+        offset = at->next;
+    }
+}
+
+static void write_series(directory *dir, const family_record *family,
+                         const series_record *series,
+                         const peri_cells_view *view, peri_expo *expo)
+{
+    peri_slice labels = peri_slice_of(peri_cells_at(dir, series->labels),
+                                      series->labels_length);
+    const double *bounds = peri_cells_at(dir, family->bounds);
+    total sum;
+
+    add_up(dir, family, series, view, &sum);
+    if (!sum.any) {
+        return;
+    }
+    if (family->type == PERI_CELLS_HISTOGRAM) {
+        peri_expo_histogram(
+            expo, labels, bounds, sum.cells, family->bound_count,
+            sum.cells[family->bound_count + 1], series->created_ms);
+    } else {
+        peri_expo_sample(expo, labels, sum.cells[0], series->created_ms);
+    }
+}
+
+/* Whether no other declaration of that name is the one to show. */
+static bool is_shown(directory *dir, uint32_t count, uint32_t at,
+                     const peri_cells_view *view)
+{
+    const family_record *own = &dir->family[at];
+    uint64_t generation = atomic_load(&own->generation);
+
+    if (generation > view->generation) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const family_record *other = &dir->family[i];
+        uint64_t theirs = atomic_load(&other->generation);
+
+        if (i != at && theirs <= view->generation && theirs >= generation &&
+            strcmp(other->name, own->name) == 0 &&
+            (theirs > generation ||
+             atomic_load(&other->declared) > atomic_load(&own->declared))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void write_family(directory *dir, const family_record *family,
+                         const peri_cells_view *view, peri_expo *expo)
+{
+    static const peri_expo_type types[] = {
+        [PERI_CELLS_COUNTER] = PERI_EXPO_COUNTER,
+        [PERI_CELLS_GAUGE] = PERI_EXPO_GAUGE,
+        [PERI_CELLS_HISTOGRAM] = PERI_EXPO_HISTOGRAM,
+    };
+    uint32_t index = atomic_load(&family->first);
+
+    peri_expo_head(expo, family->name, types[family->type],
+                   peri_cells_at(dir, family->help));
+    while (index != 0) {
+        const series_record *series = &dir->series[index - 1];
+
+        write_series(dir, family, series, view, expo);
+        index = atomic_load(&series->next);
+    }
+}
+
+void peri_cells_write(peri_cells *cells, const peri_cells_view *view,
+                      peri_expo *expo)
+{
+    directory *dir = cells->dir;
+    uint32_t count = atomic_load(&dir->families);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_shown(dir, count, i, view)) {
+            write_family(dir, &dir->family[i], view, expo);
+        }
+    }
+}
