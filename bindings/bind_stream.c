@@ -83,13 +83,17 @@ static int request_file(lua_State *L)
     perilua_request *request = perilua_check_request(L, 1);
     peri_slice path = perilua_check_slice(L, 2);
     peri_field fields[STREAM_FIELDS_MAX];
-    size_t count = check_fields(L, 3, fields, STREAM_FIELDS_MAX);
+    peri_file_extra extra = {
+        .fields = fields,
+        .field_count = check_fields(L, 3, fields, STREAM_FIELDS_MAX),
+        .status = (int)luaL_optinteger(L, 4, 200),
+    };
     file_wait *file = peri_calloc(1, sizeof *file);
 
     file->wait.cancel = on_file_cancel;
     file->starting = true;
-    peri_file_serve(request->gen->host->files, request->exchange, path, fields,
-                    count, on_file_served, on_file_absent, file);
+    peri_file_serve(request->gen->host->files, request->exchange, path, &extra,
+                    on_file_served, on_file_absent, file);
     file->starting = false;
     if (file->over) {
         int n = push_served(L, file);

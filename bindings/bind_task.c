@@ -132,7 +132,7 @@ static void on_child_done(void *data, perilua_task *task, lua_State *co, int rc,
     }
 }
 
-static void log_unjoined(const perilua_task *task)
+static void log_unjoined(perilua_task *task)
 {
     const char *text;
 
@@ -140,6 +140,7 @@ static void log_unjoined(const perilua_task *task)
         task->nresults >= 0 || task->cancel_kind != NULL) {
         return;
     }
+    task->joined = true; /* once */
     lua_getfield(task->co, -1, "traceback");
     lua_getfield(task->co, -2, "message");
     text = lua_tostring(task->co, -1);
@@ -159,6 +160,10 @@ static int handle_gc(lua_State *L)
 
     if (h->task != NULL) {
         log_unjoined(h->task);
+        if (h->task->state == PERILUA_TASK_ENDED) {
+            peri_list_remove(&h->task->sibling);
+            h->task->parent = NULL;
+        }
         peri_list_remove(&h->task->grouped);
         h->task->group = NULL;
         perilua_task_release(h->task);
@@ -219,6 +224,7 @@ static perilua_task *spawn_from(lua_State *L, int first, perilua_task *parent,
     task = perilua_task_create(vm, parent);
     h->task = task;
     task->has_handle = true;
+    task->orphaned = log_unjoined;
     task->group = group;
     lua_xmove(L, task->co, nargs + 1);
     perilua_task_run(task, nargs, deadline_ns, on_child_done, NULL);

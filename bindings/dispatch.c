@@ -326,7 +326,7 @@ static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
     if (match->allowed == 0 && gen->serves_files &&
         (ex->method == PERI_METHOD_GET || ex->method == PERI_METHOD_HEAD)) {
         gen->active++;
-        peri_file_serve(gen->host->files, ex, path, NULL, 0, on_file_served,
+        peri_file_serve(gen->host->files, ex, path, NULL, on_file_served,
                         on_no_file, gen);
         peri_exchange_keep(ex);
         return;

@@ -151,6 +151,7 @@ static void task_free(perilua_task *task)
         task->group = NULL;
         task->nresults = 0;
         task->has_handle = false;
+        task->orphaned = NULL;
         task->joined = false;
         sched->idle[sched->idle_count++] = task;
         return;
@@ -175,6 +176,10 @@ static void cancel_children(perilua_task *task)
         peri_list_remove(&child->sibling);
         child->parent = NULL;
         child->context = NULL;
+        if (child->state == PERILUA_TASK_ENDED) {
+            child->orphaned(child);
+            continue;
+        }
         perilua_task_cancel(child, "cancelled", "the parent task has ended");
     }
 }
@@ -189,6 +194,7 @@ static void push_cancel_error(lua_State *L, const perilua_task *task)
 static void task_ended(perilua_task *task, int rc, int nresults)
 {
     perilua_vm *vm = task->vm;
+    bool keeps = false;
 
     if (task->cancel_kind != NULL) {
         /* Whatever it returned or raised, this is its result. */
@@ -213,7 +219,12 @@ static void task_ended(perilua_task *task, int rc, int nresults)
     }
     peri_timer_stop(vm->scheduler->timers, &task->deadline);
     task->state = PERILUA_TASK_ENDED;
-    if (task->parent != NULL) {
+    if (rc < 0 && task->has_handle && task->parent != NULL) {
+        keeps = true; /* it may be joined until its parent ends */
+    } else if (rc < 0 && task->orphaned != NULL) {
+        task->orphaned(task);
+    }
+    if (task->parent != NULL && !keeps) {
         peri_list_remove(&task->sibling);
         task->parent = NULL;
     }

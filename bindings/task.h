@@ -68,6 +68,8 @@ struct perilua_task {
     peri_timer deadline;
     uint64_t deadline_ns; /* 0: none */
     perilua_task_done done;
+    /* Of one with a handle that failed: its parent has ended too. */
+    void (*orphaned)(perilua_task *task);
     void *data;
     void *context; /* the exchange of the request it works for, or NULL */
     const char *cancel_kind; /* static; NULL: not cancelled */

@@ -37,6 +37,7 @@ void peri_exchange_init(peri_exchange *ex, const peri_exchange_ops *ops,
     ex->refs = 1;
     ex->id_field = head->request_id;
     ex->kept = false;
+    ex->refusal = 0;
     ex->id_length = 0;
     ex->head_bytes = head_bytes;
     ex->keep_alive = head->keep_alive;
@@ -172,12 +173,27 @@ void peri_exchange_read_cancel(peri_exchange *ex)
     ex->reader.fn = NULL;
 }
 
+static uint16_t refusal_of(int rc)
+{
+    switch (rc) {
+    case PERI_EFORMAT:
+        return 400;
+    case PERI_ELIMIT:
+        return 413;
+    case PERI_ETIMEOUT:
+        return 408;
+    default:
+        return 0;
+    }
+}
+
 void peri_exchange_tell_reader(peri_exchange *ex, int rc, peri_slice chunk)
 {
     peri_body_fn fn = ex->reader.fn;
 
     if (fn != NULL) {
         ex->reader.fn = NULL;
+        ex->refusal = refusal_of(rc);
         fn(ex->reader.data, rc, chunk);
     }
 }
@@ -187,15 +203,6 @@ void peri_exchange_tell_reader(peri_exchange *ex, int rc, peri_slice chunk)
 static bool can_begin(const peri_exchange *ex)
 {
     return !ex->gone && !ex->begun;
-}
-
-void peri_exchange_answer(peri_exchange *ex, int status,
-                          peri_slice content_type, const peri_field *fields,
-                          size_t field_count, peri_slice body)
-{
-    if (can_begin(ex)) {
-        ex->ops->answer(ex, status, content_type, fields, field_count, body);
-    }
 }
 
 static peri_slice instance_of(peri_exchange *ex)
@@ -220,11 +227,40 @@ void peri_exchange_problem(peri_exchange *ex, int status, peri_slice detail,
     peri_buf_fini(&body);
 }
 
+/* True when the host has answered instead: see peri_exchange_answer. */
+static bool refuse_instead(peri_exchange *ex, int status)
+{
+    static const peri_slice why[] = {
+        {"the body is malformed", 21},
+        {"the body did not come in time", 29},
+        {"the body is too large", 21},
+    };
+
+    if (ex->refusal == 0 || (status >= 400 && status < 500)) {
+        return false;
+    }
+    peri_exchange_problem(ex, ex->refusal,
+                          why[ex->refusal == 400   ? 0
+                              : ex->refusal == 408 ? 1
+                                                   : 2],
+                          NULL, 0);
+    return true;
+}
+
+void peri_exchange_answer(peri_exchange *ex, int status,
+                          peri_slice content_type, const peri_field *fields,
+                          size_t field_count, peri_slice body)
+{
+    if (can_begin(ex) && !refuse_instead(ex, status)) {
+        ex->ops->answer(ex, status, content_type, fields, field_count, body);
+    }
+}
+
 void peri_exchange_begin(peri_exchange *ex, int status,
                          const peri_field *fields, size_t field_count,
                          int64_t length)
 {
-    if (can_begin(ex)) {
+    if (can_begin(ex) && !refuse_instead(ex, status)) {
         ex->ops->begin(ex, status, fields, field_count, length);
     }
 }

@@ -89,6 +89,7 @@ struct peri_exchange {
     uint32_t refs;
     uint16_t id_field; /* index of X-Request-Id, or PERI_SCAN_NONE */
     bool kept;         /* the text lies in the arena */
+    uint16_t refusal;  /* 4xx: what a reader of the body was told */
     uint8_t id_length; /* of request_id; 0: not made yet */
     uint32_t head_bytes;
     bool keep_alive;              /* the client's wish */
@@ -156,7 +157,9 @@ void peri_exchange_read_cancel(peri_exchange *ex);
 
 /* A whole answer; everything is copied before it returns. Adds Date, X-Request-
  * Id, Content-Length, and Connection where needed; content_type with length 0
- * adds none. Leaves the body out for HEAD, 204 and 304. */
+ * adds none. Leaves the body out for HEAD, 204 and 304. A reader of the body
+ * that was told of a malformed, too large or late one cannot accept it: any
+ * answer but 4xx becomes the host's 400, 413 or 408. */
 void peri_exchange_answer(peri_exchange *ex, int status,
                           peri_slice content_type, const peri_field *fields,
                           size_t field_count, peri_slice body);

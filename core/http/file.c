@@ -32,6 +32,7 @@ typedef struct serving {
     void (*served)(void *data, peri_exchange *exchange);
     void (*absent)(void *data, peri_exchange *exchange);
     void *data;
+    int status;
     peri_field *fields; /* OWN_FIELDS are free at the end */
     size_t field_count;
     char *path; /* with room for INDEX_SUFFIX */
@@ -270,13 +271,14 @@ static void send_found(serving *s)
             peri_exchange_problem(ex, 500, PERI_SLICE(""), NULL, 0);
         } else {
             peri_exchange_answer(
-                ex, 200, (peri_slice){NULL, 0}, s->fields, s->field_count,
+                ex, s->status, (peri_slice){NULL, 0}, s->fields, s->field_count,
                 peri_slice_of(s->piece, (size_t)s->piece_bytes));
         }
         finish(s, true);
         return;
     }
-    peri_exchange_begin(ex, 200, s->fields, s->field_count, s->stat.st_size);
+    peri_exchange_begin(ex, s->status, s->fields, s->field_count,
+                        s->stat.st_size);
     if (s->head_only) {
         peri_exchange_end(ex);
         finish(s, true);
@@ -317,7 +319,9 @@ static void on_found(uv_work_t *work, int status)
     s->fields[s->field_count++] =
         (peri_field){PERI_SLICE("Last-Modified"),
                      peri_slice_of(s->modified, sizeof s->modified)};
-    verdict = peri_condition_check(ex, tag, s->stat.st_mtim.tv_sec);
+    verdict = s->status == 200
+                  ? peri_condition_check(ex, tag, s->stat.st_mtim.tv_sec)
+                  : 200;
     if (verdict == 200) {
         send_found(s);
         return;
@@ -352,8 +356,7 @@ static void fields_copy(serving *s, const peri_field *fields, size_t count)
 }
 
 void peri_file_serve(peri_files *files, peri_exchange *exchange,
-                     peri_slice path, const peri_field *fields,
-                     size_t field_count,
+                     peri_slice path, const peri_file_extra *extra,
                      void (*served)(void *data, peri_exchange *exchange),
                      void (*absent)(void *data, peri_exchange *exchange),
                      void *data)
@@ -365,11 +368,13 @@ void peri_file_serve(peri_files *files, peri_exchange *exchange,
     s->served = served;
     s->absent = absent;
     s->data = data;
+    s->status = extra != NULL ? extra->status : 200;
     s->fd = -ENOENT;
     s->head_only = exchange->method == PERI_METHOD_HEAD;
     s->work.data = s;
     peri_exchange_ref(exchange);
-    fields_copy(s, fields, field_count);
+    fields_copy(s, extra != NULL ? extra->fields : NULL,
+                extra != NULL ? extra->field_count : 0);
     s->path = peri_arena_alloc(peri_exchange_arena(exchange),
                                path.length + sizeof INDEX_SUFFIX + 16);
     if (peri_file_path(path, s->path) < 0 ||

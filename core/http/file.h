@@ -18,16 +18,23 @@ peri_files *peri_files_create(uv_loop_t *loop, const char *root);
 /* No exchange may be in its care any more. NULL is allowed. */
 void peri_files_destroy(peri_files *files);
 
+/* What the application says about the answer. */
+typedef struct peri_file_extra {
+    int status; /* with any but 200, conditions are not looked at */
+    const peri_field *fields; /* copied */
+    size_t field_count;
+} peri_file_extra;
+
 /* Answers GET or HEAD with the file at path (raw, as in the request: it is
  * decoded here; always relative to the root), with type, ETag, Last-Modified,
- * conditions, and what fields adds. A folder is served by its index.html.
+ * conditions, and what extra adds (NULL: nothing). A folder is served by its
+ * index.html.
  * Exactly one of the two is called, once, later or at once: served when the
  * answer is complete (or the client has gone), absent when there is no such
  * file and nothing has been sent. Holds a reference on the exchange until then.
- * fields are copied. */
+ */
 void peri_file_serve(peri_files *files, peri_exchange *exchange,
-                     peri_slice path, const peri_field *fields,
-                     size_t field_count,
+                     peri_slice path, const peri_file_extra *extra,
                      void (*served)(void *data, peri_exchange *exchange),
                      void (*absent)(void *data, peri_exchange *exchange),
                      void *data);

@@ -66,8 +66,9 @@ static void on_request(void *data, peri_exchange *ex)
     rig *r = data;
     peri_field field = {PERI_SLICE("Cache-Control"), PERI_SLICE("no-cache")};
 
-    peri_file_serve(r->files, ex, peri_exchange_text(ex, ex->path), &field, 1,
-                    on_served, on_absent, r);
+    peri_file_serve(r->files, ex, peri_exchange_text(ex, ex->path),
+                    &(peri_file_extra){200, &field, 1}, on_served, on_absent,
+                    r);
 }
 
 static void on_gone(void *data, peri_exchange *ex)

@@ -105,6 +105,8 @@ function M.fail(req, err, traceback)
     -- Over its CPU time: where it was is what the operator needs.
     if not STATUS[err.kind] or err.code == "cpu_budget" then
       log_failure("request failed", req, err, traceback)
+    elseif err.kind == "timeout" and traceback then
+      log_failure("request timed out", req, err, traceback)
     end
     return error_answer(req, err)
   end
@@ -254,7 +256,7 @@ function FORMS.file(req, fields)
   -- The path is the application's, not a URL: a % in it is a %.
   local inside = fields.path:gsub("^%./", ""):match "^public(/.*)$"
   if inside and core.file(req, (inside:gsub("%%", "%%25")),
-      flat_fields(fields.opts.headers)) then
+      flat_fields(fields.opts.headers), fields.opts.status) then
     return
   end
   return problem_answer(req, 404, {})
@@ -281,10 +283,15 @@ local function nonsense(req, what)
   return problem_answer(req, 500, {})
 end
 
+local function is_status(value)
+  return type(value) == "number" and value == math.floor(value)
+    and value >= 200 and value <= 599
+end
+
 local function why_not(first, second, third)
   local body = first
   if type(first) == "number" then
-    if first ~= math.floor(first) or first < 200 or first > 599 then
+    if not is_status(first) then
       return "the status " .. tostring(first)
     end
     if third ~= nil and type(third) ~= "table" then
@@ -302,27 +309,22 @@ local function why_not(first, second, third)
   return describe(body)
 end
 
-local function merge_headers(status, body, headers, more)
-  if not more then
-    return status, body, headers
+-- The fields of an answer object that came with a status or headers beside it:
+-- what was said last holds. The object may be answered again, so it is copied.
+local function with_more(fields, status, headers)
+  local copy, old = {}, fields.opts or fields
+  for name, value in pairs(fields) do copy[name] = value end
+  local place = copy
+  if fields.opts then
+    place = {}
+    for name, value in pairs(fields.opts) do place[name] = value end
+    copy.opts = place
   end
-  local merged = {}
-  for name, value in pairs(headers or {}) do merged[name] = value end
-  for name, value in pairs(more) do merged[name] = value end
-  return status, body, merged
-end
-
-local function add_headers(first, answer_object, more)
-  if type(more) == "table" then
-    answer_object.fields.opts = answer_object.fields.opts or {}
-    local opts = answer_object.fields.opts
-    opts.headers = opts.headers or {}
-    for name, value in pairs(more) do opts.headers[name] = value end
-  end
-  if type(first) == "number" and answer_object.fields.opts then
-    answer_object.fields.opts.status = first
-  end
-  return answer_object
+  place.status = status or old.status
+  place.headers = {}
+  for name, value in pairs(old.headers or {}) do place.headers[name] = value end
+  for name, value in pairs(headers or {}) do place.headers[name] = value end
+  return copy
 end
 
 --- What a handler returned, when C could not send it as it is.
@@ -337,11 +339,15 @@ function M.shape(req, first, second, third)
     return M.fail(req, first)
   end
   if answer.is(first) then
-    return merge_headers(FORMS[first.form](req, first.fields))
+    local fields = first.fields
+    if type(second) == "table" then
+      fields = with_more(fields, nil, second)
+    end
+    return FORMS[first.form](req, fields)
   end
-  if type(first) == "number" and answer.is(second) then
-    add_headers(first, second, third)
-    return FORMS[second.form](req, second.fields)
+  if is_status(first) and answer.is(second) then
+    return FORMS[second.form](req, with_more(second.fields, first,
+      type(third) == "table" and third or nil))
   end
   return nonsense(req, why_not(first, second, third))
 end

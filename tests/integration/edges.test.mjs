@@ -1,0 +1,94 @@
+// Edges of the contract that lie between the other files' subjects.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { sleep, start } from "./helpers.mjs";
+
+const HEAD = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+const CHUNKED = `POST /length ${HEAD}Transfer-Encoding: chunked\r\n\r\n`;
+
+test("a handler cannot accept a body that is malformed or too large", async (t) => {
+  const app = await start(t, {
+    route: `
+      router:post("/length", function(req) return { n = #req:body() } end, { body_max = "1kb" })
+      router:post("/deaf", function(req) req:body() return "fine" end, { body_max = "1kb" })
+      router:post("/kind", function(req)
+        local _, err = req:body()
+        return 422, err.kind
+      end, { body_max = "1kb" })`,
+  });
+  const status = async (bytes) => (await app.raw(bytes)).toString().match(/^HTTP\/1\.1 (\d+)/)?.[1];
+
+  assert.equal(await status(`${CHUNKED}zz\r\nabc\r\n0\r\n\r\n`), "400");
+  assert.equal(await status(`${CHUNKED}3\r\nabcXX0\r\n\r\n`), "400");
+  assert.equal(await status(`${CHUNKED}401\r\n${"a".repeat(1025)}\r\n0\r\n\r\n`), "413");
+  assert.equal(await status(`${CHUNKED}400\r\n${"a".repeat(1024)}\r\n0\r\n\r\n`), "200");
+  assert.equal(await status(`${CHUNKED.replace("/length", "/deaf")}zz\r\n`), "400");
+  assert.equal(await status(`${CHUNKED.replace("/length", "/kind")}zz\r\n`), "422", "4xx are the handler's");
+});
+
+test("a status and headers beside an answer object hold", async (t) => {
+  const app = await start(t, {
+    files: { "public/404.html": "<p>none</p>" },
+    route: `
+      local http = require "perigee.http"
+      router:get("/see", function() return 303, http.redirect("/x"), { ["set-cookie"] = http.cookie("a", "b") } end)
+      router:get("/found", function() return http.redirect("/x"), { ["x-more"] = "1" } end)
+      router:get("/none", function() return 404, http.file("public/404.html"), { ["x-more"] = "1" } end)`,
+  });
+
+  const see = await app.get("/see");
+  assert.equal(see.status, 303);
+  assert.equal(see.headers.location, "/x");
+  assert.match(String(see.headers["set-cookie"]), /^a=b;/);
+  const found = await app.get("/found");
+  assert.equal(found.status, 302);
+  assert.equal(found.headers["x-more"], "1");
+  const none = await app.get("/none", { headers: { "if-none-match": "*" } });
+  assert.equal(none.status, 404);
+  assert.equal(none.text, "<p>none</p>");
+  assert.equal(none.headers["x-more"], "1");
+});
+
+test("a handler that waits too long leaves a line with its place", async (t) => {
+  const app = await start(t, {
+    route: `
+      router:get("/wait", function()
+        require("perigee.task").sleep("1h")
+      end, { timeout = "50ms" })`,
+  });
+
+  assert.equal((await app.get("/wait")).status, 504);
+  const line = await app.line("request timed out");
+  assert.equal(line.route, "/wait");
+  assert.match(line.err.stack, /scripts\/routes\/test\.lua:\d+/);
+});
+
+test("the error of a child that nobody joins is logged when its parent ends", async (t) => {
+  const app = await start(t, {
+    route: `
+      local task = require "perigee.task"
+      router:get("/child", function()
+        task.spawn(function() error("lost child") end)
+        task.sleep(5)
+        return 204
+      end)
+      router:get("/detached", function()
+        task.spawn_detached(function() task.sleep(5) error("lost detached") end)
+        return 204
+      end)
+      router:get("/joined", function()
+        local child = task.spawn(function() error("found child") end)
+        task.sleep(5)
+        child:join()
+        return 204
+      end)`,
+  });
+
+  for (const path of ["/joined", "/child", "/detached"]) {
+    assert.equal((await app.get(path)).status, 204);
+  }
+  await app.line((l) => /lost child/.test(l.error));
+  await app.line((l) => /lost detached/.test(l.error));
+  await sleep(50);
+  assert.equal(app.lines.filter((l) => /found child/.test(l.error)).length, 0);
+});
