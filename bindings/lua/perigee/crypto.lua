@@ -1,7 +1,7 @@
 --- Crypto: digests, signatures, random bytes, and bytes as text.
---
--- Strings are bytes. Bad text (a key, base64, hexadecimal) gives `nil, err` of
--- kind "invalid"; an unknown algorithm raises.
+---
+--- Strings are bytes. Bad text (a key, base64, hexadecimal) gives `nil, err` of
+--- kind "invalid"; an unknown algorithm raises.
 
 local core = require "perigee.core.crypto"
 

@@ -1,7 +1,7 @@
 --- JSON: RFC 8259, strict on input, exact on numbers.
---
--- `[]` and `{}` stay apart both ways: a decoded list carries a mark (a
--- metatable) that it is one, and `json.array` gives it to a list of yours.
+---
+--- `[]` and `{}` stay apart both ways: a decoded list carries a mark (a
+--- metatable) that it is one, and `json.array` gives it to a list of yours.
 
 local core = require "perigee.core.json"
 
@@ -22,12 +22,12 @@ M.null = core.null
 M.empty_array = core.empty_array
 
 --- Writes a value as JSON.
---
--- An empty table is `{}` unless it is marked as a list. Numbers are written in
--- the shortest form that reads back the same, 64-bit integers of the FFI with
--- all their digits. What JSON can't say is an error that names its place: NaN,
--- infinity, functions, a table that contains itself, a list with holes, items
--- and names in one table, text that is not UTF-8.
+---
+--- An empty table is `{}` unless it is marked as a list. Numbers are written in
+--- the shortest form that reads back the same, 64-bit integers of the FFI with
+--- all their digits. What JSON can't say is an error that names its place: NaN,
+--- infinity, functions, a table that contains itself, a list with holes, items
+--- and names in one table, text that is not UTF-8.
 ---@param value any
 ---@param options perigee.json.EncodeOptions?
 ---@return string? text

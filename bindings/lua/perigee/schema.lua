@@ -1,7 +1,7 @@
 --- Schema: JSON Schema 2020-12, compiled to Lua.
---
--- A definition becomes a function that says in one pass whether a value fits;
--- only for one that does not are its faults looked for.
+---
+--- A definition becomes a function that says in one pass whether a value fits;
+--- only for one that does not are its faults looked for.
 
 local document = require "perigee.schema.document"
 local emitter = require "perigee.schema.emitter"
@@ -196,10 +196,10 @@ local function careful_validator(self)
 end
 
 --- Compiles a schema; raises with every fault of it and its place.
---
--- The validator gives the value, or `nil, err` of kind "invalid" with all its
--- faults, up to 100, in `err.errors`. With `coerce` and `defaults` it is the
--- same table, changed. prefix is put before the pointers.
+---
+--- The validator gives the value, or `nil, err` of kind "invalid" with all its
+--- faults, up to 100, in `err.errors`. With `coerce` and `defaults` it is the
+--- same table, changed. prefix is put before the pointers.
 ---@param definition table|boolean
 ---@param options perigee.schema.Options?
 ---@return perigee.schema.Validator

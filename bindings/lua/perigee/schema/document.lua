@@ -1,7 +1,7 @@
 --- A schema's document: its resources, anchors and references.
---
--- Every subschema is a node {schema, resource, pointer}; a resource is what
--- `$id` begins. All faults of the document are collected before it is refused.
+---
+--- Every subschema is a node {schema, resource, pointer}; a resource is what
+--- `$id` begins. All faults of the document are collected before it is refused.
 
 local json = require "perigee.json"
 local formats = require "perigee.schema.formats"

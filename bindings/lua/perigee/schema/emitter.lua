@@ -1,15 +1,15 @@
 --- Writes the Lua source of a schema's functions.
---
--- A schema becomes functions of five variants:
---   check(v)                says whether v is valid and, where told to, coerces
---                           and fills in defaults
---   track(v, ev)            the same, and notes in ev what it has evaluated, for
---                           `unevaluated...`: names, positions, 0 for all
---   pure_check, pure_track  the same without changing anything, for branches
---                           that may turn out not to apply
---   explain(v, path, out, ev)  collects every fault; made when first needed
--- Subschemas are written into their parent's function, except where they can be
--- reached by reference or may fail without consequences.
+---
+--- A schema becomes functions of five variants:
+---   check(v)                says whether v is valid and, where told to, coerces
+---                           and fills in defaults
+---   track(v, ev)            the same, and notes in ev what it has evaluated, for
+---                           `unevaluated...`: names, positions, 0 for all
+---   pure_check, pure_track  the same without changing anything, for branches
+---                           that may turn out not to apply
+---   explain(v, path, out, ev)  collects every fault; made when first needed
+--- Subschemas are written into their parent's function, except where they can be
+--- reached by reference or may fail without consequences.
 
 local keywords = require "perigee.schema.keywords"
 
