@@ -191,10 +191,9 @@ local function describe(err)
   return text
 end
 
---- Loads and starts the application: true, or nil and why not, with file:line.
-function M.load()
+local function guarded_load(start)
   local ok, err = xpcall(function()
-    run_load(true)
+    run_load(start)
   end, describe)
   if ok then
     return true
@@ -202,15 +201,14 @@ function M.load()
   return nil, tostring(err)
 end
 
+--- Loads and starts the application: true, or nil and why not, with file:line.
+function M.load()
+  return guarded_load(true)
+end
+
 --- As load, but nothing is started: for `perigee check` and `perigee routes`.
 function M.inspect()
-  local ok, err = xpcall(function()
-    run_load(false)
-  end, describe)
-  if ok then
-    return true
-  end
-  return nil, tostring(err)
+  return guarded_load(false)
 end
 
 --- For `perigee check`: loads what there is, past faults, and lists them.
