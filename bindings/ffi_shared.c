@@ -1,6 +1,8 @@
 /* FFI of dictionaries: numbers as Lua has them, to core and back. */
 #include "bindings/ffi_shared.h"
 
+#include <stdatomic.h>
+
 int peri_ffi_dict_get(peri_dict *dict, const char *key, size_t key_length,
                       peri_dict_value *out)
 {
@@ -78,6 +80,25 @@ double peri_ffi_dict_window(peri_dict *dict, const char *key, size_t key_length,
                                          limit, (uint64_t)window_ms, count);
 }
 
+double peri_ffi_dict_now(peri_dict *dict)
+{
+    return (double)peri_dict_now(dict);
+}
+
+double peri_ffi_dict_stripe(peri_dict *dict, const char *key, size_t key_length,
+                            double count)
+{
+    return (double)(peri_dict_hash(dict, peri_slice_of(key, key_length)) %
+                    (uint64_t)count);
+}
+
+double peri_ffi_cell_next(void *cell)
+{
+    _Atomic uint32_t *number = cell;
+
+    return (double)(uint32_t)(atomic_fetch_add(number, 1) + 1);
+}
+
 typedef void (*any_function)(void);
 
 static void set_address(lua_State *L, const char *name, any_function fn)
@@ -103,4 +124,7 @@ void perilua_push_ffi_shared(lua_State *L)
     set_address(L, "ttl", (any_function)peri_ffi_dict_ttl);
     set_address(L, "bucket", (any_function)peri_ffi_dict_bucket);
     set_address(L, "window", (any_function)peri_ffi_dict_window);
+    set_address(L, "now", (any_function)peri_ffi_dict_now);
+    set_address(L, "stripe", (any_function)peri_ffi_dict_stripe);
+    set_address(L, "next", (any_function)peri_ffi_cell_next);
 }

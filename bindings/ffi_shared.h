@@ -32,4 +32,14 @@ double peri_ffi_dict_bucket(peri_dict *dict, const char *key, size_t key_length,
 double peri_ffi_dict_window(peri_dict *dict, const char *key, size_t key_length,
                             double limit, double window_ms, double count);
 
+/* The dictionary's clock, in ms. */
+double peri_ffi_dict_now(peri_dict *dict);
+
+/* A number below count for a key, the same in all processes. */
+double peri_ffi_dict_stripe(peri_dict *dict, const char *key, size_t key_length,
+                            double count);
+
+/* Adds one to a number in shared memory; returns the new one. */
+double peri_ffi_cell_next(void *cell);
+
 #endif

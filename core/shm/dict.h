@@ -114,6 +114,12 @@ int64_t peri_dict_take_bucket(peri_dict *dict, peri_slice key,
 int64_t peri_dict_take_window(peri_dict *dict, peri_slice key, double limit,
                               uint64_t window_ms, double count);
 
+/* The clock that it goes by, in ms. */
+uint64_t peri_dict_now(const peri_dict *dict);
+
+/* A hash of the key, the same in all processes. */
+uint64_t peri_dict_hash(const peri_dict *dict, peri_slice key);
+
 /* For tests: checks every shard's invariants, under its lock. NULL, or what is
  * wrong (static text). */
 const char *peri_dict_check(peri_dict *dict);

@@ -89,6 +89,11 @@ void peri_dict_locate(const peri_dict *dict, peri_slice key, peri_lookup *out)
     out->key = key;
 }
 
+uint64_t peri_dict_hash(const peri_dict *dict, peri_slice key)
+{
+    return hash(dict->seed, key.data, key.length);
+}
+
 uint64_t peri_dict_now_ms(const peri_dict *dict)
 {
     struct timespec t;
@@ -102,6 +107,11 @@ uint64_t peri_dict_now_ms(const peri_dict *dict)
     }
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
     return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+uint64_t peri_dict_now(const peri_dict *dict)
+{
+    return peri_dict_now_ms(dict);
 }
 
 /* ---- finding ---- */
