@@ -226,9 +226,36 @@ static void on_control_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+static bool is_default(const char *path)
+{
+    return strcmp(path, SOCKET_DEFAULT) == 0;
+}
+
+/* Commands look in one place: a socket elsewhere is linked from there. */
+static void link_default(const char *path)
+{
+    char *whole = is_default(path) ? NULL : realpath(path, NULL);
+
+    if (whole != NULL) {
+        unlink(SOCKET_DEFAULT);
+        if (symlink(whole, SOCKET_DEFAULT) < 0) {
+            /* The socket itself serves those who know where it is. */
+        }
+        free(whole);
+    }
+}
+
+static void remove_names(const struct peri_control *control)
+{
+    unlink(control->path);
+    if (!is_default(control->path)) {
+        unlink(SOCKET_DEFAULT);
+    }
+}
+
 void peri_control_unlink(const peri_master *master)
 {
-    unlink(master->control->path);
+    remove_names(master->control);
 }
 
 /* Bound by us: libuv would cut a path that is too long. */
@@ -273,6 +300,7 @@ int peri_control_create(peri_master *master, char *why, size_t why_bytes)
                  peri_err_text(fd));
         return fd;
     }
+    link_default(path);
     control = peri_calloc(1, sizeof *control);
     control->master = master;
     snprintf(control->path, sizeof control->path, "%s", path);
@@ -311,7 +339,7 @@ void peri_control_destroy(peri_master *master)
     if (control == NULL) {
         return;
     }
-    unlink(control->path);
+    remove_names(control);
     answer_at_end(master);
     while (!peri_list_empty(&control->clients)) {
         control_client *client =

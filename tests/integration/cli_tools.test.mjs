@@ -212,6 +212,17 @@ test("status and stop of a running host", async (t) => {
   assert.equal((await host.ended).code, 0);
 });
 
+test("commands find a control socket that was put elsewhere", async (t) => {
+  const host = await start(t, { dir: app(t), settings: { "admin.socket": "var/other.sock" } });
+  assert.ok(existsSync(path.join(host.dir, "var/other.sock")));
+  assert.equal((await host.command("status", "--json")).code, 0);
+  assert.equal((await host.command("stop")).code, 0);
+  assert.equal((await host.ended).code, 0);
+  for (const name of ["other.sock", "perigee.sock"]) {
+    assert.ok(!existsSync(path.join(host.dir, "var", name)), name);
+  }
+});
+
 test("queue commands are for a later version", async () => {
   const { code, stderr } = await perigee(["queue", "ls"]);
   assert.equal(code, 1);
