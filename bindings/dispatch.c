@@ -401,7 +401,7 @@ void perilua_on_done(void *data, peri_exchange *ex)
 {
     peri_host *host = data;
 
-    if (host->observe != NULL) {
-        host->observe(host, ex);
+    if (host->logs_requests || host->meter != NULL) {
+        perilua_host_observe(host, ex);
     }
 }

@@ -52,6 +52,10 @@ static void host_released(peri_host *host)
     peri_buf_fini(&host->scratch);
     perilua_budget_destroy(host->budget);
     peri_files_destroy(host->files);
+    peri_meter_destroy(host->meter);
+    if (host->owns_cells) {
+        peri_cells_close(host->cells);
+    }
     peri_regions_destroy(host->env.regions);
     if (host->closed != NULL) {
         host->closed(host->closed_data);
@@ -89,6 +93,7 @@ static void on_vm_closed(void *data)
     perilua_gen *gen = data;
     peri_host *host = gen->host;
 
+    peri_meter_forget(host->meter);
     peri_router_destroy(gen->router);
     peri_settings_destroy(gen->settings);
     peri_bundle_close(gen->bundle);

@@ -8,6 +8,7 @@
 #include "bindings/host.h"
 #include "bindings/task.h"
 #include "core/base/list.h"
+#include "core/http/meter.h"
 #include "core/http/router.h"
 
 /* One request under way in Lua. Recycled by the host. */
@@ -64,8 +65,10 @@ struct peri_host {
     peri_buf scratch;              /* answers are encoded here */
     struct peri_files *files;      /* of public/ */
     struct perilua_budget *budget; /* NULL: nobody has a limit of CPU time */
-    /* Access log and metrics; NULL: nobody watches. */
-    void (*observe)(peri_host *host, peri_exchange *exchange);
+    bool logs_requests;
+    peri_cells *cells; /* its metrics; NULL: there is no memory for them */
+    bool owns_cells;
+    peri_meter *meter; /* of requests; NULL: metrics.enabled is false */
     char *fault;
     int open; /* generations whose memory is still there, and timers */
     bool closing;
@@ -90,6 +93,9 @@ void perilua_on_done(void *data, peri_exchange *exchange);
 /* dispatch.c: starts the entry (perigee.router) that id names. */
 void perilua_dispatch(perilua_gen *gen, peri_exchange *exchange, uint32_t id,
                       uint32_t timeout_ms, const peri_route_match *match);
+
+/* host.c: access log and request metrics. */
+void perilua_host_observe(peri_host *host, peri_exchange *exchange);
 
 /* host.c: the generation to serve now. */
 perilua_gen *perilua_host_live(peri_host *host);

@@ -19,6 +19,7 @@
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
 #define FAULT_MAX_BYTES 8192
 #define DOING_ROUTE_BYTES 128
+#define BUCKETS "0.005,0.01,0.025,0.05,0.075,0.1,0.25,0.5,0.75,1,2.5,5,7.5,10"
 
 /* One staging under way: who asked, and what went wrong. */
 typedef struct staging {
@@ -210,9 +211,38 @@ static void watch_budget(peri_host *host, perilua_gen *gen)
     }
 }
 
-static void log_request(peri_host *host, peri_exchange *exchange)
+void perilua_host_observe(peri_host *host, peri_exchange *exchange)
 {
-    peri_access_log(host->env.logger, exchange, peri_clock_monotonic_ns());
+    uint64_t now_ns = peri_clock_monotonic_ns();
+
+    if (host->meter != NULL) {
+        peri_meter_observe(host->meter, exchange, now_ns);
+    }
+    if (host->logs_requests) {
+        peri_access_log(host->env.logger, exchange, now_ns);
+    }
+}
+
+/* metrics.* of the generation that is live now. */
+static void apply_metrics(peri_host *host, const perilua_gen *gen)
+{
+    double bounds[PERI_CELLS_BOUNDS_MAX];
+    size_t count =
+        peri_meter_bounds(peri_slice_str(peri_settings_str(
+                              gen->settings, "metrics.buckets", BUCKETS)),
+                          bounds);
+
+    peri_meter_destroy(host->meter);
+    host->meter = NULL;
+    if (host->cells == NULL ||
+        !peri_settings_bool(gen->settings, "metrics.enabled", true)) {
+        return;
+    }
+    peri_cells_set_series_max(
+        host->cells,
+        (uint32_t)peri_settings_int(gen->settings, "metrics.series_max", 2000));
+    host->meter = peri_meter_create(host->cells, bounds, count, gen->number,
+                                    host->env.logger);
 }
 
 void perilua_host_commit(peri_host *host, uint64_t number)
@@ -229,9 +259,9 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     watch_budget(host, gen);
     host->env.logger->level = peri_log_level_parse(
         peri_settings_str(gen->settings, "log.level", "info"));
-    host->observe = peri_settings_bool(gen->settings, "log.requests", true)
-                        ? log_request
-                        : NULL;
+    host->logs_requests =
+        peri_settings_bool(gen->settings, "log.requests", true);
+    apply_metrics(host, gen);
     atomic_store(&host->own_generation, number);
     if (old != NULL && old->loaded &&
         hand_over(old, gen, why, sizeof why) < 0) {
@@ -278,6 +308,24 @@ void perilua_host_set_fault(peri_host *host, const char *reason)
 {
     free(host->fault);
     host->fault = reason != NULL ? peri_strdup(reason) : NULL;
+}
+
+static double heap_of(const perilua_gen *gen)
+{
+    lua_State *L = gen->vm->L;
+
+    return lua_gc(L, LUA_GCCOUNT, 0) * 1024.0 + lua_gc(L, LUA_GCCOUNTB, 0);
+}
+
+double perilua_host_heap_bytes(const peri_host *host)
+{
+    double bytes = host->live != NULL ? heap_of(host->live) : 0;
+
+    for (const peri_list *link = host->retired.next; link != &host->retired;
+         link = link->next) {
+        bytes += heap_of(PERI_CONTAINER(link, perilua_gen, link));
+    }
+    return bytes;
 }
 
 /* ---- life ---- */
@@ -328,6 +376,12 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .on_gone = perilua_on_gone,
         .on_done = perilua_on_done,
     };
+    host->owns_cells = options->cells == NULL;
+    host->cells = options->cells;
+    if (host->cells == NULL && host->env.regions != NULL) {
+        host->cells = peri_cells_open(host->env.regions, 0);
+    }
+    host->env.cells = host->cells;
     host->doing_route = options->doing_route;
     host->doing_request = options->doing_request;
     host->publish = options->publish;

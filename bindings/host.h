@@ -28,6 +28,7 @@ typedef struct peri_host_options {
      * host makes its own. */
     void *shared;
     /* As in peri_worker_info; all may be NULL. */
+    struct peri_cells *cells; /* NULL: the host makes its own */
     const _Atomic uint32_t *stopping;
     char *doing_route;
     char *doing_request;
@@ -56,6 +57,9 @@ void perilua_host_abandon(peri_host *host, uint64_t number);
 /* Why the last reload was refused, for the development error page; NULL: the
  * last one went well. Copied. */
 void perilua_host_set_fault(peri_host *host, const char *reason);
+
+/* Of all VMs that are live, in Lua's own count. */
+double perilua_host_heap_bytes(const peri_host *host);
 
 /* What a worker published (perigee.events): to the live generation. */
 void perilua_host_hear(peri_host *host, peri_slice text);

@@ -10,6 +10,7 @@ int perilua_open_config(lua_State *L);
 int perilua_open_crypto(lua_State *L);
 int perilua_open_json(lua_State *L);
 int perilua_open_log(lua_State *L);
+int perilua_open_metrics(lua_State *L);
 int perilua_open_regex(lua_State *L);
 int perilua_open_events(lua_State *L);
 int perilua_open_file(lua_State *L);
@@ -29,6 +30,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.crypto", perilua_open_crypto},
     {"perigee.core.json", perilua_open_json},
     {"perigee.core.log", perilua_open_log},
+    {"perigee.core.metrics", perilua_open_metrics},
     {"perigee.core.regex", perilua_open_regex},
     {"perigee.core.events", perilua_open_events},
     {"perigee.core.file", perilua_open_file},

@@ -15,6 +15,7 @@ static void *app_create(const peri_worker_info *info)
         .workers = info->workers,
         .generation = info->generation,
         .shared = info->shared,
+        .cells = info->cells,
         .stopping = info->stopping,
         .doing_route = info->doing_route,
         .doing_request = info->doing_request,
@@ -62,6 +63,11 @@ static void app_hear(void *app, peri_slice text)
     perilua_host_hear(app, text);
 }
 
+static double app_heap_bytes(void *app)
+{
+    return perilua_host_heap_bytes(app);
+}
+
 const peri_worker_app perilua_worker_app = {
     .create = app_create,
     .stage = app_stage,
@@ -71,4 +77,5 @@ const peri_worker_app perilua_worker_app = {
     .destroy = app_destroy,
     .reload_failed = app_reload_failed,
     .hear = app_hear,
+    .heap_bytes = app_heap_bytes,
 };

@@ -13,7 +13,7 @@
 #define PORT_DEFAULT 9464
 #define CONNECTIONS_MAX 256
 #define BACKLOG 64
-#define METRICS_MAX ((size_t)16 << 20)
+#define METRICS_MAX ((size_t)256 << 20)
 
 struct peri_admin {
     peri_master *master;
@@ -98,13 +98,24 @@ static void answer_started(const peri_master *master, peri_exchange *ex)
 
 static void answer_metrics(peri_master *master, peri_exchange *ex)
 {
+    const peri_field vary = {PERI_SLICE("vary"), PERI_SLICE("accept")};
+    bool openmetrics =
+        peri_accepts_openmetrics(peri_exchange_field(ex, PERI_SLICE("accept")));
     peri_buf text;
 
+    if (!peri_settings_bool(master->settings, "metrics.enabled", true)) {
+        peri_exchange_problem(ex, 404, PERI_SLICE("metrics.enabled is false"),
+                              NULL, 0);
+        return;
+    }
     peri_buf_init(&text, METRICS_MAX);
-    peri_metrics_write(master, &text);
-    peri_exchange_answer(ex, 200,
-                         PERI_SLICE("text/plain; version=0.0.4; charset=utf-8"),
-                         NULL, 0, peri_buf_slice(&text));
+    peri_metrics_write(master, &text, openmetrics);
+    peri_exchange_answer(
+        ex, 200,
+        openmetrics ? PERI_SLICE("application/openmetrics-text; version=1.0.0; "
+                                 "charset=utf-8")
+                    : PERI_SLICE("text/plain; version=0.0.4; charset=utf-8"),
+        &vary, 1, peri_buf_slice(&text));
     peri_buf_fini(&text);
 }
 

@@ -277,6 +277,9 @@ static int open_files(peri_master *master)
         snprintf(why, sizeof why, "shared memory: %s", peri_err_text(rc));
         return fail(EXIT_OS, why);
     }
+    master->regions = peri_regions_attach(peri_segment_area(master->segment),
+                                          PERI_REGIONS_BYTES);
+    master->cells = peri_cells_open(master->regions, -1);
     return 0;
 }
 
@@ -410,6 +413,8 @@ static void release(peri_master *master)
 {
     if (master->segment != NULL) {
         write_last_lines(master);
+        peri_cells_close(master->cells);
+        peri_regions_destroy(master->regions);
         peri_segment_close(master->segment);
         close(master->segment_fd);
     }

@@ -29,6 +29,7 @@
 #include "core/cluster/upgrade.h"
 #include "core/http/server.h"
 #include "core/loop/watch.h"
+#include "core/shm/cells.h"
 #include "core/shm/segment.h"
 
 #define PERI_SEATS_MAX 256
@@ -164,6 +165,8 @@ struct peri_master {
     peri_logger logger;
     peri_settings *settings;
     peri_segment *segment;
+    peri_regions *regions; /* of the segment */
+    peri_cells *cells;     /* all workers' metrics, to be read */
     int segment_fd;
 
     int bundle_fd;   /* of the generation that serves */
@@ -290,7 +293,9 @@ const char *peri_proc_state_name(const peri_proc *proc);
 int peri_admin_create(peri_master *master, char *why, size_t why_bytes);
 void peri_admin_destroy(peri_master *master);
 int peri_admin_port(const peri_master *master); /* 0: there is none */
-void peri_metrics_write(peri_master *master, peri_buf *out);
+/* accept.c: rather than 0.0.4. */
+bool peri_accepts_openmetrics(peri_slice accept);
+void peri_metrics_write(peri_master *master, peri_buf *out, bool openmetrics);
 
 /* ---- master.c ---- */
 

@@ -1,7 +1,7 @@
-/* Metrics: what the master itself knows, as Prometheus text 0.0.4.
+/* Metrics: what the master itself knows, and what workers count in cells.
  *
- * One function a family: HELP and TYPE once, then its samples. A worker's
- * counters lie in its record of the segment and go on after its death. */
+ * One function a family. A worker's counters lie in its record of the segment
+ * and go on after its death. */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,26 +19,9 @@ typedef struct process_sample {
     uint64_t cpu_us; /* with what its predecessors used */
 } process_sample;
 
-static void head(peri_buf *out, const char *name, const char *type,
-                 const char *help)
+static void sample(peri_expo *out, const char *labels, double value)
 {
-    peri_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
-                    type);
-}
-
-static void sample(peri_buf *out, const char *name, const char *labels,
-                   uint64_t value)
-{
-    peri_buf_printf(out, "%s%s %llu\n", name, labels,
-                    (unsigned long long)value);
-}
-
-static void sample_seconds(peri_buf *out, const char *name, const char *labels,
-                           uint64_t us)
-{
-    peri_buf_printf(out, "%s%s %llu.%06llu\n", name, labels,
-                    (unsigned long long)(us / 1000000u),
-                    (unsigned long long)(us % 1000000u));
+    peri_expo_sample(out, peri_slice_str(labels), value, 0);
 }
 
 /* ---- processes ---- */
@@ -47,7 +30,7 @@ static size_t sample_processes(peri_master *master, process_sample *out)
 {
     size_t count = 1;
 
-    snprintf(out[0].labels, sizeof out[0].labels, "{role=\"master\"}");
+    snprintf(out[0].labels, sizeof out[0].labels, "role=\"master\"");
     peri_process_info_read_all((int)getpid(), &out[0].info);
     out[0].cpu_us = out[0].info.cpu_us;
     for (peri_list *link = master->procs.next;
@@ -56,7 +39,7 @@ static size_t sample_processes(peri_master *master, process_sample *out)
         process_sample *p = &out[count++];
 
         /* By record: two of one seat may live for a while. */
-        snprintf(p->labels, sizeof p->labels, "{role=\"worker\",worker=\"%d\"}",
+        snprintf(p->labels, sizeof p->labels, "role=\"worker\",worker=\"%d\"",
                  proc->record);
         peri_process_info_read_all(proc->pid, &p->info);
         p->cpu_us =
@@ -76,7 +59,7 @@ static uint64_t value_of(const process_sample *p, size_t offset)
     return *(const uint64_t *)(const void *)((const char *)&p->info + offset);
 }
 
-static void write_processes(peri_master *master, peri_buf *out)
+static void write_processes(peri_master *master, peri_expo *out)
 {
     static const process_family gauges[] = {
         {"process_resident_memory_bytes", "Resident memory size in bytes.",
@@ -94,17 +77,16 @@ static void write_processes(peri_master *master, peri_buf *out)
     process_sample *samples = peri_calloc(PROCESSES_MAX, sizeof *samples);
     size_t count = sample_processes(master, samples);
 
-    head(out, "process_cpu_seconds_total", "counter",
-         "Total user and system CPU time spent in seconds.");
+    peri_expo_head(out, "process_cpu_seconds_total", PERI_EXPO_COUNTER,
+                   "Total user and system CPU time spent in seconds.");
     for (size_t i = 0; i < count; i++) {
-        sample_seconds(out, "process_cpu_seconds_total", samples[i].labels,
-                       samples[i].cpu_us);
+        sample(out, samples[i].labels, (double)samples[i].cpu_us / 1e6);
     }
     for (size_t g = 0; g < sizeof gauges / sizeof gauges[0]; g++) {
-        head(out, gauges[g].name, "gauge", gauges[g].help);
+        peri_expo_head(out, gauges[g].name, PERI_EXPO_GAUGE, gauges[g].help);
         for (size_t i = 0; i < count; i++) {
-            sample(out, gauges[g].name, samples[i].labels,
-                   value_of(&samples[i], gauges[g].offset));
+            sample(out, samples[i].labels,
+                   (double)value_of(&samples[i], gauges[g].offset));
         }
     }
     free(samples);
@@ -138,27 +120,28 @@ static slot_sums sum_slots(const peri_master *master)
     return sums;
 }
 
-static void write_workers(peri_master *master, peri_buf *out)
+static void write_workers(peri_master *master, peri_expo *out)
 {
     slot_sums sums = sum_slots(master);
 
-    head(out, "http_server_active_requests", "gauge",
-         "Requests that are being answered.");
-    sample(out, "http_server_active_requests", "", sums.active);
-    head(out, "perigee_http_requests_total", "counter",
-         "Requests whose head was read.");
-    sample(out, "perigee_http_requests_total", "", sums.requests_total);
-    head(out, "perigee_http_connections", "gauge", "Open connections.");
-    sample(out, "perigee_http_connections", "", sums.connections_open);
-    head(out, "perigee_http_connections_total", "counter",
-         "Connections accepted.");
-    sample(out, "perigee_http_connections_total", "", sums.connections_total);
-    head(out, "perigee_log_lines_lost_total", "counter",
-         "Log lines dropped because their destination was too slow.");
-    sample(out, "perigee_log_lines_lost_total", "", sums.lines_lost);
+    peri_expo_head(out, "http_server_active_requests", PERI_EXPO_GAUGE,
+                   "Requests that are being answered.");
+    sample(out, "", (double)sums.active);
+    peri_expo_head(out, "perigee_http_requests_total", PERI_EXPO_COUNTER,
+                   "Requests whose head was read.");
+    sample(out, "", (double)sums.requests_total);
+    peri_expo_head(out, "perigee_http_connections_open", PERI_EXPO_GAUGE,
+                   "Open connections.");
+    sample(out, "", (double)sums.connections_open);
+    peri_expo_head(out, "perigee_http_connections_total", PERI_EXPO_COUNTER,
+                   "Connections accepted.");
+    sample(out, "", (double)sums.connections_total);
+    peri_expo_head(out, "perigee_log_lines_lost_total", PERI_EXPO_COUNTER,
+                   "Log lines dropped because their destination was too slow.");
+    sample(out, "", (double)sums.lines_lost);
 }
 
-static void write_worker_states(peri_master *master, peri_buf *out)
+static void write_worker_states(peri_master *master, peri_expo *out)
 {
     static const char *const names[] = {"starting", "ready", "serving",
                                         "draining"};
@@ -169,16 +152,18 @@ static void write_worker_states(peri_master *master, peri_buf *out)
          link = link->next) {
         counts[PERI_CONTAINER(link, peri_proc, link)->state]++;
     }
-    head(out, "perigee_workers", "gauge", "Worker processes by state.");
+    peri_expo_head(out, "perigee_workers", PERI_EXPO_GAUGE,
+                   "Worker processes by state.");
     for (size_t i = 0; i < 4; i++) {
-        snprintf(labels, sizeof labels, "{state=\"%s\"}", names[i]);
-        sample(out, "perigee_workers", labels, counts[i]);
+        snprintf(labels, sizeof labels, "state=\"%s\"", names[i]);
+        sample(out, labels, (double)counts[i]);
     }
-    head(out, "perigee_workers_wanted", "gauge", "Worker slots.");
-    sample(out, "perigee_workers_wanted", "", (uint64_t)master->seat_count);
+    peri_expo_head(out, "perigee_workers_wanted", PERI_EXPO_GAUGE,
+                   "Worker slots.");
+    sample(out, "", (double)(uint64_t)master->seat_count);
 }
 
-static void write_restarts(const peri_master *master, peri_buf *out)
+static void write_restarts(const peri_master *master, peri_expo *out)
 {
     static const char *const names[PERI_END_REASONS] = {
         [PERI_END_EXIT] = "exit",         [PERI_END_SIGNAL] = "signal",
@@ -187,36 +172,49 @@ static void write_restarts(const peri_master *master, peri_buf *out)
     };
     char labels[48];
 
-    head(out, "perigee_worker_restarts_total", "counter",
-         "Workers that ended and were replaced.");
+    peri_expo_head(out, "perigee_worker_restarts_total", PERI_EXPO_COUNTER,
+                   "Workers that ended and were replaced.");
     for (size_t i = 0; i < PERI_END_REASONS; i++) {
-        snprintf(labels, sizeof labels, "{reason=\"%s\"}", names[i]);
-        sample(out, "perigee_worker_restarts_total", labels,
-               master->ends_total[i]);
+        snprintf(labels, sizeof labels, "reason=\"%s\"", names[i]);
+        sample(out, labels, (double)master->ends_total[i]);
     }
 }
 
 /* ---- generations ---- */
 
-static void write_generations(const peri_master *master, peri_buf *out)
+static void write_generations(const peri_master *master, peri_expo *out)
 {
-    head(out, "perigee_generation", "gauge",
-         "The generation of the code that serves.");
-    sample(out, "perigee_generation", "", master->generation);
-    head(out, "perigee_reload_total", "counter", "Reloads by result.");
-    sample(out, "perigee_reload_total", "{result=\"ok\"}",
-           master->reload.ok_total);
-    sample(out, "perigee_reload_total", "{result=\"refused\"}",
-           master->reload.failed_total);
-    head(out, "perigee_build_info", "gauge", "Always 1.");
-    sample(out, "perigee_build_info", "{version=\"" PERI_VERSION "\"}", 1);
+    peri_expo_head(out, "perigee_generation", PERI_EXPO_GAUGE,
+                   "The generation of the code that serves.");
+    sample(out, "", (double)master->generation);
+    peri_expo_head(out, "perigee_reload_total", PERI_EXPO_COUNTER,
+                   "Reloads by result.");
+    sample(out, "result=\"ok\"", (double)master->reload.ok_total);
+    sample(out, "result=\"refused\"", (double)master->reload.failed_total);
+    peri_expo_head(out, "perigee_build_info", PERI_EXPO_INFO, "Always 1.");
+    sample(out, "version=\"" PERI_VERSION "\"", (double)1);
 }
 
-void peri_metrics_write(peri_master *master, peri_buf *out)
+static bool is_alive(const void *data, int record)
 {
-    write_workers(master, out);
-    write_worker_states(master, out);
-    write_restarts(master, out);
-    write_generations(master, out);
-    write_processes(master, out);
+    const peri_master *master = data;
+
+    return master->record_used[record];
+}
+
+void peri_metrics_write(peri_master *master, peri_buf *text, bool openmetrics)
+{
+    const peri_cells_view view = {master->generation, is_alive, master};
+    peri_expo out;
+
+    peri_expo_init(&out, text, openmetrics);
+    write_workers(master, &out);
+    write_worker_states(master, &out);
+    write_restarts(master, &out);
+    write_generations(master, &out);
+    write_processes(master, &out);
+    if (master->cells != NULL) {
+        peri_cells_write(master->cells, &view, &out);
+    }
+    peri_expo_end(&out);
 }

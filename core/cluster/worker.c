@@ -24,7 +24,9 @@
 #include "core/cluster/inherit.h"
 #include "core/cluster/limits.h"
 #include "core/cluster/logs.h"
+#include "core/cluster/pulse.h"
 #include "core/http/server.h"
+#include "core/shm/cells.h"
 #include "core/shm/ring_writer.h"
 #include "core/shm/segment.h"
 
@@ -63,6 +65,9 @@ struct worker {
     peri_logs logs;
     peri_ring_writer *writer;
     peri_logger logger;
+    peri_regions *regions;
+    peri_cells *cells;              /* NULL: no room for metrics */
+    peri_pulse *pulse;              /* NULL: metrics.enabled is false */
     peri_settings *settings;        /* of the generation that serves */
     peri_settings *staged_settings; /* of the one being voted on, or NULL */
     peri_channel *channel;
@@ -176,6 +181,8 @@ static void end_loop(worker *w)
     uv_close((uv_handle_t *)&w->prepare, NULL);
     uv_close((uv_handle_t *)&w->beat, NULL);
     uv_close((uv_handle_t *)&w->term, NULL);
+    peri_pulse_stop(w->pulse);
+    w->pulse = NULL;
     /* The deadline stays, unreferenced: should the application have left
      * something open, the process still ends. */
     peri_channel_close(w->channel);
@@ -556,6 +563,9 @@ static int open_inherited(worker *w)
     w->slot = &w->segment->slot[w->inherited.record];
     w->past_requests = atomic_load(&w->slot->requests_total);
     w->past_connections = atomic_load(&w->slot->connections_total);
+    w->regions =
+        peri_regions_attach(peri_segment_area(w->segment), PERI_REGIONS_BYTES);
+    w->cells = peri_cells_open(w->regions, (int)w->inherited.record);
     w->settings = settings_of(w->inherited.bundle_fd);
     return w->settings != NULL ? 0 : PERI_EFORMAT;
 }
@@ -600,6 +610,15 @@ static int open_loop(worker *w)
                                       on_message, w, &w->channel);
 }
 
+static double heap_bytes(void *data)
+{
+    worker *w = data;
+
+    return w->host != NULL && w->app->heap_bytes != NULL
+               ? w->app->heap_bytes(w->host)
+               : 0;
+}
+
 static void create_app(worker *w)
 {
     peri_worker_info info = {
@@ -614,6 +633,7 @@ static void create_app(worker *w)
         .doing_route = w->slot->doing_route,
         .doing_request = w->slot->doing_request,
         .shared = peri_segment_area(w->segment),
+        .cells = w->cells,
         .publish = publish_event,
         .worker = w,
     };
@@ -625,6 +645,11 @@ static void create_app(worker *w)
              "the application's host could not be made");
         destroy_app(w);
         return;
+    }
+    if (w->cells != NULL &&
+        peri_settings_bool(w->settings, "metrics.enabled", true)) {
+        w->pulse = peri_pulse_start(&w->loop, w->cells, w->inherited.record,
+                                    heap_bytes, w);
     }
     start_stage(w, 0, w->inherited.generation, w->inherited.bundle_fd);
 }
@@ -642,6 +667,8 @@ static void release(worker *w)
     peri_logs_fini(&w->logs);
     peri_settings_destroy(w->settings);
     peri_settings_destroy(w->staged_settings);
+    peri_cells_close(w->cells);
+    peri_regions_destroy(w->regions);
     peri_segment_close(w->segment);
     free(w->proxies);
     free(w);

@@ -29,9 +29,10 @@ typedef struct peri_worker_info {
     const _Atomic uint32_t *stopping;
     /* What this worker does now, for the watchdog's report when it is stuck:
      * NUL-ended, written over freely. */
-    char *doing_route;   /* 128 bytes */
-    char *doing_request; /* 72 bytes: the request's id */
-    void *shared;        /* the area for peri_regions_attach() */
+    char *doing_route;        /* 128 bytes */
+    char *doing_request;      /* 72 bytes: the request's id */
+    void *shared;             /* the area for peri_regions_attach() */
+    struct peri_cells *cells; /* this worker's metrics; NULL: none */
     /* Sends text (PERI_CHANNEL_TEXT_MAX at most) to every worker's `hear`, this
      * one's too. 0, PERI_ELIMIT: too long, or the master takes nothing. */
     int (*publish)(void *worker, peri_slice text);
@@ -62,6 +63,8 @@ typedef struct peri_worker_app {
     void (*reload_failed)(void *app, const char *reason);
     /* What a worker published; borrowed. May be NULL. */
     void (*hear)(void *app, peri_slice text);
+    /* The size of its heap in bytes, for the metrics. May be NULL. */
+    double (*heap_bytes)(void *app);
 } peri_worker_app;
 
 /* The whole life of a worker process: descriptors and slot come from the
