@@ -21,7 +21,7 @@ export class Results {
   }
 }
 
-const OK = /^(\s*)(not )?ok\b(?: \d+)?(?: - )?(.*)$/;
+const OK = /^(\s*)(not )?ok\b(?: \d+)?(?: - )?(.*)$/s; // names may hold U+2028
 
 // TAP as cmocka, busted and our Node reporter write it: one level, with what a
 // failure says in comments after its line. A run that ends badly without
