@@ -5,6 +5,7 @@
 
 #include "bindings/budget.h"
 #include "core/base/alloc.h"
+#include "core/http/client.h"
 #include "core/http/file.h"
 #include "core/shm/regions.h"
 #include "core/sqlite/set.h"
@@ -71,11 +72,18 @@ static void on_databases_closed(void *data)
     host_released(data);
 }
 
-static void on_host_timers_closed(void *data)
+static void on_client_closed(void *data)
 {
     peri_host *host = data;
 
     peri_sqlite_set_close(host->env.sqlite, on_databases_closed, host);
+}
+
+static void on_host_timers_closed(void *data)
+{
+    peri_host *host = data;
+
+    peri_client_close(host->env.client, on_client_closed, host);
 }
 
 void perilua_host_release(peri_host *host)

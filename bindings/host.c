@@ -11,6 +11,7 @@
 #include "bindings/hot.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/http/client.h"
 #include "core/http/file.h"
 #include "core/http/observe.h"
 #include "core/shm/regions.h"
@@ -365,6 +366,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .host = host,
         .doing = options->doing_route != NULL ? note_doing : NULL,
         .sqlite = peri_sqlite_set_create(options->loop),
+        .client = peri_client_create(options->loop),
         .regions =
             options->shared != NULL
                 ? peri_regions_attach(options->shared, PERI_REGIONS_BYTES)

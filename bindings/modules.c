@@ -6,6 +6,7 @@
 int perilua_open_app(lua_State *L);
 int perilua_open_breaker(lua_State *L);
 int perilua_open_cli(lua_State *L);
+int perilua_open_client(lua_State *L);
 int perilua_open_config(lua_State *L);
 int perilua_open_crypto(lua_State *L);
 int perilua_open_json(lua_State *L);
@@ -26,6 +27,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.app", perilua_open_app},
     {"perigee.core.breaker", perilua_open_breaker},
     {"perigee.core.cli", perilua_open_cli},
+    {"perigee.core.client", perilua_open_client},
     {"perigee.core.config", perilua_open_config},
     {"perigee.core.crypto", perilua_open_crypto},
     {"perigee.core.json", perilua_open_json},

@@ -106,6 +106,7 @@ perilua_task *perilua_task_create(perilua_vm *vm, perilua_task *parent)
         peri_list_init(&task->children);
         peri_list_init(&task->sibling);
         peri_list_init(&task->joiners);
+        peri_list_init(&task->owned);
         peri_list_init(&task->grouped);
         new_coroutine(sched, task);
     }
@@ -184,6 +185,17 @@ static void cancel_children(perilua_task *task)
     }
 }
 
+static void release_owned(perilua_task *task)
+{
+    while (!peri_list_empty(&task->owned)) {
+        perilua_owned *owned =
+            PERI_CONTAINER(task->owned.next, perilua_owned, link);
+
+        peri_list_remove(&owned->link);
+        owned->release(owned);
+    }
+}
+
 static void push_cancel_error(lua_State *L, const perilua_task *task)
 {
     perilua_push_error(L, task->cancel_kind, NULL,
@@ -217,6 +229,7 @@ static void task_ended(perilua_task *task, int rc, int nresults)
         make_ready(task);
         return;
     }
+    release_owned(task);
     peri_timer_stop(vm->scheduler->timers, &task->deadline);
     task->state = PERILUA_TASK_ENDED;
     if (rc < 0 && task->has_handle && task->parent != NULL) {
@@ -461,6 +474,14 @@ void perilua_task_clear_deadline(perilua_task *task)
 {
     task->deadline_ns = 0;
     peri_timer_stop(task->vm->scheduler->timers, &task->deadline);
+}
+
+void perilua_task_own(perilua_task *task, perilua_owned *owned)
+{
+    while (task->parent != NULL) {
+        task = task->parent;
+    }
+    peri_list_append(&task->owned, &owned->link);
 }
 
 void perilua_task_release(perilua_task *task)

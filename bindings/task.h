@@ -30,6 +30,8 @@
 typedef struct perilua_wait perilua_wait;
 typedef struct perilua_group perilua_group;
 
+typedef struct perilua_owned perilua_owned;
+
 struct perilua_wait {
     perilua_task *task; /* who waits; NULL before park and after wake/cancel */
     /* The task was cancelled or is overdue and no longer waits: give the
@@ -42,6 +44,13 @@ struct perilua_wait {
  * may push a function and its arguments and call perilua_task_continue(). */
 typedef void (*perilua_task_done)(void *data, perilua_task *task, lua_State *co,
                                   int rc, int nresults);
+
+/* What ends with a task, such as the answer of another server that nobody has
+ * read to its end. */
+struct perilua_owned {
+    peri_list link;
+    void (*release)(perilua_owned *owned); /* it is off the list already */
+};
 
 typedef enum perilua_task_state {
     PERILUA_TASK_NEW,     /* never resumed */
@@ -62,6 +71,7 @@ struct perilua_task {
     perilua_task *parent;
     peri_list children;
     peri_list sibling;
+    peri_list owned;
     peri_list joiners; /* of those who wait for its end (bind_task.c) */
     perilua_group *group;
     peri_list grouped;
@@ -141,6 +151,23 @@ void perilua_task_cancel(perilua_task *task, const char *kind,
 
 /* The handle that kept it has gone. */
 void perilua_task_release(perilua_task *task);
+
+static inline void perilua_owned_init(perilua_owned *owned,
+                                      void (*release)(perilua_owned *owned))
+{
+    peri_list_init(&owned->link);
+    owned->release = release;
+}
+
+/* Released when the task's outermost ancestor has ended: a task may hand it to
+ * its parent as its result. */
+void perilua_task_own(perilua_task *task, perilua_owned *owned);
+
+/* Repeatable. */
+static inline void perilua_task_disown(perilua_owned *owned)
+{
+    peri_list_remove(&owned->link);
+}
 
 /* Puts the running task at the end of the queue until the next loop turn. */
 int perilua_task_yield(lua_State *L);
