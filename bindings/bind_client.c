@@ -1,4 +1,5 @@
 /* perigee.core.client: requests to other servers. See perigee/client.lua. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "bindings/bind.h"
@@ -12,7 +13,12 @@
 
 int perilua_open_client(lua_State *L);
 
-typedef enum want { WANT_HEAD, WANT_WHOLE, WANT_CHUNK, WANT_DRAIN } want;
+typedef enum want_kind {
+    WANT_HEAD,
+    WANT_WHOLE,
+    WANT_CHUNK,
+    WANT_DRAIN
+} want_kind;
 
 /* A call, and the task that waits for it. The userdata holds a pointer to it;
  * collected while a task waits, it lives on until that wait is over. */
@@ -21,7 +27,7 @@ typedef struct client_call {
     perilua_wait wait;
     perilua_owned owned; /* by the task, as a stream that may stay unread */
     char *what;          /* for messages: "GET http://host/path" */
-    want want;
+    want_kind want;
     bool whole;
     bool orphan;
 } client_call;
@@ -58,8 +64,7 @@ static const char *code_of(int rc)
                                                   : peri_err_name(rc);
 }
 
-static int push_cut(lua_State *L, const client_call *box,
-                    peri_call_stage stage)
+static int push_cut(lua_State *L, const client_call *box, peri_call_stage stage)
 {
     return perilua_fail(L, "unavailable", "ECONNRESET",
                         "%s: the server closed the connection %s", box->what,
@@ -113,6 +118,7 @@ static void push_lower(lua_State *L, peri_slice name)
     char small[64];
     luaL_Buffer large;
 
+    assert(name.data != NULL); /* a field's name has a byte at least */
     if (name.length <= sizeof small) {
         for (size_t i = 0; i < name.length; i++) {
             char c = name.data[i];
@@ -170,8 +176,7 @@ static void push_headers(lua_State *L, const peri_reply *reply, bool decoded)
             continue;
         }
         push_lower(L, name);
-        perilua_push_slice(L,
-                           peri_reply_text(reply, reply->fields[i].value));
+        perilua_push_slice(L, peri_reply_text(reply, reply->fields[i].value));
         add_header(L, headers);
     }
 }
@@ -283,7 +288,7 @@ static void on_owner_ended(perilua_owned *owned)
     }
 }
 
-static int await(lua_State *L, client_call *box, want want)
+static int await(lua_State *L, client_call *box, want_kind want)
 {
     if (box->wait.task != NULL) {
         return luaL_error(L, "another task waits for this answer");
@@ -517,8 +522,10 @@ static int client_stats(lua_State *L)
 int perilua_open_client(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"start", client_start},   {"finish", client_finish},
-        {"close", client_close},   {"stats", client_stats},
+        {"start", client_start},
+        {"finish", client_finish},
+        {"close", client_close},
+        {"stats", client_stats},
         {NULL, NULL},
     };
 

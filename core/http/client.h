@@ -34,8 +34,8 @@ typedef struct peri_call peri_call;
 typedef enum peri_call_stage {
     PERI_CALL_QUEUED,
     PERI_CALL_CONNECTING,
-    PERI_CALL_SENT,   /* or sending; no byte of an answer yet */
-    PERI_CALL_HEAD,   /* some of the head */
+    PERI_CALL_SENT, /* or sending; no byte of an answer yet */
+    PERI_CALL_HEAD, /* some of the head */
     PERI_CALL_BODY,
     PERI_CALL_DONE
 } peri_call_stage;

@@ -136,8 +136,8 @@ static int unpack(peri_call *call)
         size_t in_before = in.length;
         size_t out_before = call->body.length;
 
-        rc = peri_decoder_step(call->decoder, &in,
-                               limit - call->body.length, &call->body);
+        rc = peri_decoder_step(call->decoder, &in, limit - call->body.length,
+                               &call->body);
         moved = in.length != in_before || call->body.length != out_before;
     }
     peri_buf_consume(&call->raw, call->raw.length - in.length);
@@ -333,8 +333,8 @@ bool peri_call_writable(const peri_call *call)
     if (call->conn == NULL) {
         return call->request.length < PERI_CLIENT_OUT_HIGH_BYTES;
     }
-    return call->conn->broken || peri_client_conn_pending(call->conn) <
-                                     PERI_CLIENT_OUT_HIGH_BYTES;
+    return call->conn->broken ||
+           peri_client_conn_pending(call->conn) < PERI_CLIENT_OUT_HIGH_BYTES;
 }
 
 void peri_call_finish(peri_call *call)
@@ -349,9 +349,8 @@ void peri_call_finish(peri_call *call)
 
 static peri_call *call_create(peri_client *client, const peri_call_options *o)
 {
-    static const char *const idempotent[] = {"GET",    "HEAD",  "PUT",
-                                             "DELETE", "TRACE", "OPTIONS",
-                                             NULL};
+    static const char *const idempotent[] = {
+        "GET", "HEAD", "PUT", "DELETE", "TRACE", "OPTIONS", NULL};
     peri_call *call = peri_calloc(1, sizeof *call);
 
     call->client = client;

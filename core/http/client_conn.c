@@ -213,9 +213,9 @@ static int take(peri_call *call, const char *data, size_t length, size_t *used)
     *used = 0;
     while (*used < length) {
         bool had_head = call->reply.got_head;
-        ptrdiff_t rc = peri_reply_feed(
-            &call->reply, data + *used, length - *used,
-            call->decoder != NULL ? &call->raw : &call->body);
+        ptrdiff_t rc =
+            peri_reply_feed(&call->reply, data + *used, length - *used,
+                            call->decoder != NULL ? &call->raw : &call->body);
 
         if (rc < 0) {
             return (int)rc;

@@ -180,8 +180,7 @@ static bool keep_addresses(peri_origin *origin, const struct addrinfo *list)
         const struct addrinfo *pair[2] = {same, other};
 
         for (unsigned i = 0; i < 2; i++) {
-            if (pair[i] != NULL &&
-                origin->addr_count < PERI_CLIENT_ADDRS_MAX &&
+            if (pair[i] != NULL && origin->addr_count < PERI_CLIENT_ADDRS_MAX &&
                 (!origin->deny_private ||
                  !peri_address_private(pair[i]->ai_addr))) {
                 keep_address(origin, pair[i]->ai_addr);
@@ -225,10 +224,10 @@ static bool is_numeric(peri_connect *c)
     struct sockaddr_storage addr;
 
     memset(&addr, 0, sizeof addr);
-    if (uv_ip4_addr(origin->host, origin->port,
-                    (struct sockaddr_in *)&addr) != 0 &&
-        uv_ip6_addr(origin->host, origin->port,
-                    (struct sockaddr_in6 *)&addr) != 0) {
+    if (uv_ip4_addr(origin->host, origin->port, (struct sockaddr_in *)&addr) !=
+            0 &&
+        uv_ip6_addr(origin->host, origin->port, (struct sockaddr_in6 *)&addr) !=
+            0) {
         return false;
     }
     origin->addr_count = 0;
@@ -269,8 +268,8 @@ void peri_connect_start(peri_origin *origin)
     peri_list_init(&c->attempts);
     peri_list_append(&origin->connects, &c->link);
     peri_client_timer_init(&c->stagger, on_stagger);
-    if (origin->local || uv_now(origin->client->loop) <
-                             origin->resolved_until_ms ||
+    if (origin->local ||
+        uv_now(origin->client->loop) < origin->resolved_until_ms ||
         is_numeric(c)) {
         try_next(c);
         return;

@@ -5,6 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/err.h"
+#include "core/http/chunked.h"
 #include "core/http/scan_text.h"
 
 #define LENGTH_DIGITS_MAX 18
@@ -23,7 +24,9 @@ void peri_reply_fini(peri_reply *reply)
     peri_buf_fini(&reply->head);
     peri_buf_fini(&reply->rest);
     free(reply->fields);
+    free(reply->chunks);
     reply->fields = NULL;
+    reply->chunks = NULL;
 }
 
 /* For the next head, be it after a 1xx. */
@@ -97,8 +100,7 @@ static int take_status(peri_reply *r, const char *line, size_t length)
     if (!text_is_clean(line, length)) {
         return refuse(r, "a control character in the status line");
     }
-    r->status =
-        (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
+    r->status = (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
     r->minor_zero = line[7] == '0';
     r->has_status = true;
     return 0;
@@ -181,8 +183,9 @@ static int keep_field(peri_reply *r, peri_slice name, peri_slice value)
         return refuse(r, "too many fields");
     }
     if (r->field_count == r->field_capacity) {
-        r->field_capacity = (uint16_t)(
-            r->field_capacity == 0 ? FIELDS_FIRST : r->field_capacity * 2);
+        r->field_capacity =
+            (uint16_t)(r->field_capacity == 0 ? FIELDS_FIRST
+                                              : r->field_capacity * 2);
         r->fields =
             peri_realloc(r->fields, r->field_capacity * sizeof *r->fields);
     }
@@ -259,7 +262,10 @@ static int judge_head(peri_reply *r)
         r->state = PERI_REPLY_DONE;
     } else if (r->codings > 0) {
         r->state = PERI_REPLY_CHUNKED;
-        peri_chunked_init(&r->chunks, INT64_MAX);
+        if (r->chunks == NULL) {
+            r->chunks = peri_alloc(sizeof *r->chunks);
+        }
+        peri_chunked_init(r->chunks, INT64_MAX);
     } else if (r->content_length > 0) {
         r->state = PERI_REPLY_LENGTH;
         r->body_left = (uint64_t)r->content_length;
@@ -301,8 +307,8 @@ static ptrdiff_t feed_head(peri_reply *r, const char *data, size_t length)
 
     while (used < length && r->state == PERI_REPLY_HEAD) {
         const char *lf = memchr(data + used, '\n', length - used);
-        size_t part = lf != NULL ? (size_t)(lf - data) + 1 - used
-                                 : length - used;
+        size_t part =
+            lf != NULL ? (size_t)(lf - data) + 1 - used : length - used;
         int rc;
 
         if (peri_buf_append(&r->head, data + used, part) < 0) {
@@ -314,8 +320,7 @@ static ptrdiff_t feed_head(peri_reply *r, const char *data, size_t length)
             size_t start = r->line_start;
 
             r->line_start = r->head.length;
-            rc = take_line(r, r->head.data + start,
-                           r->head.length - 1 - start);
+            rc = take_line(r, r->head.data + start, r->head.length - 1 - start);
         }
         if (rc < 0) {
             return rc;
@@ -345,12 +350,12 @@ static ptrdiff_t feed_length(peri_reply *r, const char *data, size_t length,
 static ptrdiff_t feed_decoded(peri_reply *r, const char *data, size_t length,
                               peri_buf *out)
 {
-    ptrdiff_t used = peri_chunked_feed(&r->chunks, data, length, out);
+    ptrdiff_t used = peri_chunked_feed(r->chunks, data, length, out);
 
     if (used < 0) {
         return refuse(r, "malformed chunks");
     }
-    if (r->chunks.ended) {
+    if (r->chunks->ended) {
         r->state = PERI_REPLY_DONE;
     }
     return used;
@@ -365,8 +370,7 @@ static ptrdiff_t feed_chunked(peri_reply *r, const char *data, size_t length,
 
     if (before == 0) {
         used = feed_decoded(r, data, length, out);
-        if (used < 0 || r->state == PERI_REPLY_DONE ||
-            (size_t)used == length) {
+        if (used < 0 || r->state == PERI_REPLY_DONE || (size_t)used == length) {
             return used;
         }
         if (peri_buf_append(&r->rest, data + used, length - (size_t)used) < 0) {

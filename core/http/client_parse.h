@@ -1,7 +1,7 @@
 /* Client parse: answers as they come off a connection.
  *
- * The head is proven by a scan of ours, line by line: llhttp's strict mode takes
- * folded fields, bad status codes, HTTP/2.0 and more. llhttp reads chunks
+ * The head is proven by a scan of ours, line by line: llhttp's strict mode
+ * takes folded fields, bad status codes, HTTP/2.0 and more. llhttp reads chunks
  * (chunked.h). The verdict on the same bytes does not depend on how they were
  * split. What could be read in two ways is refused. */
 #ifndef PERI_HTTP_CLIENT_PARSE_H
@@ -11,7 +11,6 @@
 #include <stdint.h>
 
 #include "core/base/buf.h"
-#include "core/http/chunked.h"
 #include "core/http/scan.h"
 
 #define PERI_REPLY_HEAD_MAX_BYTES 65536
@@ -50,8 +49,8 @@ typedef struct peri_reply {
     bool stays;
     unsigned codings;
     uint64_t body_left;
-    peri_buf rest; /* of a trailer section that was cut */
-    peri_chunked chunks;
+    peri_buf rest;               /* of a trailer section that was cut */
+    struct peri_chunked *chunks; /* NULL until there are any */
 } peri_reply;
 
 void peri_reply_init(peri_reply *reply);

@@ -104,9 +104,8 @@ static int step_zlib(peri_decoder *d, peri_slice *in, size_t room,
     in->length -= given - z->avail_in;
     out->length += room - z->avail_out;
     d->ended = rc == Z_STREAM_END;
-    return rc == Z_OK || rc == Z_STREAM_END || rc == Z_BUF_ERROR
-               ? 0
-               : PERI_EFORMAT;
+    return rc == Z_OK || rc == Z_STREAM_END || rc == Z_BUF_ERROR ? 0
+                                                                 : PERI_EFORMAT;
 }
 
 int peri_decoder_step(peri_decoder *decoder, peri_slice *in, size_t max_bytes,

@@ -1,4 +1,5 @@
---- Answers that are more than a table or a string.
+--- Answers that are more than a table or a string; and requests to other
+--- servers.
 
 local answer = require "perigee.answer"
 local core = require "perigee.core.request"
@@ -111,6 +112,65 @@ function M.cookie(name, value, opts)
   end
   if opts.secure or core.current_is_tls() then add "Secure" end
   return table.concat(parts, "; ")
+end
+
+-- ---- the client: loaded when it is first used ----
+
+local client
+
+local function lazy(name)
+  return function(...)
+    client = client or require "perigee.client"
+    return client[name](...)
+  end
+end
+
+--- Sends a request and gives its answer, whatever the status.
+---@param opts perigee.ClientOptions
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err # kind "unavailable", "timeout", "too_large", "invalid" (the URL), "forbidden" (deny_private)
+function M.request(opts) end -- luacheck: ignore 212
+
+--- The same as a GET; `post`, `put`, `patch`, `delete` and `head` are alike.
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.get(url, opts) end -- luacheck: ignore 212
+
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.post(url, opts) end -- luacheck: ignore 212
+
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.put(url, opts) end -- luacheck: ignore 212
+
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.patch(url, opts) end -- luacheck: ignore 212
+
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.delete(url, opts) end -- luacheck: ignore 212
+
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.head(url, opts) end -- luacheck: ignore 212
+
+for _, name in ipairs { "request", "get", "post", "put", "patch", "delete",
+  "head" } do
+  M[name] = lazy(name)
 end
 
 return M

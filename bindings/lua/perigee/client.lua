@@ -1,0 +1,503 @@
+--- The HTTP client; perigee.http hands its functions out.
+
+local core = require "perigee.core.client"
+local crypto = require "perigee.crypto"
+local errors = require "perigee.error"
+local json = require "perigee.json"
+local task = require "perigee.task"
+local time = require "perigee.time"
+local units = require "perigee.units"
+local urls = require "perigee.url"
+
+local M = {}
+
+local BODY_MAX = 16 * 1024 * 1024
+local TIMEOUT_MS = 30000
+local CONNECT_MS = 10000
+local REDIRECTS = 5
+local RETRY_BASE_MS, RETRY_MAX_MS = 100, 2000
+
+local IDEMPOTENT = {
+  GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true,
+  TRACE = true,
+}
+local RETRIED = { [502] = true, [503] = true, [504] = true }
+local REDIRECT = {
+  [301] = true, [302] = true, [303] = true, [307] = true, [308] = true,
+}
+-- The host's own, and what would let a caller desynchronise a connection.
+local OWN = {
+  ["content-length"] = true, ["transfer-encoding"] = true,
+  ["connection"] = true, ["keep-alive"] = true, ["upgrade"] = true,
+  ["proxy-connection"] = true, ["te"] = true, ["trailer"] = true,
+  ["expect"] = true,
+}
+local SECRET = {
+  ["authorization"] = true, ["cookie"] = true,
+  ["proxy-authorization"] = true, ["host"] = true,
+}
+
+---@class perigee.ClientOptions
+---@field method string?        # "GET" unless told
+---@field url string?           # http://...
+---@field headers table<string, string|number|(string|number)[]>?
+---@field query table?          # { a = 1, b = { 2, 3 } }, added to the URL's
+---@field json any?             # sent as JSON
+---@field form table?           # sent as application/x-www-form-urlencoded
+---@field body string|(fun(): string?)? # or a function: sent as it gives them
+---@field timeout string|number? # the whole exchange, redirects and all; "30s"
+---@field connect_timeout string|number? # with the wait for a free connection; "10s"
+---@field first_byte_timeout string|number?
+---@field retry integer?        # attempts of an idempotent request; 1
+---@field stream boolean?       # the body comes through res:chunks()
+---@field redirects integer?    # followed at most; 5, 0: given as they are
+---@field body_max string|number? # of an answer, unpacked; "16mb"
+---@field decompress boolean?   # gzip and br; true
+---@field deny_private boolean? # refuse addresses that are not public
+---@field unix string?          # path of a UNIX socket to speak to
+
+---@class perigee.ClientResponse
+---@field status integer
+---@field headers table<string, string|string[]> # lower case; a list when repeated
+---@field body string?   # nil with stream = true
+---@field url string     # where it came from, after redirects
+local Response = {}
+Response.__index = Response
+
+-- The wait for each piece of a stream, and the call behind it.
+local calls = setmetatable({}, { __mode = "k" })
+
+--- The body as a value.
+---@return any value
+---@return perigee.Error? err # kind "unavailable", code "bad_response"
+function Response:json()
+  local body, err = self:read()
+  if not body then
+    return nil, err
+  end
+  local value, why = json.decode(body)
+  if why then
+    local bad = errors.wrap(why, "%s: no JSON", self.url)
+    bad.kind, bad.code = "unavailable", "bad_response"
+    return nil, bad
+  end
+  return value
+end
+
+-- One piece: nil at the end, or nil and an error.
+local function next_chunk(self)
+  local stream = calls[self]
+  if not stream then
+    return nil
+  end
+  local chunk, err = core.chunk(stream.call, stream.timeout)
+  if not chunk then
+    calls[self] = nil
+    core.close(stream.call)
+  end
+  return chunk, err
+end
+
+--- The whole body, of a stream too (up to body_max then).
+---@return string? body
+---@return perigee.Error? err
+function Response:read()
+  if self.body then
+    return self.body
+  end
+  local stream = calls[self]
+  local parts, size = {}, 0
+  while true do
+    local chunk, err = next_chunk(self)
+    if not chunk then
+      if err then
+        return nil, err
+      end
+      self.body = table.concat(parts)
+      return self.body
+    end
+    parts[#parts + 1], size = chunk, size + #chunk
+    if size > stream.body_max then
+      self:close()
+      return nil, errors.new("too_large", "%s: the body is larger than "
+        .. "body_max", self.url)
+    end
+  end
+end
+
+--- The body piece by piece; a failure is raised. The other side waits while
+--- nobody asks for more.
+---@return fun(): string?
+function Response:chunks()
+  local whole = self.body
+  if whole then
+    return function()
+      local piece = whole
+      whole = nil
+      return piece ~= "" and piece or nil
+    end
+  end
+  return function()
+    local chunk, err = next_chunk(self)
+    if err then
+      error(err, 0)
+    end
+    return chunk
+  end
+end
+
+--- Gives the rest of a stream up.
+function Response:close()
+  local stream = calls[self]
+  calls[self] = nil
+  if stream then
+    core.close(stream.call)
+  end
+end
+
+-- ---- from options to a plan ----
+
+local function check(value, what, level)
+  if value == nil then
+    error(what, level + 1)
+  end
+  return value
+end
+
+local function duration(opts, name, default)
+  if opts[name] == nil then
+    return default
+  end
+  local ms, why = units.duration(opts[name])
+  return check(ms, why and name .. ": " .. why, 4)
+end
+
+local function add_header(plan, name, value)
+  if type(name) ~= "string" then
+    error("headers: names are strings", 5)
+  end
+  local lower = name:lower()
+  if OWN[lower] then
+    return
+  end
+  plan.has[lower] = true
+  if type(value) ~= "table" then
+    value = { value }
+  end
+  for _, each in ipairs(value) do
+    plan.headers[#plan.headers + 1] = { lower, name, tostring(each) }
+  end
+end
+
+local function default_header(plan, name, value)
+  if not plan.has[name] then
+    plan.has[name] = true
+    plan.headers[#plan.headers + 1] = { name, name, value }
+  end
+end
+
+local function set_body(plan, opts)
+  local body = opts.body
+  if opts.json ~= nil then
+    local text, err = json.encode(opts.json)
+    body = text or error(err, 0)
+    default_header(plan, "content-type", "application/json")
+  elseif opts.form then
+    body = urls.encode(opts.form, true)
+    default_header(plan, "content-type", "application/x-www-form-urlencoded")
+  end
+  if type(body) == "function" then
+    plan.source = body
+  elseif body ~= nil then
+    plan.body = type(body) == "string" and body
+      or error("body: a string or a function expected", 4)
+  end
+end
+
+local function make_plan(opts)
+  local method = opts.method or "GET"
+  if type(opts.url) ~= "string" or type(method) ~= "string" then
+    error("url: a string expected", 3)
+  end
+  local url, err = urls.parse(opts.url)
+  if not url then
+    return nil, err
+  end
+  local body_max = opts.body_max or BODY_MAX
+  local plan = {
+    method = method:upper(), url = url, headers = {}, has = {}, opts = opts,
+    body_max = check(units.size(body_max), "body_max: a size expected", 3),
+    timeout = duration(opts, "timeout", TIMEOUT_MS),
+    connect = duration(opts, "connect_timeout", CONNECT_MS),
+    first_byte = duration(opts, "first_byte_timeout", 0),
+    left = opts.redirects or REDIRECTS,
+    unix = opts.unix,
+  }
+  for name, value in pairs(opts.headers or {}) do
+    add_header(plan, name, value)
+  end
+  set_body(plan, opts)
+  default_header(plan, "accept", "*/*")
+  default_header(plan, "user-agent", "perigee")
+  if opts.decompress ~= false then
+    default_header(plan, "accept-encoding", "gzip, br")
+  end
+  if opts.query then
+    url.target = urls.with_query(url.target, urls.encode(opts.query))
+  end
+  plan.until_ms = time.monotonic() + plan.timeout
+  return plan
+end
+
+-- ---- one exchange ----
+
+local function fields_of(plan)
+  local url = plan.url
+  local fields = {}
+  if not plan.has.host then
+    fields[1], fields[2] = "host", url.authority
+  end
+  for _, header in ipairs(plan.headers) do
+    fields[#fields + 1] = header[2]
+    fields[#fields + 1] = header[3]
+  end
+  if url.user and not plan.has.authorization then
+    local user = url.user:gsub("%%(%x%x)", function(hex)
+      return string.char(tonumber(hex, 16))
+    end)
+    fields[#fields + 1] = "authorization"
+    fields[#fields + 1] = "Basic " .. crypto.base64.encode(user)
+  end
+  return fields
+end
+
+local function address(url)
+  return url.scheme .. "://" .. url.authority .. url.target:match "^[^?]*"
+end
+
+local function no_tls(plan)
+  local err = errors.new("unavailable", "%s: TLS is not built in yet",
+    address(plan.url))
+  err.code = "tls_unavailable"
+  return nil, err
+end
+
+local function overdue(plan)
+  local err = errors.new("timeout", "%s %s: not done within %d ms",
+    plan.method, address(plan.url), plan.timeout)
+  err.code = "timeout"
+  return nil, err
+end
+
+local function send_source(plan, call)
+  local source = plan.source
+  plan.source = function()
+    error("a body that is a function can be sent only once", 2)
+  end
+  for chunk in source do
+    if not core.write(call, chunk) then
+      return -- an answer is there, or will not come
+    end
+  end
+  core.finish(call)
+end
+
+local function start(plan)
+  local opts, url = plan.opts, plan.url
+  local left_ms = plan.until_ms - time.monotonic()
+  if left_ms <= 0 then
+    return overdue(plan)
+  end
+  if url.scheme == "https" then
+    return no_tls(plan)
+  end
+  return core.start {
+    method = plan.method, host = plan.unix or url.host, port = url.port,
+    is_local = plan.unix ~= nil, target = url.target,
+    fields = fields_of(plan), body = plan.body,
+    streams_body = plan.source ~= nil,
+    deny_private = opts.deny_private, whole = not opts.stream,
+    decompress = opts.decompress ~= false,
+    body_max = plan.body_max, total_ms = left_ms,
+    connect_ms = plan.connect, first_byte_ms = plan.first_byte,
+    what = plan.method .. " " .. address(url),
+  }
+end
+
+local function exchange(plan)
+  local call, err = start(plan)
+  if not call then
+    return nil, err
+  end
+  if plan.source then
+    local ok, why = pcall(send_source, plan, call)
+    if not ok then
+      core.close(call)
+      error(why, 0)
+    end
+  end
+  local status, headers, body = core.answer(call)
+  if not status then
+    return nil, headers
+  end
+  local res = setmetatable({
+    status = status, headers = headers, body = body, url = address(plan.url),
+  }, Response)
+  if plan.opts.stream then
+    calls[res] = { call = call, timeout = plan.timeout,
+      body_max = plan.body_max }
+  end
+  return res
+end
+
+-- ---- attempts and redirects ----
+
+local function worth_retrying(res, err)
+  if res then
+    return RETRIED[res.status]
+  end
+  return err.kind == "unavailable" and err.code ~= "tls_unavailable"
+    and err.code ~= "bad_response" or err.code == "connect_timeout"
+end
+
+local function attempts(plan)
+  local count = plan.opts.retry or 1
+  if not IDEMPOTENT[plan.method] or plan.source then
+    count = 1
+  end
+  for attempt = 1, count do
+    local res, err = exchange(plan)
+    if attempt >= count or not worth_retrying(res, err) then
+      return res, err
+    end
+    local cap = math.min(RETRY_MAX_MS, RETRY_BASE_MS * 2 ^ (attempt - 1))
+    local pause = math.random() * cap
+    if time.monotonic() + pause >= plan.until_ms then
+      return res, err
+    end
+    if res then
+      res:close()
+    end
+    task.sleep(pause)
+  end
+end
+
+local function drop_headers(plan, unwanted)
+  local kept = {}
+  for _, header in ipairs(plan.headers) do
+    if unwanted(header[1]) then
+      plan.has[header[1]] = nil
+    else
+      kept[#kept + 1] = header
+    end
+  end
+  plan.headers = kept
+end
+
+local function refuse_redirect(plan, code, text)
+  local err = errors.new("unavailable", "%s %s: %s", plan.method,
+    address(plan.url), text)
+  err.code = code
+  return nil, err
+end
+
+local function becomes_get(plan, status)
+  return status == 303 and plan.method ~= "HEAD"
+    or (status == 301 or status == 302) and plan.method == "POST"
+end
+
+-- Makes the plan that of the next request; nil and an error when it cannot.
+local function follow(plan, res)
+  local location = res.headers.location
+  if type(location) == "table" then
+    return refuse_redirect(plan, "bad_redirect", "more than one Location")
+  end
+  local url = urls.resolve(plan.url, location)
+  if not url then
+    return refuse_redirect(plan, "bad_redirect", "it redirects to no http URL")
+  end
+  if becomes_get(plan, res.status) then
+    plan.method, plan.body, plan.source = "GET", nil, nil
+    drop_headers(plan, function(name) return name:find "^content%-" end)
+  elseif plan.source then
+    return refuse_redirect(plan, "bad_redirect",
+      "it redirects a body that can be sent only once")
+  end
+  local same = url.scheme == plan.url.scheme and url.host == plan.url.host
+    and url.port == plan.url.port
+  if not same then
+    if plan.unix then
+      return refuse_redirect(plan, "bad_redirect",
+        "it redirects away from the socket")
+    end
+    drop_headers(plan, function(name) return SECRET[name] end)
+  elseif not url.user then
+    url.user = plan.url.user
+  end
+  plan.url = url
+  return true
+end
+
+--- Sends a request and gives its answer, whatever the status.
+---@param opts perigee.ClientOptions
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err # kind "unavailable", "timeout", "too_large", "invalid" (the URL), "forbidden" (deny_private)
+function M.request(opts)
+  if type(opts) ~= "table" then
+    error("a table of options expected", 2)
+  end
+  local plan, bad = make_plan(opts)
+  if not plan then
+    return nil, bad
+  end
+  while true do
+    local res, err = attempts(plan)
+    if not res then
+      return nil, err
+    end
+    if not REDIRECT[res.status] or not res.headers.location
+      or (opts.redirects or REDIRECTS) == 0 then
+      return res
+    end
+    res:close()
+    if plan.left == 0 then
+      return refuse_redirect(plan, "too_many_redirects", "too many redirects")
+    end
+    plan.left = plan.left - 1
+    local ok, why = follow(plan, res)
+    if not ok then
+      return nil, why
+    end
+  end
+end
+
+local function with_method(method)
+  return function(url, opts)
+    local all = {}
+    for key, value in pairs(opts or {}) do
+      all[key] = value
+    end
+    all.method, all.url = method, url
+    return M.request(all)
+  end
+end
+
+--- Sends a GET.
+---@param url string
+---@param opts perigee.ClientOptions?
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err
+function M.get(url, opts) end -- luacheck: ignore 212
+
+for _, name in ipairs { "get", "post", "put", "patch", "delete", "head" } do
+  M[name] = with_method(name:upper())
+end
+
+--- What the worker's connections have done: requests, connects, reused, open,
+--- waiting.
+---@return table<string, integer>
+function M.stats()
+  return core.stats()
+end
+
+return M
