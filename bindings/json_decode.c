@@ -24,7 +24,6 @@ typedef struct decoder {
     const char *end;
     int depth;
     int depth_max;
-    int array_mark; /* stack index: nil until a list is met */
 } decoder;
 
 static int decode_value(decoder *d);
@@ -325,23 +324,14 @@ static int enter(decoder *d, int slots)
     return 0;
 }
 
-static void mark_array(decoder *d)
-{
-    if (lua_type(d->L, d->array_mark) == LUA_TNIL) {
-        perilua_json_push_array_mark(d->L);
-        lua_replace(d->L, d->array_mark);
-    }
-    lua_pushvalue(d->L, d->array_mark);
-    lua_setmetatable(d->L, -2);
-}
-
 /* Puts a table in the place of the gathered values at the top. */
 static void gather_items(decoder *d, int base, int count, bool more)
 {
     lua_State *L = d->L;
 
     lua_createtable(L, more ? count * 2 : count, 0);
-    mark_array(d);
+    perilua_json_push_array_mark(L);
+    lua_setmetatable(L, -2);
     lua_insert(L, base);
     for (int i = count; i > 0; i--) {
         lua_rawseti(L, base, i);
@@ -417,6 +407,11 @@ static void gather_fields(decoder *d, int base, int count, bool more)
     lua_State *L = d->L;
 
     lua_createtable(L, 0, more ? count * 2 : count);
+    if (count == 1) {
+        lua_insert(L, base);
+        lua_rawset(L, base);
+        return;
+    }
     for (int i = 0; i < count; i++) {
         lua_pushvalue(L, base + 2 * i);
         lua_pushvalue(L, base + 2 * i + 1);
@@ -582,18 +577,19 @@ int perilua_json_decode_depth(lua_State *L, peri_slice text, int depth_max)
                  .end = text.data + text.length,
                  .depth_max = depth_max < PERILUA_JSON_DEPTH_MAX
                                   ? depth_max
-                                  : PERILUA_JSON_DEPTH_MAX,
-                 .array_mark = lua_gettop(L) + 1};
+                                  : PERILUA_JSON_DEPTH_MAX};
+    int top = lua_gettop(L);
     int rc;
 
     if (text.length == 0) {
         d.start = d.at = d.end = "";
     }
     lua_checkstack(L, 8);
-    lua_pushnil(L);
     rc = decode_text(&d);
-    lua_replace(L, d.array_mark);
-    lua_settop(L, d.array_mark);
+    if (rc < 0) {
+        lua_insert(L, top + 1); /* the message, in front of what was left */
+        lua_settop(L, top + 1);
+    }
     return rc;
 }
 
