@@ -85,6 +85,22 @@ describe("schema.compile", function()
       faults(def, { a = "x" }, { documents = documents }))
   end)
 
+  it("gives a validator back as it is", function()
+    local validate = schema.compile { type = "string" }
+    assert.equal(validate, schema.compile(validate))
+    assert.has_error(function() schema.compile(print) end)
+  end)
+
+  it("takes any name for a member", function()
+    for _, name in ipairs { 'a"b', "a\nb", "a\\b", "%d%s", "]]", "a\0b", "--" } do
+      local def = { properties = { [name] = { type = "null", default = 1 } },
+        required = { name } }
+      assert.same({ "/" .. name .. " is required" }, faults(def, {}))
+      assert.same({ "/" .. name .. " must be null" }, faults(def,
+        { [name] = 1 }))
+    end
+  end)
+
   it("takes one table used in several places", function()
     local text = { type = "string" }
     local def = { properties = { a = text, b = text } }

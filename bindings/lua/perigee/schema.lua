@@ -195,22 +195,7 @@ local function careful_validator(self)
   end
 end
 
---- Compiles a schema; raises with every fault of it and its place.
----
---- The validator gives the value, or `nil, err` of kind "invalid" with all its
---- faults, up to 100, in `err.errors`. With `coerce` and `defaults` it is the
---- same table, changed. prefix is put before the pointers.
----@param definition table|boolean
----@param options perigee.schema.Options?
----@return perigee.schema.Validator
-function M.compile(definition, options)
-  if type(definition) ~= "table" and type(definition) ~= "boolean" then
-    error("a schema is expected: a table, true or false", 2)
-  end
-  local ok, self = pcall(new_compiled, definition, options or {})
-  if not ok then
-    error(self, 2)
-  end
+local function validator_of(self)
   if type(self.root) == "boolean" then
     return function(value, prefix)
       if self.root and value ~= nil then
@@ -223,6 +208,33 @@ function M.compile(definition, options)
     return careful_validator(self)
   end
   return plain_validator(self)
+end
+
+-- What compile has made: compiling it again gives it back.
+local validators = setmetatable({}, { __mode = "k" })
+
+--- Compiles a schema; raises with every fault of it and its place.
+---
+--- The validator gives the value, or `nil, err` of kind "invalid" with all its
+--- faults, up to 100, in `err.errors`. With `coerce` and `defaults` it is the
+--- same table, changed. prefix is put before the pointers.
+---@param definition table|boolean|perigee.schema.Validator
+---@param options perigee.schema.Options?
+---@return perigee.schema.Validator
+function M.compile(definition, options)
+  if validators[definition] then
+    return definition
+  end
+  if type(definition) ~= "table" and type(definition) ~= "boolean" then
+    error("a schema is expected: a table, true or false", 2)
+  end
+  local ok, self = pcall(new_compiled, definition, options or {})
+  if not ok then
+    error(self, 2)
+  end
+  local validate = validator_of(self)
+  validators[validate] = true
+  return validate
 end
 
 return M

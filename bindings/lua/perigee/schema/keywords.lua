@@ -76,8 +76,8 @@ M.checks = {
       and "must be a number over 0" or nil
   end,
   count = function(value)
-    return not (type(value) == "number" and value >= 0 and value % 1 == 0)
-      and "must be an integer of 0 or more" or nil
+    return not (type(value) == "number" and value % 1 == 0 and value >= 0
+      and value <= 2 ^ 53) and "must be an integer of 0 or more" or nil
   end,
   boolean = function(value)
     return type(value) ~= "boolean" and "must be a boolean" or nil
