@@ -187,7 +187,7 @@ static const char *read_special(const char *at, const char *end, char **to,
 static const char *find_quote(const char *at, const char *end)
 {
     while (at < end) {
-        at = peri_json_skip_plain(at, end);
+        at = peri_json_skip_quoted(at, end);
         if (at == end || *at == '"') {
             return at;
         }
@@ -196,15 +196,37 @@ static const char *find_quote(const char *at, const char *end)
     return end;
 }
 
-/* A string with escapes or characters over 0x7f; special is the first. */
-static int decode_special(decoder *d, const char *start, const char *special)
+/* [at, quote) with its escapes resolved is written behind to; NULL when it is
+ * wrong, after a fault. */
+static char *unescape(decoder *d, const char *at, const char *quote, char *to)
+{
+    while (at < quote) {
+        const char *plain = at;
+        const char *why;
+
+        at = peri_json_skip_plain(at, quote);
+        memcpy(to, plain, (size_t)(at - plain));
+        to += at - plain;
+        while (at < quote && !peri_json_is_plain(*at)) {
+            const char *next = read_special(at, quote, &to, &why);
+
+            if (next == NULL) {
+                fail(d, at, why);
+                return NULL;
+            }
+            at = next;
+        }
+    }
+    return to;
+}
+
+/* A string with escapes; special is where it stops to be plain. */
+static int decode_escaped(decoder *d, const char *start, const char *special)
 {
     lua_State *L = d->L;
     const char *quote = find_quote(special, d->end);
     size_t room_bytes = (size_t)(quote - start);
     char room[UNESCAPE_BYTES];
-    const char *at = special;
-    const char *why;
     char *out = room;
     char *to;
 
@@ -215,28 +237,39 @@ static int decode_special(decoder *d, const char *start, const char *special)
         out = lua_newuserdata(L, room_bytes);
     }
     memcpy(out, start, (size_t)(special - start));
-    to = out + (special - start);
-    while (at < quote) {
-        const char *plain = at;
-        const char *next;
-
-        at = peri_json_skip_plain(at, quote);
-        memcpy(to, plain, (size_t)(at - plain));
-        to += at - plain;
-        if (at == quote) {
-            break;
-        }
-        next = read_special(at, quote, &to, &why);
-        if (next == NULL) {
-            return fail(d, at, why);
-        }
-        at = next;
+    to = unescape(d, special, quote, out + (special - start));
+    if (to == NULL) {
+        return PERI_EFORMAT;
     }
     lua_pushlstring(L, out, (size_t)(to - out));
     if (out != room) {
         lua_replace(L, -2);
     }
     d->at = quote + 1;
+    return 0;
+}
+
+/* A string that is not plain from special on. */
+static int decode_special(decoder *d, const char *start, const char *special)
+{
+    const char *end = peri_json_skip_quoted(special, d->end);
+    size_t length = (size_t)(end - special);
+    size_t sound = peri_utf8_span(special, length);
+
+    if (sound != length) {
+        return fail(d, special + sound, "a string that is not UTF-8");
+    }
+    if (end == d->end) {
+        return fail(d, end, "the text ends within a string");
+    }
+    if (*end == '\\') {
+        return decode_escaped(d, start, end);
+    }
+    if (*end != '"') {
+        return fail(d, end, "a control character in a string");
+    }
+    lua_pushlstring(d->L, start, (size_t)(end - start));
+    d->at = end + 1;
     return 0;
 }
 

@@ -52,26 +52,64 @@ size_t peri_utf8_width(const char *text, size_t length)
     return width;
 }
 
-bool peri_utf8_valid(const char *text, size_t length)
+/* Bytes of ASCII at the start of text, by eights and then by ones. */
+static size_t ascii_span(const char *text, size_t length)
 {
     size_t at = 0;
+    uint64_t word;
+
+    while (length - at >= sizeof word) {
+        memcpy(&word, text + at, sizeof word);
+        if ((word & 0x8080808080808080u) != 0) {
+            break;
+        }
+        at += sizeof word;
+    }
+    while (at < length && (unsigned char)text[at] < 0x80) {
+        at++;
+    }
+    return at;
+}
+
+/* The width of the usual characters of two or three bytes; 0 for any other. */
+static inline size_t usual_width(const unsigned char *b, size_t length)
+{
+    uint32_t c;
+
+    if (length >= 3 && (b[0] & 0xf0) == 0xe0 && (b[1] & 0xc0) == 0x80 &&
+        (b[2] & 0xc0) == 0x80) {
+        c = (b[0] & 0xfu) << 12 | (b[1] & 0x3fu) << 6;
+        return c >= 0x800 && (c & 0xf800) != 0xd800 ? 3 : 0;
+    }
+    if (length >= 2 && in_range(b[0], 0xc2, 0xdf) && (b[1] & 0xc0) == 0x80) {
+        return 2;
+    }
+    return 0;
+}
+
+size_t peri_utf8_span(const char *text, size_t length)
+{
+    size_t at = ascii_span(text, length);
 
     while (at < length) {
-        uint64_t word;
-        size_t width;
+        size_t width =
+            usual_width((const unsigned char *)text + at, length - at);
 
-        if (length - at >= sizeof word) {
-            memcpy(&word, text + at, sizeof word);
-            if ((word & 0x8080808080808080u) == 0) {
-                at += sizeof word;
-                continue;
+        if (width == 0) {
+            width = peri_utf8_width(text + at, length - at);
+            if (width == 0) {
+                return at;
             }
         }
-        width = peri_utf8_width(text + at, length - at);
-        if (width == 0) {
-            return false;
-        }
         at += width;
+        if (at < length && (unsigned char)text[at] < 0x80) {
+            at += ascii_span(text + at, length - at);
+        }
     }
-    return true;
+    return at;
+}
+
+bool peri_utf8_valid(const char *text, size_t length)
+{
+    return peri_utf8_span(text, length) == length;
 }

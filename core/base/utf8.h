@@ -8,6 +8,9 @@
 /* Bytes of the well-formed character at text, 1 to 4; 0 when there is none. */
 size_t peri_utf8_width(const char *text, size_t length);
 
+/* How many bytes from the start on are well formed. */
+size_t peri_utf8_span(const char *text, size_t length);
+
 /* Whether all of it is well formed. */
 bool peri_utf8_valid(const char *text, size_t length);
 
