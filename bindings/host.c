@@ -80,16 +80,26 @@ static void push_hot_data(perilua_gen *gen)
     lua_remove(gen->vm->L, -2);
 }
 
-static int hand_over(perilua_gen *from, perilua_gen *to, char *why,
-                     size_t why_bytes)
+/* Gives a copy of from's data to a function of to's perigee.hot: "given" before
+ * its scripts load, "merge" when it takes over. */
+static int hand_over(perilua_gen *from, perilua_gen *to, const char *function,
+                     char *why, size_t why_bytes)
 {
+    lua_State *L = to->vm->L;
+    int top = lua_gettop(L);
     int rc;
 
+    perilua_require(L, "perigee.hot");
+    lua_getfield(L, -1, function);
+    lua_newtable(L);
     push_hot_data(from);
-    push_hot_data(to);
-    rc = perilua_hot_copy(from->vm->L, -1, to->vm->L, why, why_bytes);
-    lua_pop(to->vm->L, 1);
+    rc = perilua_hot_copy(from->vm->L, -1, L, why, why_bytes);
     lua_pop(from->vm->L, 1);
+    if (rc == 0 && lua_pcall(L, 1, 0, 0) != 0) {
+        snprintf(why, why_bytes, "hot.data: %s", lua_tostring(L, -1));
+        rc = PERI_EFORMAT;
+    }
+    lua_settop(L, top);
     return rc;
 }
 
@@ -100,7 +110,7 @@ static int run_staging(lua_State *L)
     char why[512];
 
     if (gen->host->live != NULL && gen->host->live->loaded &&
-        hand_over(gen->host->live, gen, why, sizeof why) < 0) {
+        hand_over(gen->host->live, gen, "given", why, sizeof why) < 0) {
         return luaL_error(L, "%s cannot be handed over", why);
     }
     perilua_gen_start(gen, "load", 0, on_loaded, s);
@@ -265,7 +275,7 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     apply_metrics(host, gen);
     atomic_store(&host->own_generation, number);
     if (old != NULL && old->loaded &&
-        hand_over(old, gen, why, sizeof why) < 0) {
+        hand_over(old, gen, "merge", why, sizeof why) < 0) {
         peri_log(host->env.logger, PERI_LOG_ERROR,
                  "%s could not be handed over at the commit", why);
     }

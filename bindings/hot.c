@@ -113,10 +113,14 @@ int perilua_hot_copy(lua_State *L, int index, lua_State *to, char *why,
 {
     copier c = {.from = L, .to = to, .why = why, .why_bytes = why_bytes};
     char inner[256];
-    int rc;
+    int rc = PERI_EFORMAT;
 
     lua_pushvalue(L, index);
-    rc = copy_fields(&c);
+    if (lua_istable(L, -1)) {
+        rc = copy_fields(&c);
+    } else {
+        snprintf(why, why_bytes, "a %s", luaL_typename(L, -1));
+    }
     lua_pop(L, 1);
     if (rc < 0) {
         snprintf(inner, sizeof inner, "%.200s", why);

@@ -16,7 +16,8 @@
 
 #define PIECE_BYTES 65536
 /* A file changed less than this ago may change again within its time stamp. */
-#define FRESH_SECONDS 2
+#define FRESH_SECONDS_NS ((int64_t)2 * 1000000000)
+#define TICK_NS ((int64_t)20 * 1000000)
 #define INDEX_SUFFIX "/index.html"
 /* Content-Type, ETag, Last-Modified. */
 #define OWN_FIELDS 3
@@ -152,11 +153,24 @@ static char *hex_write(char *out, uint64_t value)
     }
 }
 
+/* Whether it may change once more without another time: a clock tick after its
+ * last change; where the file system knows seconds only, that long. */
+static bool is_fresh(const struct stat *st)
+{
+    struct timespec now;
+    int64_t age_ns;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    age_ns = ((int64_t)now.tv_sec - st->st_mtim.tv_sec) * 1000000000 +
+             (now.tv_nsec - st->st_mtim.tv_nsec);
+    return age_ns < (st->st_mtim.tv_nsec == 0 ? FRESH_SECONDS_NS : TICK_NS);
+}
+
 static peri_slice tag_write(serving *s)
 {
     char *at = s->tag;
 
-    if (time(NULL) - s->stat.st_mtim.tv_sec < FRESH_SECONDS) {
+    if (is_fresh(&s->stat)) {
         *at++ = 'W';
         *at++ = '/';
     }

@@ -16,7 +16,9 @@
 
 #include "core/base/slice.h"
 
-#define PERI_RING_BYTES ((size_t)256 << 10)
+/* Room for what a loop that logs without a pause writes before the thread has
+ * its turn. Only touched pages cost memory. */
+#define PERI_RING_BYTES ((size_t)1 << 20)
 
 typedef struct peri_ring {
     /* Bytes ever written and ever taken; their difference waits. */

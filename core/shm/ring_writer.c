@@ -23,7 +23,7 @@
 #include "core/base/err.h"
 
 #define REST_NS ((long)10 * 1000 * 1000)
-#define WAKE_FILL_BYTES (PERI_RING_BYTES / 4)
+#define WAKE_FILL_BYTES ((size_t)64 << 10)
 #define SLOW_WAIT_MS 1000 /* then looks whether it should end */
 #define STACK_BYTES ((size_t)64 << 10)
 

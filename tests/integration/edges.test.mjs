@@ -92,3 +92,44 @@ test("the error of a child that nobody joins is logged when its parent ends", as
   await sleep(50);
   assert.equal(app.lines.filter((l) => /found child/.test(l.error)).length, 0);
 });
+
+test("hot.data: what loading sets and what handlers set both carry over", async (t) => {
+  const version = (n) => `
+    local hot = require "perigee.hot"
+    hot.data.loads = (hot.data.loads or 0) + 1
+    hot.data.hits = hot.data.hits or 0
+    return function(router)
+      router:get("/", function()
+        hot.data.hits = hot.data.hits + 1
+        return { loads = hot.data.loads, hits = hot.data.hits, version = ${n} }
+      end)
+    end`;
+  const app = await start(t, { files: { "scripts/routes/test.lua": version(1) } });
+
+  await app.get("/");
+  assert.deepEqual((await app.get("/")).json, { loads: 1, hits: 2, version: 1 });
+  for (const n of [2, 3]) {
+    app.write({ "scripts/routes/test.lua": version(n) });
+    assert.equal((await app.command("reload")).code, 0);
+    assert.deepEqual((await app.get("/")).json, { loads: n, hits: n + 1, version: n });
+  }
+  app.write({ "scripts/routes/test.lua": "require('perigee.hot').data = 5\nreturn function() end" });
+  assert.equal((await app.command("reload")).code, 0);
+  const refused = await app.command("reload");
+  assert.equal(refused.code, 3);
+  assert.match(refused.stderr, /hot\.data: a number cannot be handed over/);
+});
+
+test("a query parameter whose schema is an array takes all its values", async (t) => {
+  const app = await start(t, {
+    route: `
+      router:get("/", function(req) return req.query end, {
+        query = { type = "object", properties = {
+          id = { type = "array", items = { type = "integer" } }, one = { type = "string" } } },
+      })`,
+  });
+
+  assert.deepEqual((await app.get("/?id=1&id=2&one=a&one=b")).json, { id: [1, 2], one: "b" });
+  assert.deepEqual((await app.get("/?id=1")).json, { id: [1] });
+  assert.deepEqual((await app.get("/?id=1&id=x")).json.errors.map((e) => e.pointer), ["/query/id/1"]);
+});

@@ -56,8 +56,8 @@ local function load_routes_file(routes, file)
   local declare = require(module_name(file))
   if type(declare) ~= "function" then
     error(("%s:1: a routes file returns function(router), this one "
-      .. "returns a %s"):format(file, declare == true and "nothing"
-      or type(declare)), 0)
+      .. "returns %s"):format(file, declare == true and "nothing"
+      or "a " .. type(declare)), 0)
   end
   declare(routes)
 end

@@ -13,11 +13,18 @@ local function escape(text)
   return (tostring(text):gsub('[&<>"]', ESCAPES))
 end
 
--- The lines around file:line, from the bundle.
-local function source_lines(traceback, message)
+local function from_disk(file)
+  local handle = io.open(file)
+  local text = handle and handle:read "*a"
+  if handle then handle:close() end
+  return text
+end
+
+-- The lines around file:line, from read(file).
+local function source_lines(traceback, message, read)
   local file, line = (message .. "\n" .. traceback):match
     "(scripts/[%w_/%-%.]+%.lua):(%d+)"
-  local text = file and app.file(file)
+  local text = file and read(file)
   if not text then
     return nil
   end
@@ -60,7 +67,7 @@ end
 --- status, body, headers for what a handler raised.
 function M.answer(req, err, traceback)
   local message = tostring(err)
-  local where, source = source_lines(traceback or "", message)
+  local where, source = source_lines(traceback or "", message, app.file)
   if (req:header "accept" or ""):find("text/html", 1, true) then
     return 500, page("Error", message, where, source, traceback or "", req),
       { ["content-type"] = "text/html; charset=utf-8" }
@@ -83,7 +90,7 @@ function M.refused(req)
   if not fault then
     return nil
   end
-  local where, source = source_lines("", fault)
+  local where, source = source_lines("", fault, from_disk)
   return 500, page("Not reloaded", "The change was not taken over:\n" .. fault,
     where, source, "", req),
     { ["content-type"] = "text/html; charset=utf-8" }

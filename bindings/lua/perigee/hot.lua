@@ -3,8 +3,9 @@
 local M = {}
 
 --- Plain data (no functions, no metatables) that the next generation of this
---- worker starts with: it is there while the new scripts load, and again, as it
---- is then, when they take over.
+--- worker starts with: it is there while the new scripts load. When they take
+--- over, the fields that the old ones have changed since come too, but for those
+--- that the new scripts have set while loading.
 ---@type table
 M.data = {}
 
@@ -21,6 +22,52 @@ end
 ---@param fn fun()
 function M.on_unload(fn)
   on_unload[#on_unload + 1] = fn
+end
+
+local handed = {} -- as it came, to see what the loading scripts have changed
+
+local function copy(value)
+  if type(value) ~= "table" then
+    return value
+  end
+  local made = {}
+  for key, inner in pairs(value) do made[key] = copy(inner) end
+  return made
+end
+
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then
+    return a == b
+  end
+  for key, value in pairs(a) do
+    if not same(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+
+-- For C: the old generation's data, before the scripts load.
+function M.given(data)
+  handed = data
+  for key, value in pairs(data) do M.data[key] = copy(value) end
+end
+
+-- For C: the old generation's data, when this one takes over.
+function M.merge(data)
+  if type(M.data) ~= "table" then
+    return
+  end
+  local keys = {}
+  for key in pairs(handed) do keys[key] = true end
+  for key in pairs(data) do keys[key] = true end
+  for key in pairs(keys) do
+    if same(M.data[key], handed[key]) then
+      M.data[key] = data[key]
+    end
+  end
+  handed = {}
 end
 
 -- For perigee.app.

@@ -49,8 +49,32 @@ local function read_body(req)
   return core.json(req)
 end
 
-local function check_part(req, name, validate, faults)
-  local value, err = validate(req[name])
+-- The keys of a query whose schema wants a list: all their values are given.
+local function list_keys(def)
+  local keys = {}
+  for key, property in pairs(type(def) == "table" and def.properties or {}) do
+    if type(property) == "table" and property.type == "array" then
+      keys[#keys + 1] = key
+    end
+  end
+  return keys
+end
+
+local function with_lists(req, query, keys)
+  for i = 1, #keys do
+    if query[keys[i]] ~= nil then
+      query[keys[i]] = core.query_all(req, keys[i])
+    end
+  end
+  return query
+end
+
+local function check_part(req, name, validate, faults, lists)
+  local given = req[name]
+  if lists then
+    given = with_lists(req, given, lists)
+  end
+  local value, err = validate(given)
   if err then
     add_faults(faults, "/" .. name, err)
   else
@@ -72,13 +96,15 @@ function M.wrap(handler, opts, place)
       parts[#parts + 1] = { name = name, validate = validate }
     end
   end
+  local lists = { query = list_keys(opts.query) }
   if not body and #parts == 0 then
     return handler
   end
   return function(req)
     local faults = {}
     for i = 1, #parts do
-      check_part(req, parts[i].name, parts[i].validate, faults)
+      local name = parts[i].name
+      check_part(req, name, parts[i].validate, faults, lists[name])
     end
     if body then
       local value, err = read_body(req)
