@@ -71,8 +71,8 @@ typedef struct peri_call_fault {
 
 peri_client *peri_client_create(uv_loop_t *loop);
 
-/* Calls that are still there fail. closed comes from the loop, the client is
- * freed then; calls must have been destroyed by that time. */
+/* Calls must have been destroyed. closed comes from the loop, the client is
+ * freed then. */
 void peri_client_close(peri_client *client, void (*closed)(void *data),
                        void *data);
 
