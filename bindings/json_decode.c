@@ -6,6 +6,7 @@
 #include "bindings/json.h"
 #include "bindings/json_marks.h"
 #include "core/base/json_scan.h"
+#include "core/base/json_unescape.h"
 #include "core/base/number.h"
 #include "core/base/utf8.h"
 
@@ -58,131 +59,6 @@ static void skip_space(decoder *d)
     d->at = at;
 }
 
-/* The four digits at at; negative when they are none. */
-static int read_hex(const char *at, const char *end)
-{
-    int value = 0;
-
-    if (end - at < 4) {
-        return -1;
-    }
-    for (int i = 0; i < 4; i++) {
-        int c = (unsigned char)at[i];
-        int letter = c | 0x20;
-
-        if (c >= '0' && c <= '9') {
-            value = value * 16 + c - '0';
-        } else if (letter >= 'a' && letter <= 'f') {
-            value = value * 16 + letter - 'a' + 10;
-        } else {
-            return -1;
-        }
-    }
-    return value;
-}
-
-static char *put_utf8(char *to, int c)
-{
-    if (c < 0x80) {
-        *to++ = (char)c;
-        return to;
-    }
-    if (c < 0x800) {
-        *to++ = (char)(0xc0 | c >> 6);
-    } else {
-        if (c < 0x10000) {
-            *to++ = (char)(0xe0 | c >> 12);
-        } else {
-            *to++ = (char)(0xf0 | c >> 18);
-            *to++ = (char)(0x80 | (c >> 12 & 0x3f));
-        }
-        *to++ = (char)(0x80 | (c >> 6 & 0x3f));
-    }
-    *to++ = (char)(0x80 | (c & 0x3f));
-    return to;
-}
-
-/* at is behind "\u"; returns what is behind the escape, or NULL. */
-static const char *unescape_unicode(const char *at, const char *end, char **to)
-{
-    int c = read_hex(at, end);
-    int low;
-
-    at += 4;
-    if (c < 0 || (c >= 0xdc00 && c <= 0xdfff)) {
-        return NULL;
-    }
-    if (c >= 0xd800 && c <= 0xdbff) {
-        if (end - at < 6 || at[0] != '\\' || at[1] != 'u') {
-            return NULL;
-        }
-        low = read_hex(at + 2, end);
-        if (low < 0xdc00 || low > 0xdfff) {
-            return NULL;
-        }
-        at += 6;
-        c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-    }
-    *to = put_utf8(*to, c);
-    return at;
-}
-
-static char escape_of(char c)
-{
-    switch (c) {
-    case '"':
-    case '\\':
-    case '/':
-        return c;
-    case 'b':
-        return '\b';
-    case 'f':
-        return '\f';
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    default:
-        return '\0';
-    }
-}
-
-/* One escape or one character over 0x7f; NULL and why when it is wrong. */
-static const char *read_special(const char *at, const char *end, char **to,
-                                const char **why)
-{
-    size_t width;
-
-    if (*at == '\\') {
-        at++;
-        if (at < end && *at == 'u') {
-            *why = "an escape that is no character";
-            return unescape_unicode(at + 1, end, to);
-        }
-        *why = "an unknown escape";
-        if (at == end || escape_of(*at) == '\0') {
-            return NULL;
-        }
-        *(*to)++ = escape_of(*at);
-        return at + 1;
-    }
-    if ((unsigned char)*at < 0x20) {
-        *why = "a control character in a string";
-        return NULL;
-    }
-    *why = "a string that is not UTF-8";
-    width = peri_utf8_width(at, (size_t)(end - at));
-    if (width == 0) {
-        return NULL;
-    }
-    for (size_t i = 0; i < width; i++) {
-        *(*to)++ = at[i];
-    }
-    return at + width;
-}
-
 /* The closing quote of the string whose rest is [at, end), or end. */
 static const char *find_quote(const char *at, const char *end)
 {
@@ -196,30 +72,6 @@ static const char *find_quote(const char *at, const char *end)
     return end;
 }
 
-/* [at, quote) with its escapes resolved is written behind to; NULL when it is
- * wrong, after a fault. */
-static char *unescape(decoder *d, const char *at, const char *quote, char *to)
-{
-    while (at < quote) {
-        const char *plain = at;
-        const char *why;
-
-        at = peri_json_skip_plain(at, quote);
-        memcpy(to, plain, (size_t)(at - plain));
-        to += at - plain;
-        while (at < quote && !peri_json_is_plain(*at)) {
-            const char *next = read_special(at, quote, &to, &why);
-
-            if (next == NULL) {
-                fail(d, at, why);
-                return NULL;
-            }
-            at = next;
-        }
-    }
-    return to;
-}
-
 /* A string with escapes; special is where it stops to be plain. */
 static int decode_escaped(decoder *d, const char *start, const char *special)
 {
@@ -227,6 +79,8 @@ static int decode_escaped(decoder *d, const char *start, const char *special)
     const char *quote = find_quote(special, d->end);
     size_t room_bytes = (size_t)(quote - start);
     char room[UNESCAPE_BYTES];
+    const char *why;
+    const char *at;
     char *out = room;
     char *to;
 
@@ -237,9 +91,10 @@ static int decode_escaped(decoder *d, const char *start, const char *special)
         out = lua_newuserdata(L, room_bytes);
     }
     memcpy(out, start, (size_t)(special - start));
-    to = unescape(d, special, quote, out + (special - start));
-    if (to == NULL) {
-        return PERI_EFORMAT;
+    to = out + (special - start);
+    at = peri_json_unescape(special, quote, &to, &why);
+    if (at != quote) {
+        return fail(d, at, why);
     }
     lua_pushlstring(L, out, (size_t)(to - out));
     if (out != room) {
