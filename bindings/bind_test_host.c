@@ -68,8 +68,12 @@ static void on_closed(void *data)
     test_host *h = data;
 
     h->closed = true;
+    if (h->released) {
+        maybe_free(h);
+        return;
+    }
+    /* Whom it wakes may be the last, and h be collected before this returns. */
     perilua_task_wake(&h->wait, NULL, NULL);
-    maybe_free(h);
 }
 
 static void host_shut(test_host *h)

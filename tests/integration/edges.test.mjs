@@ -1,7 +1,7 @@
 // Edges of the contract that lie between the other files' subjects.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { sleep, start } from "./helpers.mjs";
+import { app_dir, perigee, sleep, start } from "./helpers.mjs";
 
 const HEAD = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
 const CHUNKED = `POST /length ${HEAD}Transfer-Encoding: chunked\r\n\r\n`;
@@ -132,4 +132,28 @@ test("a query parameter whose schema is an array takes all its values", async (t
   assert.deepEqual((await app.get("/?id=1&id=2&one=a&one=b")).json, { id: [1, 2], one: "b" });
   assert.deepEqual((await app.get("/?id=1")).json, { id: [1] });
   assert.deepEqual((await app.get("/?id=1&id=x")).json.errors.map((e) => e.pointer), ["/query/id/1"]);
+});
+
+test("perigee test ends well after a spec that failed in the middle of a request", async (t) => {
+  const dir = app_dir(t, {
+    route: `router:get("/", function() return "hi" end)`,
+    files: {
+      "spec/a_spec.lua": `
+        local test = require "perigee.test"
+        describe("forms", function()
+          it("takes a method and a path", function()
+            assert.equal("hi", test.request("GET", "/").body)
+          end)
+          it("takes a table", function()
+            assert.equal(404, test.request({ url = "/none" }).status)
+          end)
+          it("raises", function() test.request("BAD METHOD", "/") end)
+        end)`,
+    },
+  });
+
+  const { code, signal, stdout } = await perigee(["test"], { cwd: dir });
+  assert.equal(signal, null);
+  assert.equal(code, 1);
+  assert.match(stdout, /2 successes \/ 0 failures \/ 1 error/);
 });

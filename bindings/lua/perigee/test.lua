@@ -31,11 +31,13 @@ function M.app(options)
 end
 
 --- Hands a request to the application of the working directory, without a
---- socket: a path, or {method, path, query, headers, json, body}. The
---- application is loaded once for each spec file.
+--- socket: a path, or {method, path, query, headers, json, body}, or a method, a
+--- path and the rest. The application is loaded once for each spec file.
 ---@param request string|table
+---@param path string?
+---@param more table?
 ---@return perigee.test.Response
-function M.request(request)
+function M.request(request, path, more)
   if not shared_app then
     shared_app = inside.open({}, function(undo)
       scope.add_to_file(function()
@@ -44,7 +46,7 @@ function M.request(request)
       end)
     end)
   end
-  return shared_app:request(request)
+  return shared_app:request(request, path, more)
 end
 
 ---@class perigee.test.StartOptions : perigee.test.Options

@@ -72,12 +72,23 @@ local function has_header(headers, wanted)
   return false
 end
 
+-- A path; a method and a path, and perhaps more; or all of it in a table.
+local function as_table(request, path, more)
+  if type(request) == "table" then
+    return request
+  end
+  if type(path) ~= "string" then
+    return { path = request }
+  end
+  local all = { method = request, path = path }
+  for key, value in pairs(more or {}) do all[key] = value end
+  return all
+end
+
 --- Method, target, fields and body of a request as a spec writes it.
 ---@package
-function M.parts(request)
-  if type(request) == "string" then
-    request = { path = request }
-  end
+function M.parts(request, path, more)
+  request = as_table(request, path, more)
   local headers, body = request.headers or {}, request.body
   local fields = {}
   for name, value in pairs(headers) do
@@ -91,7 +102,7 @@ function M.parts(request)
       fields[#fields + 1] = { "content-type", "application/json" }
     end
   end
-  local path = request.path or "/"
+  path = request.path or request.url or "/"
   if request.query and next(request.query) ~= nil then
     path = add_query(path, request.query)
   end

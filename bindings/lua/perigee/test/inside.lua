@@ -28,14 +28,16 @@ function M.freeze_new(freeze)
 end
 
 --- Hands a request in and waits for the answer: a path, or {method, path,
---- query, headers, json, body}.
+--- query, headers, json, body}, or a method, a path and the rest.
 ---@param request string|table
+---@param path string?
+---@param more table?
 ---@return perigee.test.Response
-function App:request(request)
+function App:request(request, path, more)
   if not self.host then
     error("the application has been stopped", 2)
   end
-  local method, target, fields, body = client.parts(request)
+  local method, target, fields, body = client.parts(request, path, more)
   local has_length = false
   for _, field in ipairs(fields) do
     has_length = has_length or field[1]:lower() == "content-length"
