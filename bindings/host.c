@@ -9,6 +9,7 @@
 #include "bindings/budget.h"
 #include "bindings/gen.h"
 #include "bindings/hot.h"
+#include "bindings/sqlite_meter.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/http/client.h"
@@ -394,6 +395,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
         host->cells = peri_cells_open(host->env.regions, 0);
     }
     host->env.cells = host->cells;
+    host->env.sqlite_meter = perilua_sqlite_meter_create(host->cells);
     host->doing_route = options->doing_route;
     host->doing_request = options->doing_request;
     host->publish = options->publish;

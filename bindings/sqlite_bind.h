@@ -43,6 +43,7 @@ typedef struct perilua_sqlite_call {
     perilua_vm *vm;
     peri_sqlite_pool *pool;
     perilua_sqlite_shape shape;
+    uint64_t started_ns;
 } perilua_sqlite_call;
 
 /* ---- sqlite_call.c ---- */

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 
 #include "bindings/sqlite_bind.h"
+#include "bindings/sqlite_meter.h"
 #include "bindings/sqlite_value.h"
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 #include "core/sqlite/code.h"
 
 __attribute__((format(printf, 2, 3))) void
@@ -134,6 +136,10 @@ static void on_done(peri_sqlite_op *op)
 {
     perilua_sqlite_call *c = PERI_CONTAINER(op, perilua_sqlite_call, op);
 
+    perilua_sqlite_meter_observe(
+        c->vm->env->sqlite_meter, peri_sqlite_pool_config(c->pool)->name,
+        op->fault.code != 0 ? peri_sqlite_code_name(op->fault.code) : "",
+        peri_clock_monotonic_ns() - c->started_ns);
     if (c->wait.task == NULL && c->shape == PERILUA_SQLITE_BEGIN &&
         op->fault.code == 0) {
         perilua_sqlite_post_rollback(c->vm, c->pool,
@@ -177,6 +183,7 @@ int perilua_sqlite_call_start(lua_State *L, perilua_sqlite_call *c,
     int rc;
 
     c->shape = shape;
+    c->started_ns = peri_clock_monotonic_ns();
     c->op.done = on_done;
     c->wait.cancel = on_cancel;
     c->op.keep_rows =

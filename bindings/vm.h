@@ -36,6 +36,7 @@ typedef struct perilua_env {
     struct peri_client *client;     /* of HTTP; NULL: none to be had */
     struct peri_regions *regions;   /* shared memory; NULL: none to be had */
     struct peri_cells *cells;       /* metrics; NULL: none to be had */
+    struct perilua_sqlite_meter *sqlite_meter; /* NULL: nobody counts */
 } perilua_env;
 
 struct perilua_vm {

@@ -307,6 +307,21 @@ test("the loop's lag and the heap are those of each worker", async (t) => {
   assert.ok(value(all, "perigee_eventloop_lag_seconds", 'perigee_eventloop_lag_seconds_count{worker="1"}') > 0);
 });
 
+test("calls of perigee.sqlite are timed by database and outcome", async (t) => {
+  const app = await serve(t, { workers: 1, route: `
+    local db = require("perigee.sqlite").get "main"
+    router:get("/", function()
+      db:one "select 1 as one"
+      return { failed = db:one "select nothing" == nil }
+    end)` });
+  assert.equal((await app.get("/")).json.failed, true);
+  const all = await families(app);
+  const count = (error) => value(all, "db_client_operation_duration_seconds",
+    `db_client_operation_duration_seconds_count{db_system_name="sqlite",db_namespace="main",error_type="${error}"}`);
+  assert.equal(count(""), 1);
+  assert.equal(count("SQLITE_ERROR"), 1);
+});
+
 const promtool = spawnSync("promtool", ["--version"]).status === 0;
 
 test("promtool has no complaint", { skip: promtool ? false : "no promtool here" }, async (t) => {
