@@ -33,7 +33,8 @@ local function webhook()
   for _, name in ipairs { "repository", "sender", "issue", "base" } do
     local part = { id = 186853002, node_id = "MDEwOlJlcG9zaXRvcnkxODY4NTMwMDI=",
       title = 'It says "done"\nand is not', labels = { "bug", "urgent" },
-      private = false, milestone = json.null, created_at = "2019-05-15T15:19:25Z" }
+      private = false, milestone = json.null,
+      created_at = "2019-05-15T15:19:25Z" }
     for i = 1, 30 do
       part["thing_" .. i .. "_url"] = url(i)
     end
