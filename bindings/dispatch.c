@@ -13,6 +13,7 @@
 #include "core/http/file.h"
 
 #define ARGUMENTS_MAX 1000 /* in a query */
+#define LEAVE_NS ((uint64_t)1000000000)
 
 /* ---- requests under way ---- */
 
@@ -32,6 +33,7 @@ static void request_finish(perilua_request *request)
     perilua_gen *gen = request->gen;
     peri_exchange *ex = request->exchange;
 
+    peri_timer_stop(perilua_timers(gen->vm), &request->leave);
     request->serial++; /* req tables that are still about are void now */
     if (request->finished != NULL) {
         *request->finished = true;
@@ -386,14 +388,33 @@ void perilua_on_request(void *data, peri_exchange *ex)
     }
 }
 
+static void request_cancel(perilua_request *request)
+{
+    perilua_task_cancel(request->task, "cancelled", "the client has gone away");
+}
+
+static void on_leave(peri_timer *timer)
+{
+    request_cancel(PERI_CONTAINER(timer, perilua_request, leave));
+}
+
+/* A stream learns of it from its next write, which gives nil and an error; only
+ * when it does not write is its task cancelled. */
 void perilua_on_gone(void *data, peri_exchange *ex)
 {
     perilua_request *request = ex->user;
 
     (void)data;
-    if (request != NULL) {
-        perilua_task_cancel(request->task, "cancelled",
-                            "the client has gone away");
+    if (request == NULL) {
+        return;
+    }
+    if (ex->begun) {
+        perilua_vm *vm = request->gen->vm;
+
+        peri_timer_start(perilua_timers(vm), &request->leave,
+                         perilua_now_ns(vm) + LEAVE_NS, on_leave);
+    } else {
+        request_cancel(request);
     }
 }
 

@@ -20,6 +20,7 @@ typedef struct perilua_request {
     uint64_t serial; /* counts its uses */
     bool *finished;  /* set when it ends while dispatch is still on the stack */
     bool shaping;    /* the second run: perigee.response has the word */
+    peri_timer leave; /* a stream whose client has gone may still tidy up */
 } perilua_request;
 
 typedef struct perilua_gen {

@@ -157,3 +157,40 @@ test("perigee test ends well after a spec that failed in the middle of a request
   assert.equal(code, 1);
   assert.match(stdout, /2 successes \/ 0 failures \/ 1 error/);
 });
+
+test("a stream whose client has gone is told by write, and is cancelled when it does not write", async (t) => {
+  const app = await start(t, {
+    route: `
+      local http = require "perigee.http"
+      local log = require "perigee.log"
+      local task = require "perigee.task"
+      router:get("/ticks", function()
+        return http.sse(function(out)
+          while true do
+            local ok, err = out:send { data = "tick" }
+            if not ok then
+              log.info("left", { kind = err.kind })
+              return
+            end
+            task.sleep(20)
+          end
+        end)
+      end)
+      router:get("/quiet", function()
+        return http.stream(function(out)
+          out:write("x")
+          local ok, err = pcall(task.sleep, "1h")
+          log.info("woken", { ok = ok, kind = err.kind })
+        end)
+      end)`,
+  });
+
+  for (const path of ["/ticks", "/quiet"]) {
+    const connection = await app.connect();
+    connection.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await sleep(100);
+    connection.end();
+  }
+  assert.equal((await app.line("left")).kind, "cancelled");
+  assert.equal((await app.line("woken")).kind, "cancelled");
+});
