@@ -8,6 +8,7 @@
 #include "core/base/alloc.h"
 #include "core/http/client.h"
 #include "core/http/file.h"
+#include "core/redis/set.h"
 #include "core/shm/regions.h"
 #include "core/sqlite/set.h"
 
@@ -78,7 +79,9 @@ static void on_client_closed(void *data)
 {
     peri_host *host = data;
 
+    host->open++; /* two sets */
     peri_sqlite_set_close(host->env.sqlite, on_databases_closed, host);
+    peri_redis_set_close(host->env.redis, on_databases_closed, host);
 }
 
 static void on_host_timers_closed(void *data)

@@ -15,6 +15,7 @@
 #include "core/http/client.h"
 #include "core/http/file.h"
 #include "core/http/observe.h"
+#include "core/redis/set.h"
 #include "core/shm/regions.h"
 #include "core/sqlite/set.h"
 
@@ -378,6 +379,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .doing = options->doing_route != NULL ? note_doing : NULL,
         .sqlite = peri_sqlite_set_create(options->loop),
         .client = peri_client_create(options->loop),
+        .redis = peri_redis_set_create(options->loop),
         .regions =
             options->shared != NULL
                 ? peri_regions_attach(options->shared, PERI_REGIONS_BYTES)

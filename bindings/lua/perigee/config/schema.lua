@@ -219,6 +219,9 @@ local redis = t.map {
     pool = t.integer { default = 4, min = 1, max = 1000 },
     connect_timeout = t.duration { default = "2s", min = 1 },
     timeout = t.duration { default = "5s", min = 1 },
+    connections_max = t.integer { default = 1000, min = 1 },
+    queue_max = t.integer { default = 10000, min = 1 },
+    reply_max = t.size { default = "64mb", min = 1024 },
     prefix = t.string { default = "" },
   },
 }

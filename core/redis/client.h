@@ -1,0 +1,56 @@
+/* Client: one Redis, as all of a host's generations use it.
+ *
+ * Most commands share one connection and are pipelined on it. Commands that
+ * wait on the server, WATCH and subscriptions have connections of their own,
+ * kept for reuse. Lost connections come back by themselves: attempts are
+ * spaced by a growing, random time and never more than 20 in a second. While
+ * the server is known to be down commands fail at once. Loop thread. */
+#ifndef PERI_REDIS_CLIENT_H
+#define PERI_REDIS_CLIENT_H
+
+#include "core/redis/conn.h"
+#include "core/redis/url.h"
+
+typedef struct peri_redis_config {
+    const char *name;
+    const char *url; /* as configured */
+    uint32_t connect_timeout_ms;
+    uint32_t timeout_ms;
+    uint32_t pool;      /* idle connections of their own that are kept */
+    uint32_t own_max;   /* connections besides the shared one */
+    uint32_t queue_max; /* commands under way on one connection */
+    uint64_t reply_max_bytes;
+    peri_redis_url target; /* of url; filled in by create */
+} peri_redis_config;
+
+typedef struct peri_redis_stats {
+    uint64_t commands;
+    uint64_t writes;
+    uint64_t timeouts;
+    uint64_t connects; /* attempts */
+} peri_redis_stats;
+
+/* Copies the config; its url has been parsed before. */
+peri_redis_client *peri_redis_client_create(uv_loop_t *loop,
+                                            const peri_redis_config *config);
+void peri_redis_client_close(peri_redis_client *client,
+                             void (*closed)(void *data), void *data);
+const peri_redis_config *
+peri_redis_client_config(const peri_redis_client *client);
+void peri_redis_client_get_stats(const peri_redis_client *client,
+                                 peri_redis_stats *out);
+
+/* On the shared connection. 0, or negative with the fault filled in. */
+int peri_redis_submit(peri_redis_client *client, peri_redis_op *op,
+                      peri_slice command, peri_redis_fault *fault);
+
+/* A connection of the caller's own, or NULL with the fault filled in. It goes
+ * back by give_back, unless the holder has been told that it is down. */
+peri_redis_conn *peri_redis_take(peri_redis_client *client,
+                                 const peri_redis_holder *holder,
+                                 peri_redis_fault *fault);
+
+/* keep: nothing is owed on it and it is as it was; else it is closed. */
+void peri_redis_give_back(peri_redis_conn *conn, bool keep);
+
+#endif
