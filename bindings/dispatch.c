@@ -282,6 +282,17 @@ static bool answer_health(perilua_gen *gen, peri_exchange *ex, peri_slice path)
         !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
         return false;
     }
+    if (ready && peri_slice_equal(peri_exchange_text(ex, ex->query),
+                                  PERI_SLICE("verbose"))) {
+        peri_exchange_answer(
+            ex, pass ? 200 : 503, PERI_SLICE("text/plain; charset=utf-8"),
+            &no_store, 1,
+            pass ? PERI_SLICE("[+] generation: serves\n[+] running: not "
+                              "stopping\nreadyz passed\n")
+                 : PERI_SLICE("[+] generation: serves\n[-] running: "
+                              "stopping\nreadyz failed\n"));
+        return true;
+    }
     peri_exchange_answer(ex, pass ? 200 : 503, PERI_SLICE("application/json"),
                          &no_store, 1,
                          pass ? PERI_SLICE("{\"status\":\"pass\"}")

@@ -194,3 +194,10 @@ test("a stream whose client has gone is told by write, and is cancelled when it 
   assert.equal((await app.line("left")).kind, "cancelled");
   assert.equal((await app.line("woken")).kind, "cancelled");
 });
+
+test("/readyz?verbose lists its checks", async (t) => {
+  const app = await start(t, { route: `router:get("/", function() return 204 end)` });
+
+  assert.match((await app.get("/readyz?verbose")).text, /^\[\+\] .*\n\[\+\] .*\nreadyz passed\n$/);
+  assert.deepEqual((await app.get("/readyz")).json, { status: "pass" });
+});
