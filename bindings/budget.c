@@ -3,6 +3,7 @@
 
 #include <luajit.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -20,31 +21,47 @@ struct perilua_budget {
     timer_t timer;
     perilua_vm *volatile vm; /* read by the signal handler */
     volatile uint32_t limit_ticks;
+    perilua_vm *volatile staged; /* being built */
+    volatile uint32_t staged_limit_ticks;
 };
 
 /* Raises at each instruction that follows, so that no pcall gets away. */
 static void on_instruction(lua_State *L, lua_Debug *where)
 {
-    (void)where;
+    perilua_vm *vm = perilua_vm_of(L);
+
+    if (vm->overrun[0] == '\0' && lua_getinfo(L, "Sl", where)) {
+        snprintf(vm->overrun, sizeof vm->overrun, "%s:%d", where->short_src,
+                 where->currentline);
+    }
     perilua_push_error(L, "timeout", "cpu_budget",
-                       "the request has used up its CPU time");
+                       "the CPU time allowed for this is used up");
     lua_error(L);
 }
 
 /* Signal context: touches the counter of the running task, and lua_sethook,
  * which may be called here. */
-static void on_tick(int number, siginfo_t *info, void *context)
+static void charge(perilua_vm *vm, uint32_t limit_ticks)
 {
-    perilua_budget *budget = info->si_value.sival_ptr;
-    perilua_vm *vm = budget->vm;
     perilua_task *task = vm != NULL ? vm->current : NULL;
 
-    (void)number;
-    (void)context;
-    if (task != NULL && ++task->cpu_ticks >= budget->limit_ticks) {
+    if (task != NULL && ++task->cpu_ticks >= limit_ticks) {
+        if (!vm->hooked) {
+            vm->overrun[0] = '\0';
+        }
         vm->hooked = true;
         lua_sethook(vm->L, on_instruction, LUA_MASKCOUNT, 1);
     }
+}
+
+static void on_tick(int number, siginfo_t *info, void *context)
+{
+    perilua_budget *budget = info->si_value.sival_ptr;
+
+    (void)number;
+    (void)context;
+    charge(budget->vm, budget->limit_ticks);
+    charge(budget->staged, budget->staged_limit_ticks);
 }
 
 static void on_profile(void *data, lua_State *L, int samples, int state)
@@ -83,6 +100,7 @@ void perilua_budget_destroy(perilua_budget *budget)
         return;
     }
     perilua_budget_watch(budget, NULL, 0);
+    perilua_budget_stage(budget, NULL, 0);
     timer_delete(budget->timer);
     signal(SIGRTMIN, SIG_IGN); /* one tick may still be on its way */
     free(budget);
@@ -105,7 +123,29 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
     budget->vm = vm;
 }
 
-bool perilua_budget_watches(const perilua_budget *budget, const perilua_vm *vm)
+void perilua_budget_stage(perilua_budget *budget, perilua_vm *vm,
+                          uint32_t limit_ms)
 {
-    return budget != NULL && budget->vm == vm;
+    perilua_vm *old = budget->staged;
+
+    budget->staged = NULL;
+    if (old != NULL) {
+        luaJIT_setmode(old->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+    }
+    if (vm == NULL) {
+        return;
+    }
+    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    budget->staged_limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
+    budget->staged = vm;
+}
+
+void perilua_budget_forget(perilua_budget *budget, const perilua_vm *vm)
+{
+    if (budget != NULL && budget->vm == vm) {
+        perilua_budget_watch(budget, NULL, 0);
+    }
+    if (budget != NULL && budget->staged == vm) {
+        perilua_budget_stage(budget, NULL, 0);
+    }
 }

@@ -7,7 +7,8 @@
  * does not return is not stopped by this: that is the master's watchdog's.
  *
  * Uses a signal and a timer of the process: for the worker's program, not for
- * hosts inside of somebody else's. One VM at a time. */
+ * hosts inside of somebody else's. One live VM at a time, and one that is
+ * being built. */
 #ifndef PERILUA_BUDGET_H
 #define PERILUA_BUDGET_H
 
@@ -26,7 +27,12 @@ void perilua_budget_destroy(perilua_budget *budget);
 void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
                           uint32_t limit_ms);
 
-/* Whether vm is the one that is watched. */
-bool perilua_budget_watches(const perilua_budget *budget, const perilua_vm *vm);
+/* The VM of a generation that is being built, beside the live one; NULL: none
+ * any more. Its compiler is off for as long, so no profiler is needed. */
+void perilua_budget_stage(perilua_budget *budget, perilua_vm *vm,
+                          uint32_t limit_ms);
+
+/* vm is about to be closed. budget may be NULL. */
+void perilua_budget_forget(perilua_budget *budget, const perilua_vm *vm);
 
 #endif

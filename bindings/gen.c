@@ -121,9 +121,7 @@ static void gen_close(perilua_gen *gen)
         peri_timer_stop(gen->host->timers, &gen->drain);
     }
     peri_list_remove(&gen->link);
-    if (perilua_budget_watches(gen->host->budget, gen->vm)) {
-        perilua_budget_watch(gen->host->budget, NULL, 0);
-    }
+    perilua_budget_forget(gen->host->budget, gen->vm);
     perilua_vm_close(gen->vm, on_vm_closed, gen);
 }
 

@@ -22,6 +22,7 @@
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
 #define FAULT_MAX_BYTES 8192
 #define DOING_ROUTE_BYTES 128
+#define STAGING_CPU_MS 2000 /* requests wait while scripts load */
 #define BUCKETS "0.005,0.01,0.025,0.05,0.075,0.1,0.25,0.5,0.75,1,2.5,5,7.5,10"
 
 /* One staging under way: who asked, and what went wrong. */
@@ -30,6 +31,25 @@ typedef struct staging {
     void (*done)(void *data, const char *error);
     void *data;
 } staging;
+
+/* In workers: elsewhere signals are not ours. */
+static perilua_budget *budget_of(peri_host *host)
+{
+    if (host->env.worker >= 0 && host->budget == NULL) {
+        host->budget = perilua_budget_create();
+    }
+    return host->budget;
+}
+
+static void watch_budget(peri_host *host, perilua_gen *gen)
+{
+    int64_t limit_ms =
+        peri_settings_int(gen->settings, "limits.cpu_per_request", 0);
+
+    if (budget_of(host) != NULL) {
+        perilua_budget_watch(host->budget, gen->vm, (uint32_t)limit_ms);
+    }
+}
 
 /* ---- staging ---- */
 
@@ -59,12 +79,19 @@ static void on_loaded(void *data, perilua_task *task, lua_State *co, int rc,
     (void)task;
     (void)nresults;
     s->gen->loaded = true; /* on_start may have run, even if load failed */
+    perilua_budget_forget(s->gen->host->budget, s->gen->vm);
     if (s->gen->host->staged != s->gen) {
         staging_end(s, "the generation was abandoned");
         return;
     }
     if (rc == 0 && lua_toboolean(co, 1)) {
         staging_end(s, NULL);
+        return;
+    }
+    if (s->gen->vm->overrun[0] != '\0') {
+        snprintf(text, sizeof text, "%s: loading takes over %d ms of CPU time",
+                 s->gen->vm->overrun, STAGING_CPU_MS);
+        staging_end(s, text);
         return;
     }
     /* load() catches what the application raises and returns nil, text. */
@@ -181,6 +208,9 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
         report_late(host, done, data, NULL);
         return;
     }
+    if (budget_of(host) != NULL) {
+        perilua_budget_stage(host->budget, gen->vm, STAGING_CPU_MS);
+    }
     s = peri_calloc(1, sizeof *s);
     s->gen = gen;
     s->done = done;
@@ -207,20 +237,6 @@ static void on_committed(void *data, perilua_task *task, lua_State *co, int rc,
     if (rc < 0) {
         peri_log(gen->host->env.logger, PERI_LOG_ERROR, "on_load failed: %s",
                  lua_tostring(co, -1) != NULL ? lua_tostring(co, -1) : "?");
-    }
-}
-
-/* limits.cpu_per_request, in workers: elsewhere signals are not ours. */
-static void watch_budget(peri_host *host, perilua_gen *gen)
-{
-    int64_t limit_ms =
-        peri_settings_int(gen->settings, "limits.cpu_per_request", 0);
-
-    if (host->env.worker >= 0 && limit_ms > 0 && host->budget == NULL) {
-        host->budget = perilua_budget_create();
-    }
-    if (host->budget != NULL) {
-        perilua_budget_watch(host->budget, gen->vm, (uint32_t)limit_ms);
     }
 }
 

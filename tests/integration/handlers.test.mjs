@@ -330,3 +330,14 @@ test("a handler that computes for ever is stopped by its CPU budget", async (t) 
   const line = await app.line((l) => l.err && l.route === "/lines");
   assert.match(line.err.stack, /scripts\/routes\/test\.lua:\d+/);
 });
+
+test("a script that loads for ever is refused, with its place", async (t) => {
+  const app = await start(t, { route: 'router:get("/ok", function() return "ok" end)' });
+  const [worker] = app.workers();
+  app.write({ "scripts/routes/more.lua": "return function()\n  while true do end\nend\n" });
+  const { code, stdout, stderr } = await app.command("reload");
+  assert.equal(code, 3);
+  assert.match(stdout + stderr, /scripts\/routes\/more\.lua:2: loading takes over/);
+  assert.equal((await app.get("/ok")).text, "ok");
+  assert.deepEqual(app.workers(), [worker]);
+});

@@ -37,8 +37,9 @@ test("several workers start on one new database", async (t) => {
     "scripts/data/migrations/002_first.sql": "-- one row\nINSERT INTO item(name) VALUES ('first');\n",
   }), workers: 4 });
   assert.deepEqual(await names(app), ["first"]);
-  const applied = app.lines.filter((l) => l.msg === "migration applied");
-  assert.deepEqual(applied.map((l) => l.path).sort(),
+  const applied = () => app.lines.filter((l) => l.msg === "migration applied");
+  await until(() => applied().length === 2, { what: "the lines of both migrations" });
+  assert.deepEqual(applied().map((l) => l.path).sort(),
     ["scripts/data/migrations/001_item.sql", "scripts/data/migrations/002_first.sql"]);
 });
 
