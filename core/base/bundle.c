@@ -329,10 +329,9 @@ int peri_bundle_add_tree(peri_bundle_builder *builder, const char *dir,
     walk->builder = builder;
     walk->why = why;
     walk->why_bytes = why_bytes;
-    if (strlen(dir) + strlen(sub) + 2 > PATH_BYTES) {
+    if (snprintf(walk->path, PATH_BYTES, "%s/%s", dir, sub) >= PATH_BYTES) {
         rc = walk_fail(walk, PERI_ELIMIT, "%s: the path is too long", sub);
     } else {
-        snprintf(walk->path, PATH_BYTES, "%s/%s", dir, sub);
         snprintf(walk->name, PATH_BYTES, "%s", sub);
         rc = add_folder(walk, 0);
     }
