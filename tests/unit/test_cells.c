@@ -27,7 +27,7 @@ typedef struct world {
 
 /* A process under AddressSanitizer takes long to start and to end. */
 #ifdef __SANITIZE_ADDRESS__
-#define KILLS 20
+#define KILLS 5
 #else
 #define KILLS 150
 #endif
