@@ -1,8 +1,8 @@
 /* Client connect: from a name to a connection.
  *
  * Addresses are tried in turn, families alternating, the next one after 250 ms
- * or as soon as one has failed (RFC 8305, simplified). The first that answers
- * wins. */
+ * or as soon as one has failed. The first that answers wins. Of RFC 8305 that
+ * is section 5; names are looked up in one query for both families. */
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
