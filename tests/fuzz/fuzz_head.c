@@ -74,12 +74,11 @@ static bool llhttp_is_too_strict(const char *data, const peri_head *head)
         return true; /* HTTP/1.2 */
     }
     for (unsigned i = 0; i < head->field_count; i++) {
-        const peri_head_field *field = &head->fields[i];
-        const char *end = data + field->value.offset + field->value.length;
+        const char *value = data + head->fields[i].value.offset;
+        const char *line_end = strchr(value, '\n'); /* behind its white space */
 
-        if (*end == '\t' || memchr(data + field->value.offset, '\t',
-                                   field->value.length) != NULL) {
-            return true; /* "Content-Length: 3<TAB>", "chunked<TAB>" */
+        if (memchr(value, '\t', (size_t)(line_end - value)) != NULL) {
+            return true; /* "Content-Length: 3<TAB>", "chunked <TAB>" */
         }
     }
     return false;
