@@ -1,0 +1,35 @@
+--- Redis: commands on a connection of their own, which may wait on the server.
+
+local core = require "perigee.core.redis"
+
+local M = {}
+
+local function settle(lease, ok, ...)
+  if not ok then
+    core.give(lease, false)
+    error((...), 0)
+  end
+  local first, err = ...
+  -- A server's error leaves the connection as it was.
+  core.give(lease, first ~= nil or err == nil)
+  return ...
+end
+
+--- Runs a command that may wait for so many seconds; 0: for ever.
+---@param handle userdata
+---@param shape integer
+---@param seconds number
+---@param timeout_ms number # of any command
+---@param ... any # the command
+---@return any reply
+---@return perigee.Error? err
+function M.run(handle, shape, seconds, timeout_ms, ...)
+  local lease, err = core.take(handle)
+  if not lease then
+    return nil, err
+  end
+  local ms = seconds > 0 and seconds * 1000 + timeout_ms or 0
+  return settle(lease, pcall(core.on, lease, shape, ms, ...))
+end
+
+return M
