@@ -324,30 +324,46 @@ static void write_for_ever(world *w, int record, unsigned seed)
     }
 }
 
-/* The sum of all values, and that no series comes twice. */
+/* A line's value, or 0 when it is not a count of the two. */
+static double count_of(const char *line, unsigned char seen[2][5000])
+{
+    bool is_x = strncmp(line, "x_total{", 8) == 0;
+    bool is_h = strncmp(line, "h_seconds_count{", 16) == 0;
+    const char *label;
+
+    if (!is_x && !is_h) {
+        return 0;
+    }
+    label = strchr(line, '{') + 1;
+    if (strncmp(label, "a=\"", 3) == 0) {
+        long n = strtol(label + 3, NULL, 10);
+
+        assert_false(seen[is_x][n]);
+        seen[is_x][n] = 1;
+    }
+    return strtod(strchr(label, '}') + 1, NULL);
+}
+
+/* The sum of all values, and that no series comes twice. A line at a time: with
+ * strict_string_checks ASan measures a string at every call on it. */
 static double look(world *w)
 {
     static unsigned char seen[2][5000];
     const char *at = scrape(w, false, 1);
     double sum = 0;
+    char line[512];
 
     memset(seen, 0, sizeof seen);
-    while (*at != '\0') {
-        bool is_x = strncmp(at, "x_total{", 8) == 0;
-        bool is_h = strncmp(at, "h_seconds_count{", 16) == 0;
+    for (size_t left = strlen(at); left > 0;) {
+        const char *end = memchr(at, '\n', left);
+        size_t length = (size_t)(end - at);
 
-        if (is_x || is_h) {
-            const char *label = strchr(at, '{') + 1;
-
-            if (strncmp(label, "a=\"", 3) == 0) {
-                long n = strtol(label + 3, NULL, 10);
-
-                assert_false(seen[is_x][n]);
-                seen[is_x][n] = 1;
-            }
-            sum += strtod(strchr(label, '}') + 1, NULL);
-        }
-        at = strchr(at, '\n') + 1;
+        assert_true(length < sizeof line);
+        memcpy(line, at, length);
+        line[length] = '\0';
+        sum += count_of(line, seen);
+        at = end + 1;
+        left -= length + 1;
     }
     return sum;
 }
@@ -359,11 +375,6 @@ static void a_death_at_any_instruction_leaves_it_whole(void **state)
     pid_t pids[2] = {0};
     double before = 0;
 
-#ifdef __SANITIZE_ADDRESS__
-    /* Hung twice there, never without: until the cause is known, killing is
-     * left to the builds that run in production. */
-    skip();
-#endif
     counter(w->a, "x_total", 1);
     histogram(w->a);
     for (int kill_number = 0; kill_number < 150; kill_number++) {
