@@ -118,7 +118,7 @@ const step_node = (dir, preset) => async () => {
 };
 
 async function step_fuzz() {
-  const each = await pool(fuzz_targets(), (name) => fuzz_one(name, Number(options.fuzz)));
+  const each = await pool(fuzz_targets(), (name) => fuzz_one(name, Number(options.fuzz), 1));
   return merge(each.map((end) => end.results));
 }
 

@@ -6,7 +6,8 @@
 // tests/fuzz/fuzz_NAME.c is a target; tests/fuzz/corpus/NAME/ its seeds and all
 // crashes ever found, tests/fuzz/NAME.dict its words. What a run learns is kept
 // in build/fuzz/corpus/NAME; an input that fails is build/fuzz/NAME-crash-*,
-// and belongs in the corpus with the commit that mends it.
+// and belongs in the corpus with the commit that mends it. Each run searches
+// elsewhere, but for the whole test run's: that one fails by a change only.
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,14 +25,15 @@ export function fuzz_targets() {
     .sort();
 }
 
-export async function fuzz_one(name, secs) {
+export async function fuzz_one(name, secs, seed = 0) {
   const learned = built("corpus", name);
   const seeds = here("corpus", name);
   const words = here(`${name}.dict`);
   mkdirSync(learned, { recursive: true });
   const argv = [
     built(`fuzz_${name}`), `-max_total_time=${secs}`, "-timeout=10",
-    "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1",
+    "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0",
+    `-seed=${seed}`, // 0: libFuzzer picks one
     `-artifact_prefix=${built(`${name}-`)}`,
     ...(existsSync(words) ? [`-dict=${words}`] : []),
     learned, ...(existsSync(seeds) ? [seeds] : []),
