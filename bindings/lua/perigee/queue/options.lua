@@ -1,0 +1,207 @@
+--- Options of jobs: checked once, the same for every driver.
+
+local units = require "perigee.units"
+
+local M = {}
+
+local PRIORITY_MAX = 2097151
+
+-- For M.check to raise where its caller is to blame.
+local function fail(text, ...)
+  error(text:format(...), 0)
+end
+
+local function duration(name, value)
+  local ms = units.duration(value)
+  if not ms or ms < 0 then
+    fail("%s: a duration expected (\"30s\", or milliseconds)", name)
+  end
+  return math.floor(ms)
+end
+
+local function whole(name, value, low, high)
+  if type(value) ~= "number" or value ~= math.floor(value) or value < low
+    or value > high then
+    fail("%s: a whole number from %d to %s expected", name, low,
+      high == math.huge and "any" or ("%d"):format(high))
+  end
+  return value
+end
+
+local function text(name, value)
+  if type(value) ~= "string" or value == "" then
+    fail("%s: a text expected", name)
+  end
+  return value
+end
+
+local function flag(name, value)
+  if type(value) ~= "boolean" then
+    fail("%s: true or false expected", name)
+  end
+  return value
+end
+
+local function only(name, value, known)
+  for key in pairs(value) do
+    if not known[key] then
+      fail("%s: unknown option %q", name, tostring(key))
+    end
+  end
+end
+
+local function backoff(name, value)
+  if type(value) == "string" or type(value) == "number" then
+    return { type = "fixed", delay = duration(name, value) }
+  end
+  if type(value) ~= "table" then
+    fail("%s: {type, delay, jitter} expected", name)
+  end
+  only(name, value, { type = true, delay = true, jitter = true })
+  local kind = value.type or "fixed"
+  if kind ~= "fixed" and kind ~= "exponential" then
+    fail("%s.type: \"fixed\" or \"exponential\" expected", name)
+  end
+  local jitter = value.jitter
+  if jitter ~= nil and (type(jitter) ~= "number" or jitter < 0 or jitter > 1)
+  then
+    fail("%s.jitter: a number from 0 to 1 expected", name)
+  end
+  return {
+    type = kind, jitter = jitter,
+    delay = duration(name .. ".delay", value.delay or 0),
+  }
+end
+
+local function keep(name, value)
+  if type(value) == "boolean" then
+    return value
+  end
+  if type(value) == "table" then
+    only(name, value, { count = true, age = true })
+    return {
+      count = value.count
+        and whole(name .. ".count", value.count, 0, math.huge),
+      age = value.age and duration(name .. ".age", value.age),
+    }
+  end
+  return whole(name, value, 0, math.huge)
+end
+
+local function dedup(name, value)
+  if type(value) == "string" then
+    value = { id = value }
+  end
+  if type(value) ~= "table" then
+    fail("%s: {id, ttl, replace, extend} expected", name)
+  end
+  only(name, value, { id = true, ttl = true, replace = true, extend = true },
+    level + 1)
+  return {
+    id = text(name .. ".id", value.id),
+    ttl = value.ttl and duration(name .. ".ttl", value.ttl),
+    replace = value.replace ~= nil
+      and flag(name .. ".replace", value.replace) or nil,
+    extend = value.extend ~= nil
+      and flag(name .. ".extend", value.extend) or nil,
+  }
+end
+
+local CHILD_FAILURE = {
+  fail = true, continue = true, ignore = true, remove = true,
+}
+
+local CHECKS = {
+  delay = duration,
+  priority = function(name, value)
+    return whole(name, value, 0, PRIORITY_MAX)
+  end,
+  attempts = function(name, value)
+    return whole(name, value, 1, math.huge)
+  end,
+  backoff = backoff,
+  -- Decimal ids and colons are the drivers' own: a queue can move to another
+  -- driver only if the rule is the strictest of theirs.
+  job_id = function(name, value)
+    text(name, value)
+    if value:find "^%d+$" or value:find ":" then
+      fail("%s: %q: whole numbers and colons are for the queue's "
+        .. "own ids", name, value)
+    end
+    return value
+  end,
+  lifo = flag,
+  remove_on_complete = keep,
+  remove_on_fail = keep,
+  dedup = dedup,
+  timeout = duration,
+  group = text,
+  keep_logs = function(name, value)
+    return whole(name, value, 0, math.huge)
+  end,
+  timestamp = function(name, value)
+    return whole(name, value, 0, math.huge)
+  end,
+  on_child_failure = function(name, value)
+    if not CHILD_FAILURE[value] then
+      fail("%s: \"fail\", \"continue\", \"ignore\" or \"remove\" "
+        .. "expected", name)
+    end
+    return value
+  end,
+}
+
+local NONE = {}
+
+local function check_all(opts)
+  if type(opts) ~= "table" then
+    fail("options: a table expected, got %s", type(opts))
+  end
+  local checked
+  for key, value in pairs(opts) do
+    local check = CHECKS[key]
+    if not check then
+      fail("unknown option %q of a job", tostring(key))
+    end
+    checked = checked or {}
+    checked[key] = check(key, value)
+  end
+  return checked or NONE
+end
+
+--- The options, checked and with durations as milliseconds; raises for what is
+--- no option.
+---@param opts table?
+---@param level integer? # of the caller to blame
+---@return perigee.queue.Options
+function M.check(opts, level)
+  if opts == nil then
+    return NONE
+  end
+  local ok, checked = pcall(check_all, opts)
+  if not ok then
+    error(checked, (level or 1) + 1)
+  end
+  return checked
+end
+
+--- How long to wait before the next attempt.
+---@param opts perigee.queue.Options
+---@param failed integer # attempts that have failed so far, this one included
+---@return integer ms
+function M.backoff(opts, failed)
+  local policy = opts.backoff
+  if not policy or policy.delay == 0 then
+    return 0
+  end
+  local delay = policy.delay
+  if policy.type == "exponential" then
+    delay = math.min(delay * 2 ^ (failed - 1), 2 ^ 40)
+  end
+  if policy.jitter and policy.jitter > 0 then
+    delay = delay * (1 - policy.jitter * math.random())
+  end
+  return math.floor(delay)
+end
+
+return M
