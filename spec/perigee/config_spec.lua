@@ -349,6 +349,19 @@ describe("env() in configuration files", function()
 end)
 
 describe("faults", function()
+  it("are listed of values that a higher layer covers, too", function()
+    assert.same({
+      'config/default.lua:1: http.port: must be an integer from 0 to 65535, '
+        .. 'not "abc"',
+      "environment PORT: http.port: must be an integer from 0 to 65535, "
+        .. 'not "x"',
+    }, faults {
+      files = default_lua 'return { http = { port = "abc" } }',
+      environ = { PORT = "x" },
+      overrides = { "http.port=8080" },
+    })
+  end)
+
   it("are all listed, with where each came from", function()
     local list = faults {
       env = "staging",

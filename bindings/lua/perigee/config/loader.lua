@@ -378,6 +378,23 @@ local function lay(context, env)
   return check
 end
 
+-- What a higher layer covers is a fault too, one that would show elsewhere.
+local function check_covered(context)
+  for _, covered in ipairs(context.tree.covered) do
+    local keys = {}
+    for key in covered.path:gmatch "[^.]+" do
+      keys[#keys + 1] = key
+    end
+    local _, known_type = context.tree:locate(schema.root, keys)
+    if known_type then
+      types.validate(known_type, covered.value, covered.path,
+        function(path, message)
+          context.fault(covered.source, path .. ": " .. message)
+        end)
+    end
+  end
+end
+
 --- What one setting needs of another.
 local function check_together(context, config)
   local driver = config.queue and config.queue.driver
@@ -407,6 +424,7 @@ function M.load(input)
   local check = lay(context, env)
   local config = types.validate(schema.root, context.tree.root, "",
     context.fault_at) or {}
+  check_covered(context)
   check_data(context, config.app or {}, "app")
   if #context.faults == 0 then
     check_together(context, config)

@@ -9,6 +9,7 @@ M.__index = M
 ---@class perigee.config.Tree
 ---@field root table                     # merged, not yet checked
 ---@field sources table<string, string>  # by dotted path
+---@field covered { path: string, value: any, source: string }[]  # what a higher layer has replaced, but for the defaults
 
 
 local function is_map(value)
@@ -29,7 +30,8 @@ end
 ---@param defaults table  # the lowest layer; what is of it has no source
 ---@return perigee.config.Tree
 function M.new(defaults)
-  return setmetatable({ root = copy(defaults), sources = {} }, M)
+  return setmetatable({ root = copy(defaults), sources = {}, covered = {} },
+    M)
 end
 
 -- What was a table is replaced: nothing below it has a source any more.
@@ -42,6 +44,14 @@ local function forget(sources, path)
   end
 end
 
+local function cover(self, path, value)
+  local source = self.sources[path]
+  if source and not is_map(value) then
+    self.covered[#self.covered + 1] = { path = path, value = value,
+      source = source }
+  end
+end
+
 local function merge(self, target, value, path, source)
   for _, key in ipairs(types.sorted_keys(value)) do
     local name, item = types.join(path, key), value[key]
@@ -49,6 +59,7 @@ local function merge(self, target, value, path, source)
     if is_map(item) and is_map(before) then
       merge(self, before, item, name, source)
     else
+      cover(self, name, before)
       if type(before) == "table" then
         forget(self.sources, name)
       end
