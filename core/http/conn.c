@@ -144,16 +144,13 @@ static bool body_is_cut(const peri_conn *conn)
 static void on_eof(peri_conn *conn)
 {
     conn->eof = true;
-    conn->sent = false;
     switch (conn->state) {
     case PERI_CONN_ACTIVE:
         if (body_is_cut(conn)) {
             peri_conn_gone(conn, PERI_EGONE);
             return;
         }
-        /* Shut on its side only, or gone? The time it gets shows. */
-        peri_wheel_set(&conn->server->wheel, &conn->timer,
-                       uv_now(conn->server->loop) + PERI_CONN_HALF_CLOSED_MS);
+        peri_conn_half_begin(conn);
         break;
     case PERI_CONN_CLOSED:
         return;
@@ -242,8 +239,7 @@ static void settle_timer(peri_conn *conn)
     const peri_conn_exchange *ex = conn->exchange;
 
     if (conn->state == PERI_CONN_SKIP ||
-        (conn->state == PERI_CONN_FINAL && conn->fin_sent) ||
-        (conn->state == PERI_CONN_ACTIVE && conn->eof && !conn->sent)) {
+        (conn->state == PERI_CONN_FINAL && conn->fin_sent)) {
         return; /* set on entry, for all of it */
     }
     if (peri_conn_pending(conn) != 0) {
@@ -253,6 +249,8 @@ static void settle_timer(peri_conn *conn)
     } else if (conn->state == PERI_CONN_ACTIVE && !ex->body_ended &&
                ex->body_rc == 0 && ex->base.reader.fn != NULL) {
         due_in(conn, limits->body_timeout_ms);
+    } else if (conn->eof && conn->state == PERI_CONN_ACTIVE) {
+        due_in(conn, PERI_CONN_HALF_CLOSED_MS);
     } else {
         peri_wheel_clear(&conn->timer);
     }
@@ -305,9 +303,11 @@ void peri_conn_on_due(peri_wheel_entry *entry)
         peri_conn_settle(conn);
     } else if (conn->state == PERI_CONN_HEAD && peri_conn_pending(conn) == 0) {
         on_due_head(conn);
-    } else if (conn->state == PERI_CONN_ACTIVE && !conn->eof &&
+    } else if (conn->state == PERI_CONN_ACTIVE &&
                peri_conn_pending(conn) == 0) {
-        if (conn->exchange->base.reader.fn != NULL) {
+        if (conn->eof) {
+            peri_conn_half_due(conn);
+        } else if (conn->exchange->base.reader.fn != NULL) {
             peri_conn_body_failed(conn->exchange, PERI_ETIMEOUT);
             peri_conn_settle(conn);
         }

@@ -9,7 +9,8 @@
  *   FINAL   the last answer was given: flush, half-close, drop what comes,
  * close CLOSED  uv_close was called
  *
- * conn.c: life, reading, time-outs. conn_head.c: from bytes to an exchange.
+ * conn.c: life, reading, time-outs. conn_half.c: clients that have shut their
+ * side. conn_head.c: from bytes to an exchange.
  * conn_body.c: the request's body. conn_out.c: bytes to send. conn_answer.c:
  * what an exchange asks of it. Callbacks into the application come from the
  * loop only: functions named `_later` or `on_`, and peri_conn_input(). */
@@ -36,8 +37,8 @@
 #define PERI_CONN_SKIP_MS 5000
 #define PERI_CONN_LINGER_MAX_BYTES 65536
 #define PERI_CONN_LINGER_MS 1000
-/* How long an answer may still take once the client has shut its side. */
-#define PERI_CONN_HALF_CLOSED_MS 500
+/* How often it is looked whether a client that has shut its side is there. */
+#define PERI_CONN_HALF_CLOSED_MS 250
 /* While draining: for a connection whose request may be on the way. */
 #define PERI_CONN_DRAIN_IDLE_MS 500
 #define PERI_BLOCK_BYTES 16320
@@ -93,6 +94,8 @@ struct peri_conn {
     uint32_t dropped_bytes; /* SKIP and FINAL */
     peri_net_addr addr;
     uint8_t state;
+    uint8_t probes;      /* bytes of the answer sent ahead: conn_half.c */
+    uint16_t half_ticks; /* looks since the client shut its side */
     bool reading : 1;
     bool corked : 1; /* answers wait for the end of peri_conn_input() */
     bool eof : 1;    /* the client has shut its side */
@@ -102,7 +105,6 @@ struct peri_conn {
     bool linger : 1; /* FINAL: half-close and wait, not close at once */
     bool fin_sent : 1;
     bool reset : 1; /* FINAL: the answer was cut; say so with a RST */
-    bool sent : 1;  /* something was sent since the client shut its side */
 };
 
 typedef struct peri_conn_exchange {
@@ -192,6 +194,12 @@ void peri_conn_on_later(peri_later_entry *entry);
 void peri_conn_on_due(peri_wheel_entry *entry);
 /* Moves on once nothing of an answer's bytes keeps it back. */
 void peri_conn_on_sent(peri_conn *conn);
+
+/* conn_half.c: from on_eof on, while ACTIVE */
+void peri_conn_half_begin(peri_conn *conn);
+void peri_conn_half_due(peri_conn *conn);
+/* Takes what was sent ahead off an answer's head; returns its new end. */
+char *peri_conn_half_strip(peri_conn *conn, char *head, char *end);
 
 /* conn_head.c */
 size_t peri_conn_take_head(peri_conn *conn, char *data, size_t length);

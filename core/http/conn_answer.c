@@ -77,13 +77,18 @@ static void put_head(peri_conn_exchange *ex, peri_response *response)
     peri_http_server *server = ex->server;
     unsigned dropped = 0;
     char *room;
+    char *end;
 
     response->id = peri_exchange_id(&ex->base);
     response->date_line = peri_server_date(server);
     response->close = ex->close;
     response->keep_alive = ex->base.version_minor == 0;
     room = peri_conn_room(ex->conn, peri_response_bound(response));
-    peri_conn_filled(ex->conn, peri_response_write(response, room, &dropped));
+    end = peri_response_write(response, room, &dropped);
+    if (ex->conn->probes != 0) {
+        end = peri_conn_half_strip(ex->conn, room, end);
+    }
+    peri_conn_filled(ex->conn, end);
     if (dropped != 0) {
         peri_log(server->logger, PERI_LOG_WARN,
                  "%u fields of an answer were not sent: malformed", dropped);

@@ -175,7 +175,6 @@ static size_t send_now(peri_conn *conn, struct iovec *iov, unsigned count)
     if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
         conn->broken = true;
     }
-    conn->sent = conn->sent || sent > 0;
     return sent > 0 ? (size_t)sent : 0;
 }
 
@@ -249,7 +248,6 @@ static void on_written(uv_write_t *write, int status)
         peri_conn_gone(conn, PERI_EGONE);
         return;
     }
-    conn->sent = true;
     peri_conn_on_sent(conn);
 }
 

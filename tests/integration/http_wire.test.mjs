@@ -9,6 +9,14 @@ const ROUTE = `
   local task = require "perigee.task"
   router:get("/", function() return "root" end)
   router:get("/slow", function() task.sleep(150) return "slow" end)
+  router:get("/slower", function() task.sleep(1600) return "slower" end)
+  router:get("/lull", function()
+    return http.stream(function(out)
+      out:write("one")
+      task.sleep(1200)
+      out:write("two")
+    end)
+  end)
   router:post("/echo", function(req)
     local body, err = req:body()
     if not body then return nil, err end
@@ -158,6 +166,18 @@ test("requests and answers over the wire", async (t) => {
     assert.equal((await connection.answer()).text, "root");
     assert.equal((await connection.answer()).text, "slow");
     assert.equal(await connection.rest(), "");
+  });
+
+  await t.test("it gets them however long they take, byte for byte", async () => {
+    const plain = await app.connect();
+    const streamed = await app.connect();
+    plain.write(head("GET /slower") + root).finish();
+    streamed.write(head("GET /lull")).finish();
+    assert.equal((await plain.answer()).text, "slower");
+    assert.equal((await plain.answer()).text, "root");
+    assert.equal(await plain.rest(), "");
+    assert.equal((await streamed.answer()).text, "onetwo");
+    assert.equal(await streamed.rest(), "");
   });
 });
 

@@ -929,7 +929,7 @@ TEST(a_client_that_goes_is_told)
     say(r, GET("/later"));
     close(r->client);
     r->client = -1;
-    turn_for(r, PERI_CONN_HALF_CLOSED_MS + 100);
+    turn_for(r, PERI_CONN_HALF_CLOSED_MS * 2 + 200);
     assert_int_equal(r->gone, 1);
     assert_int_equal(r->done, 1);
     assert_int_equal(r->last_status, 499);
@@ -949,6 +949,49 @@ TEST(a_client_that_shut_its_side_gets_its_answers)
     release(r, "held");
     turn(r);
     assert_int_equal(answers(r, 200), 3);
+    assert_true(r->got_eof);
+    rig_destroy(r);
+}
+
+/* Slower than several looks at whether the client is there. */
+TEST(a_client_that_shut_its_side_may_wait_long)
+{
+    rig *r = rig_create();
+
+    (void)state;
+    say(r, GET("/later") GET("/1"));
+    shutdown(r->client, SHUT_WR);
+    turn_for(r, PERI_CONN_HALF_CLOSED_MS * 5);
+    assert_int_equal(r->gone, 0);
+    assert_true(r->got_bytes > 1 && r->got_bytes < 9);
+    assert_memory_equal(r->got, "HTTP/1.1 ", r->got_bytes);
+    release(r, "held");
+    turn(r);
+    assert_int_equal(answers(r, 200), 2);
+    assert_memory_equal(r->got, "HTTP/1.1 200 OK\r\nDate: ", 23);
+    assert_true(r->got_eof);
+    rig_destroy(r);
+}
+
+TEST(a_slow_stream_to_a_client_that_shut_its_side_is_whole)
+{
+    rig *r = rig_create();
+    peri_exchange *ex;
+
+    (void)state;
+    say(r, GET("/later"));
+    ex = r->held;
+    peri_exchange_begin(ex, 200, NULL, 0, -1);
+    peri_exchange_write(ex, PERI_SLICE("one"));
+    shutdown(r->client, SHUT_WR);
+    turn_for(r, PERI_CONN_HALF_CLOSED_MS * 5);
+    assert_int_equal(r->gone, 0);
+    peri_exchange_write(ex, PERI_SLICE("two"));
+    peri_exchange_end(ex);
+    release(r, NULL);
+    turn(r);
+    assert_non_null(strstr(r->got, "\r\n\r\n3\r\none\r\n00"));
+    assert_true(ends(r, "03\r\ntwo\r\n0\r\n\r\n"));
     assert_true(r->got_eof);
     rig_destroy(r);
 }
@@ -1006,7 +1049,7 @@ TEST(late_calls_on_a_gone_exchange_do_nothing)
     peri_http_server_drain(r->server, NULL, NULL);
     close(r->client);
     r->client = -1;
-    turn_for(r, PERI_CONN_HALF_CLOSED_MS + 100);
+    turn_for(r, PERI_CONN_HALF_CLOSED_MS * 2 + 200);
     assert_true(ex->gone);
     text(ex, PERI_SLICE("x"));
     assert_int_equal(peri_exchange_write(ex, PERI_SLICE("x")), PERI_EGONE);
@@ -1248,6 +1291,9 @@ int main(void)
         cmocka_unit_test(a_refusal_is_not_lost_to_what_the_client_still_sends),
         cmocka_unit_test(a_client_that_goes_is_told),
         cmocka_unit_test(a_client_that_shut_its_side_gets_its_answers),
+        cmocka_unit_test(a_client_that_shut_its_side_may_wait_long),
+        cmocka_unit_test(
+            a_slow_stream_to_a_client_that_shut_its_side_is_whole),
         cmocka_unit_test(a_body_that_stops_coming_is_the_end),
         cmocka_unit_test(a_body_that_came_before_the_end_is_read_late),
         cmocka_unit_test(late_calls_on_a_gone_exchange_do_nothing),
