@@ -13,6 +13,9 @@ typedef size_t element_count;
 typedef int element_count;
 #endif
 
+/* hiredis 0.14 reads so many levels and no more; 1.x knows no maximum. */
+#define NESTING_MAX 8
+
 static peri_redis_node *add(const redisReadTask *task, peri_redis_type type)
 {
     peri_redis_reply *reply = task->privdata;
@@ -58,8 +61,13 @@ static void *create_string(const redisReadTask *task, char *text, size_t length)
 
 static void *create_array(const redisReadTask *task, element_count elements)
 {
-    peri_redis_node *node = add(task, PERI_REDIS_ARRAY);
+    const peri_redis_reply *reply = task->privdata;
+    peri_redis_node *node;
 
+    if (reply->reader->ridx >= NESTING_MAX) {
+        return NULL; /* as what is malformed */
+    }
+    node = add(task, PERI_REDIS_ARRAY);
     if (node == NULL) {
         return NULL;
     }
@@ -145,13 +153,6 @@ static int failure(const peri_redis_reply *reply)
 
 int peri_redis_reply_feed(peri_redis_reply *reply, peri_slice bytes)
 {
-    const redisReader *reader = reply->reader;
-
-    if (reader->len - reader->pos + bytes.length + reply->bytes.length >
-        reply->max_bytes) {
-        reply->too_large = true;
-        return PERI_ELIMIT;
-    }
     if (redisReaderFeed(reply->reader, bytes.data, bytes.length) != REDIS_OK) {
         return failure(reply);
     }
@@ -160,12 +161,21 @@ int peri_redis_reply_feed(peri_redis_reply *reply, peri_slice bytes)
 
 int peri_redis_reply_next(peri_redis_reply *reply)
 {
+    const redisReader *reader = reply->reader;
     void *object = NULL;
 
     if (redisReaderGetReply(reply->reader, &object) != REDIS_OK) {
         return failure(reply);
     }
-    return object != NULL;
+    if (object != NULL) {
+        return 1;
+    }
+    /* What is left belongs to one reply, not to several small ones. */
+    if (reader->len - reader->pos > reply->max_bytes) {
+        reply->too_large = true;
+        return PERI_ELIMIT;
+    }
+    return 0;
 }
 
 #define KEEP_BYTES ((size_t)1 << 20)

@@ -41,8 +41,8 @@ typedef struct peri_redis_reply {
 void peri_redis_reply_init(peri_redis_reply *reply, size_t max_bytes);
 void peri_redis_reply_fini(peri_redis_reply *reply);
 
-/* Takes bytes of the wire. 0, PERI_ELIMIT or PERI_EFORMAT: the connection can
- * then not be used any more. */
+/* Takes bytes of the wire; next is to be called until it gives 0. 0,
+ * PERI_ELIMIT or PERI_EFORMAT: the connection can then not be used any more. */
 int peri_redis_reply_feed(peri_redis_reply *reply, peri_slice bytes);
 
 /* Adds the next whole reply to the nodes: 1; 0: it is not there yet; else as
@@ -55,6 +55,9 @@ void peri_redis_reply_clear(peri_redis_reply *reply);
 static inline peri_slice peri_redis_text(const peri_redis_reply *reply,
                                          const peri_redis_node *node)
 {
+    if (node->length == 0) {
+        return PERI_SLICE(""); /* there may be no bytes at all */
+    }
     return peri_slice_of(reply->bytes.data + node->offset, node->length);
 }
 
