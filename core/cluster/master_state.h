@@ -2,7 +2,8 @@
  *
  *   master.c    start and end          seat.c     listeners, who serves them
  *   proc.c      one worker process     spare.c    listeners without a worker
- *   reload.c    generations, votes     stop.c     signals, draining
+ *   reload.c    generations, votes; reload_stage.c compiles
+ *   stop.c      signals, draining
  *   control.c   var/perigee.sock       status.c   what it answers as JSON
  *   admin.c     the admin listener     metrics.c  /metrics
  *
@@ -261,6 +262,15 @@ void peri_reload_rollback(peri_master *master, peri_waiter *waiter);
 /* reason NULL: yes. */
 void peri_reload_voted(peri_proc *proc, uint32_t attempt, const char *reason);
 void peri_reload_proc_ended(peri_proc *proc);
+
+/* fault: what the process that compiles has said; NULL: the bundle is there. */
+void peri_reload_staged(peri_master *master, const char *fault);
+
+/* ---- reload_stage.c ---- */
+
+/* Starts the process; peri_reload_staged() tells of its end. */
+int peri_reload_stage(peri_master *master);
+void peri_reload_stage_close(peri_reload *reload);
 /* The bundle became the one that serves; takes it. */
 void peri_master_switch(peri_master *master, uint64_t generation,
                         int bundle_fd);

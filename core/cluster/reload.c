@@ -4,32 +4,22 @@
  *
  * What is asked for meanwhile starts one more round when this one is over: the
  * files may have changed since they were read. */
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
-#include "core/base/bundle.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/cluster/master_state.h"
 
-#define STAGE_TIMEOUT_MS 60000
 #define SELFCHECK_DEFAULT_MS 10000
 
 static void begin(peri_master *master);
-
-static peri_master *master_of(peri_reload *reload)
-{
-    return PERI_CONTAINER(reload, peri_master, reload);
-}
 
 /* ---- the outcome ---- */
 
@@ -203,7 +193,8 @@ static void commit_if_all_agree(peri_master *master)
 
 static void on_vote_timeout(uv_timer_t *timer)
 {
-    peri_master *master = master_of(timer->data);
+    peri_reload *reload = timer->data;
+    peri_master *master = PERI_CONTAINER(reload, peri_master, reload);
 
     for (peri_list *link = master->procs.next; link != &master->procs;
          link = link->next) {
@@ -292,165 +283,26 @@ void peri_reload_proc_ended(peri_proc *proc)
     }
 }
 
-/* ---- the stage process ---- */
+/* ---- rounds ---- */
 
-static void read_faults(peri_reload *reload)
+void peri_reload_staged(peri_master *master, const char *fault)
 {
-    char piece[4096];
-    ssize_t n;
-
-    while ((n = read(reload->pipe_fd, piece, sizeof piece)) > 0) {
-        if (peri_buf_append(&reload->faults, piece, (size_t)n) < 0) {
-            continue; /* more than anybody reads; but let it write */
-        }
-    }
-}
-
-static void on_faults(uv_poll_t *poll, int status, int events)
-{
-    peri_reload *reload = poll->data;
-
-    (void)events;
-    read_faults(reload);
-    if (status < 0) {
-        uv_poll_stop(poll);
-    }
-}
-
-static void on_poll_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
-static void close_pipe(peri_reload *reload)
-{
-    if (reload->poll != NULL) {
-        uv_close((uv_handle_t *)reload->poll, on_poll_closed);
-        reload->poll = NULL;
-    }
-    if (reload->pipe_fd >= 0) {
-        close(reload->pipe_fd);
-        reload->pipe_fd = -1;
-    }
-}
-
-static char *fault_text(peri_reload *reload, int status)
-{
-    peri_buf *faults = &reload->faults;
-    char text[128];
-
-    while (faults->length > 0 && faults->data[faults->length - 1] == '\n') {
-        faults->length--;
-    }
-    if (faults->length > 0) {
-        return peri_strndup(faults->data, faults->length);
-    }
-    if (WIFSIGNALED(status)) {
-        snprintf(text, sizeof text, "the process that compiles was killed: %s",
-                 sigabbrev_np(WTERMSIG(status)));
-    } else {
-        snprintf(text, sizeof text, "the process that compiles ended with %d",
-                 WEXITSTATUS(status));
-    }
-    return peri_strdup(text);
-}
-
-/* Sealed, and sound. */
-static int check_bundle(int fd)
-{
-    peri_bundle *bundle;
-    int rc = peri_bundle_seal(fd);
-
-    if (rc == 0) {
-        rc = peri_bundle_open(fd, &bundle);
-    }
-    if (rc == 0) {
-        peri_bundle_close(bundle);
-    }
-    return rc;
-}
-
-static void on_stage_ended(peri_child *child, int status,
-                           const struct rusage *usage)
-{
-    peri_reload *reload = PERI_CONTAINER(child, peri_reload, child);
-    peri_master *master = master_of(reload);
-    char *reason;
+    peri_reload *reload = &master->reload;
     int fd;
-    int rc;
 
-    (void)usage;
     uv_timer_stop(&reload->timer);
-    if (reload->pipe_fd >= 0) {
-        read_faults(reload);
-        close_pipe(reload);
-    }
     if (reload->phase != PERI_RELOAD_STAGING) {
         return; /* the host is ending */
     }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        reason = fault_text(reload, status);
-        refuse(master, reason);
-        free(reason);
-        return;
-    }
-    rc = check_bundle(reload->bundle_fd);
-    if (rc < 0) {
-        refuse_with(master, "the new generation is unreadable: %s",
-                    peri_err_text(rc));
-        return;
-    }
-    if (reload->trial) {
+    if (fault != NULL) {
+        refuse(master, fault);
+    } else if (reload->trial) {
         end_trial(master, NULL);
-        return;
+    } else {
+        fd = reload->bundle_fd;
+        reload->bundle_fd = -1;
+        hold_vote(master, fd);
     }
-    fd = reload->bundle_fd;
-    reload->bundle_fd = -1;
-    hold_vote(master, fd);
-}
-
-static void on_stage_timeout(uv_timer_t *timer)
-{
-    peri_reload *reload = timer->data;
-
-    peri_buf_append_str(&reload->faults, "compiling took longer than 60 s\n");
-    if (reload->child.pid != 0) {
-        kill(reload->child.pid, SIGKILL);
-    }
-}
-
-static int start_stage(peri_master *master)
-{
-    peri_reload *reload = &master->reload;
-    int ends[2];
-    int rc;
-
-    reload->bundle_fd =
-        memfd_create("perigee-bundle", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (reload->bundle_fd < 0 || pipe2(ends, O_CLOEXEC) < 0) {
-        return -errno;
-    }
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    reload->child.on_exit = on_stage_ended;
-    rc = peri_child_start(&master->children, &reload->child,
-                          &(peri_spawn){.program = master->options->program,
-                                        .argv = master->options->stage_argv,
-                                        .environment = environ,
-                                        .fds = {reload->bundle_fd, ends[1], -1},
-                                        .fresh = reload->trial,
-                                        .quiet = true});
-    close(ends[1]);
-    reload->pipe_fd = ends[0];
-    if (rc < 0) {
-        close_pipe(reload);
-        return rc;
-    }
-    reload->poll = peri_calloc(1, sizeof *reload->poll);
-    uv_poll_init(&master->loop, reload->poll, reload->pipe_fd);
-    reload->poll->data = reload;
-    uv_poll_start(reload->poll, UV_READABLE, on_faults);
-    uv_timer_start(&reload->timer, on_stage_timeout, STAGE_TIMEOUT_MS, 0);
-    return 0;
 }
 
 static void prepare(peri_master *master)
@@ -476,7 +328,7 @@ static void begin(peri_master *master)
 
     prepare(master);
     reload->phase = PERI_RELOAD_STAGING;
-    rc = start_stage(master);
+    rc = peri_reload_stage(master);
     if (rc < 0) {
         refuse_with(master, "cannot start the process that compiles: %s",
                     peri_err_text(rc));
@@ -507,7 +359,7 @@ void peri_reload_close(peri_master *master)
     if (reload->child.pid != 0) {
         kill(reload->child.pid, SIGKILL);
     }
-    close_pipe(reload);
+    peri_reload_stage_close(reload);
     if (reload->bundle_fd >= 0) {
         close(reload->bundle_fd);
         reload->bundle_fd = -1;
@@ -552,7 +404,7 @@ void peri_reload_try_program(peri_master *master)
     master->reload.trial = true;
     master->reload.phase = PERI_RELOAD_STAGING;
     peri_buf_clear(&master->reload.faults);
-    rc = start_stage(master);
+    rc = peri_reload_stage(master);
     if (rc < 0) {
         end_trial(master, peri_err_text(rc));
     }
