@@ -44,7 +44,8 @@ static const char *full_path(lua_State *L, const perilua_vm *vm,
     return lua_pushfstring(L, "%s/%s", vm->env->dir, path);
 }
 
-/* open(name) -> db, or nil when the configuration has none of that name. */
+/* open(name[, path, synchronous]) -> db, or nil when the configuration has none
+ * of that name (and no path is given). */
 static int sqlite_open(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
@@ -53,14 +54,17 @@ static int sqlite_open(lua_State *L)
     peri_sqlite_config config = {.name = name};
     perilua_sqlite_db *db;
 
-    if (vm->settings != NULL && strlen(name) < NAME_MAX_BYTES) {
+    if (lua_isstring(L, 2)) {
+        path = lua_tostring(L, 2);
+    } else if (vm->settings != NULL && strlen(name) < NAME_MAX_BYTES) {
         path = setting_str(vm, name, "path", NULL);
     }
     if (path == NULL || vm->env->sqlite == NULL) {
         return 0;
     }
     config.path = full_path(L, vm, path);
-    config.synchronous = setting_str(vm, name, "synchronous", "full");
+    config.synchronous =
+        luaL_optstring(L, 3, setting_str(vm, name, "synchronous", "full"));
     config.busy_timeout_ms = setting(vm, name, "busy_timeout", 5000);
     config.wait_timeout_ms = setting(vm, name, "wait_timeout", 10000);
     config.readers = setting(vm, name, "readers", 2);
@@ -258,6 +262,7 @@ static const luaL_Reg waiting[] = {{"query", sqlite_query},
                                    {"one", sqlite_one},
                                    {"exec", sqlite_exec},
                                    {"migrate", perilua_sqlite_migrate},
+                                   {"batch", perilua_sqlite_batch},
                                    {NULL, NULL}};
 
 static void set_waiting(lua_State *L, const luaL_Reg *list)

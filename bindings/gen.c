@@ -178,6 +178,50 @@ void perilua_gen_unused(perilua_gen *gen)
     }
 }
 
+void perilua_gen_hold_job(perilua_gen *gen)
+{
+    gen->active++;
+    gen->host->jobs++;
+}
+
+void perilua_gen_release_job(perilua_gen *gen)
+{
+    peri_host *host = gen->host;
+
+    if (--host->jobs == 0 && host->jobs_ended != NULL) {
+        void (*ended)(void *data) = host->jobs_ended;
+
+        host->jobs_ended = NULL;
+        ended(host->jobs_ended_data);
+    }
+    perilua_gen_unused(gen);
+}
+
+static void on_jobs_stopped(void *data, perilua_task *task, lua_State *co,
+                            int rc, int nresults)
+{
+    perilua_gen *gen = data;
+
+    (void)task;
+    (void)nresults;
+    if (rc < 0) {
+        peri_log(gen->host->env.logger, PERI_LOG_ERROR,
+                 "stopping the jobs failed: %s",
+                 lua_tostring(co, -1) != NULL ? lua_tostring(co, -1) : "?");
+    }
+    perilua_gen_release_job(gen);
+}
+
+void perilua_gen_stop_jobs(perilua_gen *gen)
+{
+    if (!gen->runs_jobs) {
+        return;
+    }
+    gen->runs_jobs = false;
+    perilua_gen_hold_job(gen);
+    perilua_gen_start(gen, "stop_jobs", 0, on_jobs_stopped, gen);
+}
+
 void perilua_gen_cancel(perilua_gen *gen, const char *message)
 {
     perilua_scheduler_cancel_all(gen->vm, "unavailable", message);
@@ -198,6 +242,7 @@ void perilua_gen_retire(perilua_gen *gen)
 
     gen->retiring = true;
     peri_list_append(&host->retired, &gen->link);
+    perilua_gen_stop_jobs(gen);
     if (gen->active == 0) {
         perilua_gen_stop(gen);
         return;

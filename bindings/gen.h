@@ -38,6 +38,7 @@ typedef struct perilua_gen {
     bool health_paths;
     bool serves_files;
     bool listens; /* somebody waits for events */
+    bool runs_jobs; /* jobs.retired is to be told when it retires */
     bool loaded;  /* on_start has run: on_stop is due */
     bool retiring;
     bool stopping; /* on_unload and on_stop run, or have run */
@@ -71,6 +72,9 @@ struct peri_host {
     bool owns_cells;
     peri_meter *meter; /* of requests; NULL: metrics.enabled is false */
     char *fault;
+    uint32_t jobs;                    /* under way, in all generations */
+    void (*jobs_ended)(void *data);   /* NULL: nobody waits for it */
+    void *jobs_ended_data;
     int open; /* generations whose memory is still there, and timers */
     bool closing;
     const _Atomic uint32_t *stopping; /* NULL: only `closing` tells */
@@ -108,6 +112,13 @@ perilua_gen *perilua_gen_create(peri_host *host, uint64_t number,
 /* gen.c: starts require("perigee.app")[name]() as a task, from the loop. */
 void perilua_gen_start(perilua_gen *gen, const char *name, uint64_t deadline_ns,
                        perilua_task_done done, void *data);
+
+/* A job begins, has ended. */
+void perilua_gen_hold_job(perilua_gen *gen);
+void perilua_gen_release_job(perilua_gen *gen);
+
+/* It begins no more jobs; told once. */
+void perilua_gen_stop_jobs(perilua_gen *gen);
 
 /* gen.c: a request of gen has ended. */
 void perilua_gen_unused(perilua_gen *gen);

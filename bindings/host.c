@@ -432,12 +432,27 @@ const peri_http_app *perilua_host_http(peri_host *host)
     return &host->http;
 }
 
+bool perilua_host_stop_jobs(peri_host *host, void (*ended)(void *data),
+                            void *data)
+{
+    if (host->live != NULL) {
+        perilua_gen_stop_jobs(host->live);
+    }
+    if (host->jobs == 0) {
+        return false;
+    }
+    host->jobs_ended = ended;
+    host->jobs_ended_data = data;
+    return true;
+}
+
 void perilua_host_close(peri_host *host, void (*done)(void *data), void *data)
 {
     peri_list *link;
     perilua_gen *live = host->live;
 
     host->closing = true;
+    host->jobs_ended = NULL;
     host->closed = done;
     host->closed_data = data;
     if (host->staged != NULL) {

@@ -71,6 +71,11 @@ void perilua_host_call(peri_host *host, const char *module, int argc,
                        const char *const *argv,
                        void (*done)(void *data, int exit_code), void *data);
 
+/* Begins no more jobs. False: none is under way; else ended comes once when the
+ * last one has ended. */
+bool perilua_host_stop_jobs(peri_host *host, void (*ended)(void *data),
+                            void *data);
+
 /* Cancels what runs, runs on_stop, frees. done may be NULL. */
 void perilua_host_close(peri_host *host, void (*done)(void *data), void *data);
 

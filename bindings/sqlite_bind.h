@@ -33,7 +33,8 @@ typedef enum perilua_sqlite_shape {
     PERILUA_SQLITE_EXEC,
     PERILUA_SQLITE_BEGIN, /* true; what began for nobody is rolled back */
     PERILUA_SQLITE_END,   /* true; what was not committed is rolled back */
-    PERILUA_SQLITE_PATHS
+    PERILUA_SQLITE_PATHS,
+    PERILUA_SQLITE_BATCH
 } perilua_sqlite_shape;
 
 /* An op of the pool with the task that waits for it. */
@@ -76,6 +77,15 @@ void perilua_sqlite_post_rollback(perilua_vm *vm, peri_sqlite_pool *pool,
 /* ---- bind_sqlite.c ---- */
 
 perilua_sqlite_db *perilua_sqlite_check_db(lua_State *L, int index);
+
+/* ---- sqlite_batch.c ---- */
+
+/* batch(db, list). Waits. */
+int perilua_sqlite_batch(lua_State *L);
+
+/* Pushes what batch gives; the number of values. */
+int perilua_sqlite_push_batch(lua_State *L, lua_State *vm_L, peri_slice packed,
+                              uint32_t count);
 
 /* ---- sqlite_tx.c ---- */
 

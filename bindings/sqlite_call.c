@@ -84,6 +84,9 @@ static int push_outcome(lua_State *L, void *data)
     case PERILUA_SQLITE_PATHS:
         push_paths(L, packed);
         return 1;
+    case PERILUA_SQLITE_BATCH:
+        return perilua_sqlite_push_batch(L, c->vm->L, packed,
+                                         c->op.statements);
     case PERILUA_SQLITE_TRUE:
     case PERILUA_SQLITE_BEGIN:
     case PERILUA_SQLITE_END:
@@ -187,7 +190,8 @@ int perilua_sqlite_call_start(lua_State *L, perilua_sqlite_call *c,
     c->op.done = on_done;
     c->wait.cancel = on_cancel;
     c->op.keep_rows =
-        shape == PERILUA_SQLITE_ROWS || shape == PERILUA_SQLITE_FIRST;
+        shape == PERILUA_SQLITE_ROWS || shape == PERILUA_SQLITE_FIRST ||
+        shape == PERILUA_SQLITE_BATCH;
     c->op.first_only = shape == PERILUA_SQLITE_FIRST;
     rc = peri_sqlite_submit(c->pool, &c->op);
     if (rc < 0) {

@@ -173,7 +173,7 @@ static int pack_number(double number, peri_buf *out)
     return peri_sqlite_pack_real(out, number);
 }
 
-static int pack_value(lua_State *L, int index, peri_buf *out)
+int perilua_sqlite_pack_value(lua_State *L, int index, peri_buf *out)
 {
     int64_t integer;
 
@@ -220,7 +220,7 @@ static int pack_named(lua_State *L, int index, peri_buf *out)
     lua_pushnil(L);
     while (lua_next(L, index)) {
         rc |= pack_name(L, -2, out);
-        rc |= pack_value(L, lua_gettop(L), out);
+        rc |= perilua_sqlite_pack_value(L, lua_gettop(L), out);
         lua_pop(L, 1);
     }
     return rc == 0 ? 0 : PERI_ELIMIT;
@@ -237,7 +237,7 @@ int perilua_sqlite_pack_params(lua_State *L, int first, peri_buf *out)
     rc |= peri_sqlite_pack_int(out, 0);
     rc |= peri_sqlite_pack_int(out, top >= first ? top - first + 1 : 0);
     for (int i = first; i <= top; i++) {
-        rc |= pack_value(L, i, out);
+        rc |= perilua_sqlite_pack_value(L, i, out);
     }
     return rc == 0 ? 0 : PERI_ELIMIT;
 }

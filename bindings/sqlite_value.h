@@ -14,6 +14,9 @@
 
 void perilua_sqlite_values_open(lua_State *L);
 
+/* Appends one value. 0 or PERI_ELIMIT. */
+int perilua_sqlite_pack_value(lua_State *L, int index, peri_buf *out);
+
 /* NULL when the arguments from first on can be bound: any number of values, or
  * one table of names. Else why not (on the stack's top, or static). */
 const char *perilua_sqlite_refuse_params(lua_State *L, int first);

@@ -48,6 +48,11 @@ static const peri_http_app *app_http(void *app)
     return perilua_host_http(app);
 }
 
+static bool app_stop_jobs(void *app, void (*ended)(void *data), void *data)
+{
+    return perilua_host_stop_jobs(app, ended, data);
+}
+
 static void app_destroy(void *app, void (*done)(void *data), void *data)
 {
     perilua_host_close(app, done, data);
@@ -74,6 +79,7 @@ const peri_worker_app perilua_worker_app = {
     .abandon = app_abandon,
     .commit = app_commit,
     .http = app_http,
+    .stop_jobs = app_stop_jobs,
     .destroy = app_destroy,
     .reload_failed = app_reload_failed,
     .hear = app_hear,

@@ -56,6 +56,9 @@ typedef struct peri_worker_app {
     void (*commit)(void *app, uint64_t generation);
     /* Where requests go; borrowed for the life of the application. */
     const peri_http_app *(*http)(void *app);
+    /* The worker is to end: begins no more jobs. False: none is under way; else
+     * ended comes once when they have ended. May be NULL. */
+    bool (*stop_jobs)(void *app, void (*ended)(void *data), void *data);
     /* Requests have ended: cancels tasks that remain, runs on_stop, frees. */
     void (*destroy)(void *app, void (*done)(void *data), void *data);
     /* A reload was refused, for this reason (file:line); NULL: a later one was

@@ -52,9 +52,21 @@ void peri_worker_end(peri_worker *w)
     }
 }
 
+static void end_when_idle(peri_worker *w)
+{
+    if (--w->busy == 0) {
+        peri_worker_end(w);
+    }
+}
+
 static void on_drained(void *data)
 {
-    peri_worker_end(data);
+    end_when_idle(data);
+}
+
+static void on_jobs_ended(void *data)
+{
+    end_when_idle(data);
 }
 
 /* Not even cutting requests off has ended it. */
@@ -102,6 +114,11 @@ void peri_worker_drain(peri_worker *w, uint64_t limit_ms)
         return;
     }
     w->phase = PERI_WORKER_DRAINING;
+    w->busy = 1;
+    if (w->app->stop_jobs != NULL &&
+        w->app->stop_jobs(w->host, on_jobs_ended, w)) {
+        w->busy++;
+    }
     peri_http_server_drain(w->server, on_drained, w);
 }
 

@@ -76,6 +76,7 @@ struct peri_worker {
     uint64_t past_connections;
     uint64_t requests_max; /* cluster.max_requests; 0: none */
     uint32_t hard_ms;
+    int busy; /* while draining: what is waited for: requests, jobs */
     int exit_code;
 };
 

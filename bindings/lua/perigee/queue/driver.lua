@@ -85,8 +85,14 @@ local M = {}
 ---@field message string
 ---@field stack string?
 
+---@alias perigee.queue.EventName
+---| "added" | "waiting" | "active" | "delayed" | "progress" | "completed"
+---| "failed" | "stalled" | "removed" | "paused" | "resumed" | "drained"
+---| "retries_exhausted" | "deduplicated" | "duplicated"
+---| "waiting_children"
+
 ---@class perigee.queue.Event
----@field event "added"|"waiting"|"active"|"delayed"|"progress"|"completed"|"failed"|"stalled"|"removed"|"paused"|"resumed"|"drained"|"retries_exhausted"|"deduplicated"|"duplicated"|"waiting_children"
+---@field event perigee.queue.EventName
 ---@field id string?
 ---@field name string?         # "added"
 ---@field result string?       # JSON text, "completed"
@@ -99,10 +105,19 @@ local M = {}
 ---
 --- The driver renews what leases it has, from a thread of its own that no busy
 --- script holds up, from take until complete, fail or release has been called.
+---
+--- take: waits until there is at least one job, gives n at most; nil alone once
+--- closed. Delayed jobs that are due, limits, pauses and jobs of dead workers
+--- are the driver's to see to. An error is for the log: the runner calls again
+--- after a pause.
+--- complete: "conflict": the lease is not his any more (fencing), nothing was
+--- changed
+--- fail: retry_in ms (0: at once) when it is to be tried again; nil: failed for
+--- good
 ---@class perigee.queue.Consumer
----@field take fun(self, n: integer): perigee.queue.Record[]?, perigee.Error? # waits until there is at least one job, gives n at most; nil alone once closed. Delayed jobs that are due, limits, pauses and jobs of dead workers are the driver's to see to. An error is for the log: the runner calls again after a pause.
----@field complete fun(self, job: perigee.queue.Record, result: string): true?, perigee.Error? # "conflict": the lease is not his any more (fencing), nothing was changed
----@field fail fun(self, job: perigee.queue.Record, failure: perigee.queue.Failure, retry_in: integer?): true?, perigee.Error? # retry_in ms (0: at once) when it is to be tried again; nil: failed for good
+---@field take fun(self, n: integer): perigee.queue.Record[]?, perigee.Error?
+---@field complete fun(self, job: perigee.queue.Record, result: string): true?, perigee.Error?
+---@field fail fun(self, job: perigee.queue.Record, failure: perigee.queue.Failure, retry_in: integer?): true?, perigee.Error?
 ---@field release fun(self, job: perigee.queue.Record): true?, perigee.Error? # back to the front of the queue; the attempt does not count
 ---@field heartbeat fun(self, job: perigee.queue.Record): true?, perigee.Error? # asks at once whether the lease is still his
 ---@field close fun(self) # take gives nil; jobs that run may still be ended. Never waits
@@ -135,11 +150,21 @@ local M = {}
 ---@field entry perigee.queue.Entry
 ---@field children perigee.queue.FlowNode[]?
 
+---
+--- add: all or none of them; the id of the job that is there already for a
+--- taken job_id or dedup id
+--- jobs: from 0, both included; in the order of being served (waiting, ...), or
+--- of being finished. ascending false: the other way round
+--- clean: ids of those removed that ended (came) more than grace ms ago; limit
+--- 0: all
+--- children: "QUEUE:ID" → result as JSON text, or why it failed
+--- subscribe: gives what ends it; fn is called in a task of its own and may
+--- wait
 ---@class perigee.queue.Driver
 ---@field name string
----@field add fun(self, queue: string, entries: perigee.queue.Entry[]): {id: string, duplicate: boolean?}[]?, perigee.Error? # all or none of them; the id of the job that is there already for a taken job_id or dedup id
+---@field add fun(self, queue: string, entries: perigee.queue.Entry[]): {id: string, duplicate: boolean?}[]?, perigee.Error?
 ---@field counts fun(self, queue: string): table<perigee.queue.State, integer>?, perigee.Error? # all eight states
----@field jobs fun(self, queue: string, state: perigee.queue.State, from: integer, to: integer, ascending: boolean): perigee.queue.Record[]?, perigee.Error? # from 0, both included; in the order of being served (waiting, ...), or of being finished. ascending false: the other way round
+---@field jobs fun(self, queue: string, state: perigee.queue.State, from: integer, to: integer, ascending: boolean): perigee.queue.Record[]?, perigee.Error?
 ---@field job fun(self, queue: string, id: string): perigee.queue.Record?, perigee.Error? # nil alone: there is none
 ---@field logs fun(self, queue: string, id: string): string[]?, perigee.Error?
 ---@field log fun(self, queue: string, id: string, line: string, keep: integer?): integer?, perigee.Error? # how many there are
@@ -154,18 +179,20 @@ local M = {}
 ---@field resume fun(self, queue: string): true?, perigee.Error?
 ---@field is_paused fun(self, queue: string): boolean?, perigee.Error?
 ---@field drain fun(self, queue: string, delayed: boolean): integer?, perigee.Error? # how many were removed
----@field clean fun(self, queue: string, grace: integer, limit: integer, state: perigee.queue.State): string[]?, perigee.Error? # ids of those removed that ended (came) more than grace ms ago; limit 0: all
+---@field clean fun(self, queue: string, grace: integer, limit: integer, state: perigee.queue.State): string[]?, perigee.Error?
 ---@field obliterate fun(self, queue: string, force: boolean): true?, perigee.Error?
 ---@field limit fun(self, queue: string, limit: perigee.queue.Limit): true?, perigee.Error? # replaces what was set
 ---@field queues fun(self): string[]?, perigee.Error?
 ---@field flow fun(self, root: perigee.queue.FlowNode): table?, perigee.Error? # {id, queue, children = {...}}; all or nothing
----@field children fun(self, queue: string, id: string): {values: table<string, string>, pending: integer, failed: table<string, string>}?, perigee.Error? # "QUEUE:ID" → result as JSON text, or why it failed
+---@field children fun(self, queue: string, id: string): {values: table<string, string>, pending: integer, failed: table<string, string>}?, perigee.Error?
 ---@field schedule fun(self, queue: string, id: string, schedule: perigee.queue.Schedule, entry: perigee.queue.Entry): {next: integer}?, perigee.Error?
 ---@field unschedule fun(self, queue: string, id: string): boolean?, perigee.Error? # whether it was there
 ---@field schedules fun(self, queue: string): perigee.queue.Schedule[]?, perigee.Error?
----@field subscribe fun(self, queue: string, fn: fun(event: perigee.queue.Event)): fun() # gives what ends it; fn is called in a task of its own and may wait
+---@field subscribe fun(self, queue: string, fn: fun(event: perigee.queue.Event)): fun()
 ---@field consume fun(self, queue: string, options: perigee.queue.ConsumeOptions): perigee.queue.Consumer
 ---@field stats fun(self, queue: string): {completed: integer, failed: integer}?, perigee.Error? # ever
+---@field recall fun(self, queue: string, id: string, key: string): string?, perigee.Error? # what remember has kept with the job
+---@field remember fun(self, queue: string, id: string, key: string, value: string): true?, perigee.Error?
 ---@field close fun(self)
 
 -- settings' text → driver: one for all who ask with the same settings.

@@ -95,8 +95,7 @@ local function dedup(name, value)
   if type(value) ~= "table" then
     fail("%s: {id, ttl, replace, extend} expected", name)
   end
-  only(name, value, { id = true, ttl = true, replace = true, extend = true },
-    level + 1)
+  only(name, value, { id = true, ttl = true, replace = true, extend = true })
   return {
     id = text(name .. ".id", value.id),
     ttl = value.ttl and duration(name .. ".ttl", value.ttl),

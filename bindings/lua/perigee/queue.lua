@@ -1,0 +1,506 @@
+--- Queues: work off the request, lost by no crash. One API over every driver:
+--- see perigee.queue.driver.
+
+local config = require "perigee.config"
+local drivers = require "perigee.queue.driver"
+local jobs = require "perigee.queue.job"
+local json = require "perigee.json"
+local options = require "perigee.queue.options"
+local units = require "perigee.units"
+
+local M = {}
+
+---@class perigee.Queue
+---@field name string
+local Queue = {}
+Queue.__index = Queue
+
+local function check_name(name, level)
+  if type(name) ~= "string" or name == "" or #name > 200
+    or name:find "[:%c]" then
+    error("a queue's name is a text without colons, not "
+      .. (type(name) == "string" and ("%q"):format(name) or type(name)),
+      level + 1)
+  end
+end
+
+local function entry_of(name, data, opts, level)
+  if type(name) ~= "string" or name == "" then
+    error("a job's name is a text, not " .. type(name), level + 1)
+  end
+  local checked = options.check(opts, level + 1)
+  if data == nil then
+    return { name = name, data = "{}", opts = checked }
+  end
+  local text, err = json.encode(data)
+  if not text then
+    return nil, err
+  end
+  return { name = name, data = text, opts = checked }
+end
+
+-- opts.tx is no option of the job: {tx, the others}.
+local function split_tx(opts)
+  if type(opts) ~= "table" or opts.tx == nil then
+    return nil, opts
+  end
+  local rest = {}
+  for key, value in pairs(opts) do
+    if key ~= "tx" then
+      rest[key] = value
+    end
+  end
+  return opts.tx, rest
+end
+
+--- Adds a job; it is stored durably when this returns. With `opts.tx`, a
+--- transaction of perigee.sqlite, it is part of that: it comes to be if, and
+--- only if, the transaction commits.
+---@param name string
+---@param data any        # what JSON can carry
+---@param opts table?     # delay priority attempts backoff job_id lifo remove_on_complete remove_on_fail dedup timeout group keep_logs
+---@return perigee.Job? job
+---@return perigee.Error? err # kind "invalid", "too_large", "unavailable"
+function Queue:add(name, data, opts)
+  local tx
+  tx, opts = split_tx(opts)
+  local entry, err = entry_of(name, data, opts, 2)
+  if not entry then
+    return nil, err
+  end
+  if tx then
+    local outbox = require "perigee.queue.outbox"
+    local added
+    added, err = outbox.put(tx, self.settings, self.name, entry)
+    return added and jobs.added(self.driver, self.name, entry, data, added),
+      err
+  end
+  local added
+  added, err = self.driver:add(self.name, { entry })
+  if not added then
+    return nil, err
+  end
+  return jobs.added(self.driver, self.name, entry, data, added[1])
+end
+
+--- Adds many: all or none.
+---@param list {name: string, data: any, opts: table?}[]
+---@return perigee.Job[]? jobs
+---@return perigee.Error? err
+function Queue:add_bulk(list)
+  if type(list) ~= "table" then
+    error("a list of {name, data, opts} expected", 2)
+  end
+  local entries = {}
+  for i, one in ipairs(list) do
+    local entry, err = entry_of(one.name, one.data, one.opts, 2)
+    if not entry then
+      return nil, err
+    end
+    entries[i] = entry
+  end
+  if #entries == 0 then
+    return {}
+  end
+  local added, err = self.driver:add(self.name, entries)
+  if not added then
+    return nil, err
+  end
+  local made = {}
+  for i, entry in ipairs(entries) do
+    made[i] = jobs.added(self.driver, self.name, entry, list[i].data, added[i])
+  end
+  return made
+end
+
+--- How many jobs are in each state.
+---@return table<perigee.queue.State, integer>? counts
+---@return perigee.Error? err
+function Queue:counts()
+  return self.driver:counts(self.name)
+end
+
+local STATES = {
+  waiting = true, prioritized = true, active = true, delayed = true,
+  completed = true, failed = true, paused = true, waiting_children = true,
+}
+
+local function check_state(state, level)
+  if not STATES[state] then
+    error("unknown state " .. tostring(state), level + 1)
+  end
+end
+
+--- Jobs of a state: the first that will be served, or the one that has ended
+--- last, comes first.
+---@param state perigee.queue.State
+---@param range {from: integer?, to: integer?, ascending: boolean?}|integer|nil # from 0, both included; 0 to 99 unless told
+---@param to integer?
+---@return perigee.Job[]? jobs
+---@return perigee.Error? err
+function Queue:jobs(state, range, to)
+  check_state(state, 2)
+  local from, ascending = 0, state ~= "completed" and state ~= "failed"
+  if type(range) == "table" then
+    from, to = range.from or range[1] or 0, range.to or range[2]
+    if range.ascending ~= nil then
+      ascending = range.ascending
+    end
+  elseif range ~= nil then
+    from = range
+  end
+  local records, err = self.driver:jobs(self.name, state, from,
+    to or from + 99, ascending)
+  if not records then
+    return nil, err
+  end
+  local list = {}
+  for i, record in ipairs(records) do
+    list[i] = jobs.of(self.driver, record)
+  end
+  return list
+end
+
+--- A job as it is now, with its logs; nil alone when there is none.
+---@param id string
+---@return perigee.Job? job
+---@return perigee.Error? err
+function Queue:job(id)
+  local record, err = self.driver:job(self.name, tostring(id))
+  if not record then
+    return nil, err
+  end
+  local logs
+  logs, err = self.driver:logs(self.name, record.id)
+  if not logs then
+    return nil, err
+  end
+  return jobs.of(self.driver, record, logs)
+end
+
+--- No job is begun any more; those that run are not touched.
+---@return true? ok
+---@return perigee.Error? err
+function Queue:pause()
+  return self.driver:pause(self.name)
+end
+
+---@return true? ok
+---@return perigee.Error? err
+function Queue:resume()
+  return self.driver:resume(self.name)
+end
+
+---@return boolean? paused
+---@return perigee.Error? err
+function Queue:is_paused()
+  return self.driver:is_paused(self.name)
+end
+
+--- Removes the jobs that wait.
+---@param opts {delayed: boolean?}|boolean|nil # the delayed ones too
+---@return integer? removed
+---@return perigee.Error? err
+function Queue:drain(opts)
+  local delayed = opts
+  if type(opts) == "table" then
+    delayed = opts.delayed
+  end
+  return self.driver:drain(self.name, delayed == true)
+end
+
+--- Removes jobs that ended (for other states: came) longer than `grace` ago.
+---@param grace string|number
+---@param limit integer?  # 0: all
+---@param state perigee.queue.State?  # "completed" unless told
+---@return string[]? ids
+---@return perigee.Error? err
+function Queue:clean(grace, limit, state)
+  local ms, why = units.duration(grace)
+  if not ms then
+    error("grace: " .. why, 2)
+  end
+  state = state or "completed"
+  check_state(state, 2)
+  return self.driver:clean(self.name, math.floor(ms), limit or 0, state)
+end
+
+--- Removes the queue with all that belongs to it. It must be paused; jobs that
+--- run are "conflict" unless forced.
+---@param opts {force: boolean?}?
+---@return true? ok
+---@return perigee.Error? err
+function Queue:obliterate(opts)
+  return self.driver:obliterate(self.name, opts ~= nil and opts.force == true)
+end
+
+local function check_rate(rate, level)
+  if type(rate) ~= "table" or type(rate.max) ~= "number" or rate.max < 1 then
+    error("rate = {max, duration} expected", level + 1)
+  end
+  local ms, why = units.duration(rate.duration)
+  if not ms or ms < 1 then
+    error("rate.duration: " .. (why or "more than nothing expected"),
+      level + 1)
+  end
+  return { max = rate.max, duration = math.floor(ms) }
+end
+
+local function check_limit(limit, level)
+  if type(limit) ~= "table" then
+    error("{concurrency, rate, group} expected", level + 1)
+  end
+  local checked = {}
+  if limit.concurrency ~= nil then
+    if type(limit.concurrency) ~= "number" or limit.concurrency < 1 then
+      error("concurrency: a positive number expected", level + 1)
+    end
+    checked.concurrency = math.floor(limit.concurrency)
+  end
+  if limit.rate ~= nil then
+    checked.rate = check_rate(limit.rate, level + 1)
+  end
+  if limit.group ~= nil then
+    checked.group = check_limit(limit.group, level + 1)
+  end
+  return checked
+end
+
+--- Limits that hold for the whole queue, whoever runs its jobs: how many at
+--- once, how many begun in a time; and the same for each group. Replaces what
+--- was set; an empty table takes the limits away.
+---@param limit perigee.queue.Limit
+---@return true? ok
+---@return perigee.Error? err
+function Queue:limit(limit)
+  return self.driver:limit(self.name, check_limit(limit, 2))
+end
+
+local SCHEDULE = {
+  every = true, cron = true, tz = true, limit = true, start = true,
+  finish = true, catch_up = true, immediately = true,
+}
+
+local function check_schedule(schedule, level)
+  local cron = require "perigee.queue.cron"
+  if type(schedule) ~= "table" then
+    error("{every} or {cron, tz} expected", level + 1)
+  end
+  local checked = {}
+  for key, value in pairs(schedule) do
+    if not SCHEDULE[key] then
+      error("unknown option " .. tostring(key) .. " of a schedule", level + 1)
+    end
+    checked[key] = value
+  end
+  if (checked.every == nil) == (checked.cron == nil) then
+    error("a schedule has either every or cron", level + 1)
+  end
+  if checked.every ~= nil then
+    local ms, why = units.duration(checked.every)
+    if not ms or ms < 1 then
+      error("every: " .. (why or "more than nothing expected"), level + 1)
+    end
+    checked.every = math.floor(ms)
+  else
+    local _, why = cron.parse(checked.cron, checked.tz)
+    if why then
+      error(why, level + 1)
+    end
+  end
+  return checked
+end
+
+--- Adds a job again and again: every so often, or when a cron pattern of 5 or
+--- 6 fields (with seconds in front) says so, by the clock of a time zone. The
+--- same id again replaces the schedule.
+---@param id string
+---@param schedule perigee.queue.Schedule
+---@param template {name: string?, data: any, opts: table?}?
+---@return {next: integer}? scheduled
+---@return perigee.Error? err
+function Queue:schedule(id, schedule, template)
+  if type(id) ~= "string" or id == "" then
+    error("a schedule's id is a text", 2)
+  end
+  local checked = check_schedule(schedule, 2)
+  template = template or {}
+  local entry, err = entry_of(template.name or id, template.data,
+    template.opts, 2)
+  if not entry then
+    return nil, err
+  end
+  return self.driver:schedule(self.name, id, checked, entry)
+end
+
+---@param id string
+---@return boolean? existed
+---@return perigee.Error? err
+function Queue:unschedule(id)
+  return self.driver:unschedule(self.name, id)
+end
+
+---@return perigee.queue.Schedule[]? list
+---@return perigee.Error? err
+function Queue:schedules()
+  return self.driver:schedules(self.name)
+end
+
+--- Calls a function for each event of that name, whichever worker it happens
+--- in: "added" "active" "delayed" "progress" "completed" "failed" "stalled"
+--- "removed" "paused" "resumed" ... It may wait.
+---@param name perigee.queue.EventName
+---@param fn fun(event: {event: string, id: string?, result: any, failure: string?, progress: any})
+---@return fun() off
+function Queue:on(name, fn)
+  if type(name) ~= "string" or type(fn) ~= "function" then
+    error("an event and a function expected", 2)
+  end
+  return self.driver:subscribe(self.name, function(event)
+    if event.event ~= name then
+      return
+    end
+    local told = {}
+    for key, value in pairs(event) do
+      told[key] = value
+    end
+    if told.result ~= nil then
+      told.result = json.decode(told.result)
+    end
+    if told.progress ~= nil then
+      told.progress = json.decode(told.progress)
+    end
+    fn(told)
+  end)
+end
+
+--- How many jobs have ended, ever.
+---@return {completed: integer, failed: integer}? stats
+---@return perigee.Error? err
+function Queue:stats()
+  return self.driver:stats(self.name)
+end
+
+---@class perigee.queue.Client
+local Client = {}
+Client.__index = Client
+
+---@param name string
+---@return perigee.Queue
+function Client:get(name)
+  check_name(name, 2)
+  local queue = self.queues[name]
+  if not queue then
+    queue = setmetatable({
+      name = name, driver = self.driver, settings = self.settings,
+    }, Queue)
+    self.queues[name] = queue
+  end
+  return queue
+end
+
+--- Names of the queues that there are.
+---@return string[]? names
+---@return perigee.Error? err
+function Client:names()
+  return self.driver:queues()
+end
+
+local function node_of(node, level)
+  if type(node) ~= "table" then
+    error("{name, queue, data, opts, children} expected", level + 1)
+  end
+  check_name(node.queue, level + 1)
+  local entry, err = entry_of(node.name, node.data, node.opts, level + 1)
+  if not entry then
+    return nil, err
+  end
+  local made = { queue = node.queue, entry = entry }
+  if node.children and #node.children > 0 then
+    made.children = {}
+    for i, child in ipairs(node.children) do
+      made.children[i], err = node_of(child, level + 1)
+      if not made.children[i] then
+        return nil, err
+      end
+    end
+  end
+  return made
+end
+
+local function flow_jobs(driver, node, added)
+  local job = jobs.added(driver, node.queue, node.entry,
+    (json.decode(node.entry.data)), added)
+  job.children = {}
+  for i, child in ipairs(node.children or {}) do
+    job.children[i] = flow_jobs(driver, child, added.children[i])
+  end
+  return job
+end
+
+--- Adds a tree of jobs, all or none: each waits until its children have
+--- completed, and finds their results in `job:children_values()`.
+---@param root {name: string, queue: string, data: any, opts: table?, children: table[]?}
+---@return perigee.Job? job # with `children`
+---@return perigee.Error? err
+function Client:flow(root)
+  local node, err = node_of(root, 2)
+  if not node then
+    return nil, err
+  end
+  local added
+  added, err = self.driver:flow(node)
+  if not added then
+    return nil, err
+  end
+  return flow_jobs(self.driver, node, added)
+end
+
+--- Queues with settings of their own (section `queue` of the configuration,
+--- what is absent is as configured).
+---@param settings table?
+---@return perigee.queue.Client
+function M.open(settings)
+  local merged = {}
+  for key, value in pairs(config.queue or {}) do
+    merged[key] = value
+  end
+  for key, value in pairs(settings or {}) do
+    merged[key] = value
+  end
+  return setmetatable({
+    driver = drivers.open(merged), settings = merged, queues = {},
+  }, Client)
+end
+
+local default
+
+local function client()
+  default = default or M.open()
+  return default
+end
+
+--- The queue of that name.
+---@param name string
+---@return perigee.Queue
+function M.get(name)
+  check_name(name, 2)
+  return client():get(name)
+end
+
+--- Adds a tree of jobs: see perigee.queue.Client.flow.
+---@param root table
+---@return perigee.Job? job
+---@return perigee.Error? err
+function M.flow(root)
+  return client():flow(root)
+end
+
+--- Names of the queues that there are.
+---@return string[]? names
+---@return perigee.Error? err
+function M.names()
+  return client():names()
+end
+
+return M
