@@ -192,16 +192,17 @@ static const char *kind_of_code(const char *code)
         const char *code;
         const char *kind;
     } kinds[] = {
-        {"WRONGTYPE", "conflict"},      {"BUSYGROUP", "conflict"},
-        {"BUSYKEY", "conflict"},        {"EXECABORT", "conflict"},
-        {"NOAUTH", "unauthorized"},     {"WRONGPASS", "unauthorized"},
-        {"NOPERM", "forbidden"},        {"NOSCRIPT", "not_found"},
-        {"NOGROUP", "not_found"},       {"LOADING", "unavailable"},
-        {"READONLY", "unavailable"},    {"OOM", "unavailable"},
-        {"MISCONF", "unavailable"},     {"BUSY", "unavailable"},
-        {"MASTERDOWN", "unavailable"},  {"NOREPLICAS", "unavailable"},
-        {"CLUSTERDOWN", "unavailable"}, {"TRYAGAIN", "unavailable"},
-        {"UNBLOCKED", "unavailable"},   {"NOTREADY", "unavailable"},
+        {"WRONGTYPE", "conflict"},     {"BUSYGROUP", "conflict"},
+        {"BUSYKEY", "conflict"},       {"EXECABORT", "conflict"},
+        {"CROSSSLOT", "invalid"},      {"NOAUTH", "unauthorized"},
+        {"WRONGPASS", "unauthorized"}, {"NOPERM", "forbidden"},
+        {"NOSCRIPT", "not_found"},     {"NOGROUP", "not_found"},
+        {"LOADING", "unavailable"},    {"READONLY", "unavailable"},
+        {"OOM", "unavailable"},        {"MISCONF", "unavailable"},
+        {"BUSY", "unavailable"},       {"MASTERDOWN", "unavailable"},
+        {"NOREPLICAS", "unavailable"}, {"CLUSTERDOWN", "unavailable"},
+        {"TRYAGAIN", "unavailable"},   {"UNBLOCKED", "unavailable"},
+        {"NOTREADY", "unavailable"},
     };
 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {

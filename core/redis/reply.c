@@ -45,6 +45,9 @@ static void *create_string(const redisReadTask *task, char *text, size_t length)
         type = PERI_REDIS_ERROR;
     } else if (task->type == REDIS_REPLY_STATUS) {
         type = PERI_REDIS_STATUS;
+    } else if (task->type == REDIS_REPLY_STRING &&
+               (text[length] != '\r' || text[length + 1] != '\n')) {
+        return NULL; /* hiredis skips them unseen: bytes were lost or added */
     }
     node = add(task, type);
     if (node == NULL) {

@@ -103,6 +103,8 @@ TEST(what_is_no_reply_is_refused)
         "$99999999999999999999\r\n",
         "*99999999999999999999\r\n",
         ":9223372036854775808\r\n",
+        "$3\r\nabcd\r\n",
+        "$3\r\nabc\n\n",
     };
 
     (void)state;

@@ -167,6 +167,17 @@ function Client:zeach(key, options)
   return each(self, "ZSCAN", key, 2, options)
 end
 
+--- Entries of a stream, id and fields: `for id, e in r:xeach("log", { block = "5s" }) do`.
+--- With `block` it waits for more and does not end. Raises when a step fails.
+---@param key string
+---@param options perigee.redis.StreamOptions?
+---@return fun(): string?, table<string, string>?
+function Client:xeach(key, options)
+  return scan.entries(function(...)
+    return run(self, "XREAD", ...)
+  end, key, options)
+end
+
 --- Counts of this worker: commands, writes, time-outs, attempts to connect.
 ---@return {commands: integer, writes: integer, timeouts: integer, connects: integer}
 function Client:stats()

@@ -1,5 +1,8 @@
 --- Redis: SCAN and its kin as iterators.
 
+local commands = require "perigee.redis.commands"
+local units = require "perigee.units"
+
 local M = {}
 
 ---@class perigee.redis.ScanOptions
@@ -43,6 +46,57 @@ function M.each(step, width, options)
       return item, value
     end
     return item
+  end
+end
+
+---@class perigee.redis.StreamOptions
+---@field after string?     # an id; "0" unless told: all; "$": what comes
+---@field count integer?    # entries a step
+---@field block string|number? # waits so long for more, again and again
+
+local function fields_of(entry)
+  return type(entry) == "table" and commands.to_map(entry) or {}
+end
+
+--- Iterates over entries of a stream: read(words...) is XREAD.
+---@param read fun(...: any): any, perigee.Error?
+---@param key string
+---@param options perigee.redis.StreamOptions?
+---@return fun(): string?, table<string, string>?
+function M.entries(read, key, options)
+  options = options or {}
+  local last, items, at = options.after or "0", {}, 1
+  local words = {}
+  if options.count then
+    words = { "COUNT", options.count }
+  end
+  if options.block then
+    local ms, why = units.duration(options.block)
+    words[#words + 1] = "BLOCK"
+    words[#words + 1] = math.max(1, ms or error("redis: " .. why, 3))
+  end
+  local function step()
+    local all = { unpack(words) }
+    for _, word in ipairs { "STREAMS", key, last } do
+      all[#all + 1] = word
+    end
+    local reply, err = read(unpack(all))
+    if err then
+      error(err, 0)
+    end
+    return reply and reply[1][2] or {}
+  end
+  return function()
+    while at > #items do
+      items, at = step(), 1
+      if #items == 0 and not options.block then
+        return nil
+      end
+    end
+    local entry = items[at]
+    at = at + 1
+    last = entry[1]
+    return entry[1], fields_of(entry[2])
   end
 end
 
