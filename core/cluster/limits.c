@@ -16,6 +16,33 @@ static uint32_t number(const peri_settings *settings, const char *key,
     return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
 }
 
+/* A table, or true for all of its defaults. */
+static void compression_read(peri_compression *out, const peri_settings *s)
+{
+    const char *names =
+        peri_settings_str(s, "http.compression.encodings", "br gzip");
+    const char *br = strstr(names, "br");
+    const char *gzip = strstr(names, "gzip");
+    uint32_t level = number(s, "http.compression.level", 5);
+
+    *out = (peri_compression){.count = 0};
+    if (!peri_settings_bool(s, "http.compression", true)) {
+        return;
+    }
+    out->min_bytes = number(s, "http.compression.min_bytes", 1024);
+    out->level = (uint8_t)(level < 1 ? 1 : level > 9 ? 9 : level);
+    if (br != NULL) {
+        out->codings[out->count++] = PERI_CODING_BR;
+    }
+    if (gzip != NULL) {
+        out->codings[out->count++] = PERI_CODING_GZIP;
+    }
+    if (br != NULL && gzip != NULL && gzip < br) {
+        out->codings[0] = PERI_CODING_GZIP;
+        out->codings[1] = PERI_CODING_BR;
+    }
+}
+
 void peri_limits_read(peri_http_limits *out, const peri_settings *settings)
 {
     const peri_settings *s = settings;
@@ -35,6 +62,7 @@ void peri_limits_read(peri_http_limits *out, const peri_settings *settings)
     out->url_max_bytes = number(s, "http.url_max", out->url_max_bytes);
     out->connections_max =
         number(s, "http.connections_max", out->connections_max);
+    compression_read(&out->compression, s);
     body_max = peri_settings_int(s, "http.body_max", -1);
     if (body_max >= 0) {
         out->body_max_bytes = (uint64_t)body_max;

@@ -336,6 +336,17 @@ static peri_slice op_remote(peri_exchange *base)
     return peri_slice_of(ex->remote, ex->remote_length);
 }
 
+static const peri_compression *op_compression(peri_exchange *base,
+                                              uv_loop_t **loop)
+{
+    peri_http_server *server = of(base)->server;
+
+    if (loop != NULL) {
+        *loop = server->loop;
+    }
+    return &server->limits.compression;
+}
+
 static void op_make_id(peri_exchange *base)
 {
     peri_server_make_id(of(base)->server, base);
@@ -349,6 +360,7 @@ static void op_release(peri_exchange *base)
 const peri_exchange_ops peri_conn_exchange_ops = {
     .remote = op_remote,
     .make_id = op_make_id,
+    .compression = op_compression,
     .body_limit = peri_conn_op_body_limit,
     .read = peri_conn_op_read,
     .answer = op_answer,

@@ -55,7 +55,7 @@ static void probe(peri_conn *conn)
     const peri_conn_exchange *ex = conn->exchange;
 
     if (!ex->base.begun && conn->probes < PROBES_MAX) {
-        peri_conn_put(conn, STATUS_START + conn->probes, 1);
+        peri_conn_put(conn, &STATUS_START[conn->probes], 1);
         conn->probes++;
     } else if (ex->out_chunked && !ex->out_none &&
                conn->half_ticks <= ZERO_TICKS_MAX) {

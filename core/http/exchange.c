@@ -4,6 +4,7 @@
 
 #include <assert.h>
 
+#include "core/http/compress.h"
 #include "core/http/exchange_ops.h"
 #include "core/http/response.h"
 #include "core/http/scan_text.h"
@@ -251,7 +252,12 @@ void peri_exchange_answer(peri_exchange *ex, int status,
                           peri_slice content_type, const peri_field *fields,
                           size_t field_count, peri_slice body)
 {
-    if (can_begin(ex) && !refuse_instead(ex, status)) {
+    if (!can_begin(ex) || refuse_instead(ex, status)) {
+        return;
+    }
+    if (body.length < PERI_COMPRESS_FLOOR_BYTES ||
+        !peri_compress_answer(ex, status, content_type, fields, field_count,
+                              body)) {
         ex->ops->answer(ex, status, content_type, fields, field_count, body);
     }
 }
@@ -260,7 +266,8 @@ void peri_exchange_begin(peri_exchange *ex, int status,
                          const peri_field *fields, size_t field_count,
                          int64_t length)
 {
-    if (can_begin(ex) && !refuse_instead(ex, status)) {
+    if (can_begin(ex) && !refuse_instead(ex, status) &&
+        !peri_compress_begin(ex, status, fields, field_count, length)) {
         ex->ops->begin(ex, status, fields, field_count, length);
     }
 }
@@ -270,7 +277,11 @@ int peri_exchange_write(peri_exchange *ex, peri_slice chunk)
     if (ex->gone || ex->ended || !ex->begun) {
         return PERI_EGONE;
     }
-    return chunk.length != 0 ? ex->ops->write(ex, chunk) : 0;
+    if (chunk.length == 0) {
+        return 0;
+    }
+    return ex->encoding != NULL ? peri_compress_write(ex, chunk)
+                                : ex->ops->write(ex, chunk);
 }
 
 void peri_exchange_on_drain(peri_exchange *ex, void (*fn)(void *data, int rc),
@@ -298,7 +309,12 @@ void peri_exchange_tell_drain(peri_exchange *ex, int rc)
 
 void peri_exchange_end(peri_exchange *ex)
 {
-    if (!ex->gone && !ex->ended && ex->begun) {
+    if (ex->gone || ex->ended || !ex->begun) {
+        return;
+    }
+    if (ex->encoding != NULL) {
+        peri_compress_end(ex);
+    } else {
         ex->ops->end(ex);
     }
 }
@@ -306,6 +322,7 @@ void peri_exchange_end(peri_exchange *ex)
 void peri_exchange_abort(peri_exchange *ex)
 {
     if (!ex->gone && !ex->ended) {
+        peri_compress_drop(ex);
         ex->ops->abort(ex);
     }
 }
@@ -314,9 +331,10 @@ void peri_exchange_tell_gone(peri_exchange *ex, const peri_http_app *app,
                              int rc)
 {
     ex->gone = true;
-    if (!ex->begun) {
+    if (ex->status == 0) {
         ex->status = 499;
     }
+    peri_compress_drop(ex);
     app->on_gone(app->data, ex);
     peri_exchange_tell_reader(ex, rc, (peri_slice){NULL, 0});
     peri_exchange_tell_drain(ex, rc);

@@ -104,6 +104,7 @@ struct peri_exchange {
         void (*fn)(void *data, int rc);
         void *data;
     } drain;
+    struct peri_encoding *encoding; /* of a compressed stream; or NULL */
     peri_arena *arena;   /* made on first use: peri_exchange_arena() */
     char request_id[65]; /* "" until asked for */
 };
@@ -157,7 +158,7 @@ void peri_exchange_read_cancel(peri_exchange *ex);
 
 /* A whole answer; everything is copied before it returns. Adds Date, X-Request-
  * Id, Content-Length, and Connection where needed; content_type with length 0
- * adds none. Leaves the body out for HEAD, 204 and 304. A reader of the body
+ * adds none. May be compressed (compress.h), and is then sent later. Leaves the body out for HEAD, 204 and 304. A reader of the body
  * that was told of a malformed, too large or late one cannot accept it: any
  * answer but 4xx becomes the host's 400, 413 or 408. */
 void peri_exchange_answer(peri_exchange *ex, int status,

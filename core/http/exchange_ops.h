@@ -5,10 +5,17 @@
 
 #include "core/http/exchange.h"
 
+struct peri_compression;
+struct uv_loop_s;
+
 struct peri_exchange_ops {
     peri_slice (*remote)(peri_exchange *ex);
     /* Sets request_id and id_length. */
     void (*make_id)(peri_exchange *ex);
+    /* How answers are compressed, NULL: not; where loop is not NULL also who
+     * can wait for a thread. */
+    const struct peri_compression *(*compression)(peri_exchange *ex,
+                                                  struct uv_loop_s **loop);
     int (*body_limit)(peri_exchange *ex, uint64_t max_bytes);
     /* ex->reader was set: serve it, later. */
     void (*read)(peri_exchange *ex);

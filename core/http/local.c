@@ -263,6 +263,15 @@ static void op_make_id(peri_exchange *base)
     base->id_length = 16;
 }
 
+/* Nothing goes over a wire. */
+static const struct peri_compression *op_compression(peri_exchange *base,
+                                                     uv_loop_t **loop)
+{
+    (void)base;
+    (void)loop;
+    return NULL;
+}
+
 static int op_body_limit(peri_exchange *base, uint64_t max_bytes)
 {
     return of(base)->body.length > max_bytes ? PERI_ELIMIT : 0;
@@ -327,6 +336,7 @@ static void on_later(peri_later_entry *entry)
 static const peri_exchange_ops ops = {
     .remote = op_remote,
     .make_id = op_make_id,
+    .compression = op_compression,
     .body_limit = op_body_limit,
     .read = op_later,
     .answer = op_answer,

@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "core/base/log.h"
+#include "core/http/coding.h"
 #include "core/http/exchange.h"
 
 typedef struct peri_http_server peri_http_server;
@@ -26,6 +27,7 @@ typedef struct peri_http_limits {
     uint64_t body_max_bytes;
     uint32_t connections_max; /* over it: 503 and close */
     bool health_paths;        /* unused here: for the application */
+    peri_compression compression;
 } peri_http_limits;
 
 void peri_http_limits_default(peri_http_limits *limits);

@@ -457,7 +457,8 @@ export class Connection {
     }
     answer.body = Buffer.from(body);
     answer.text = answer.body.toString("utf8");
-    if (/\bjson\b/.test(answer.headers["content-type"] ?? "") && answer.text !== "") {
+    if (/\bjson\b/.test(answer.headers["content-type"] ?? "") && answer.text !== "" &&
+        !("content-encoding" in answer.headers)) {
       answer.json = JSON.parse(answer.text);
     }
     return answer;

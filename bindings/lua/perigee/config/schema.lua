@@ -74,7 +74,7 @@ local http = t.section {
     of = t.string { check = not_a_network },
   },
   compression = t.union {
-    default = false,
+    default = true,
     options = {
       t.boolean(),
       t.section {
