@@ -153,13 +153,20 @@ static bool ends(peri_slice text, peri_slice with)
 bool peri_coding_helps(peri_slice content_type)
 {
     static const char *const names[] = {
-        "application/json",         "application/javascript",
-        "application/xml",          "application/x-ndjson",
-        "application/yaml",         "application/wasm",
-        "application/graphql",      "application/x-www-form-urlencoded",
-        "application/vnd.ms-excel", "application/x-javascript",
-        "font/ttf",                 "font/otf",
-        "image/bmp",                "image/vnd.microsoft.icon",
+        "application/json",
+        "application/javascript",
+        "application/xml",
+        "application/x-ndjson",
+        "application/yaml",
+        "application/wasm",
+        "application/graphql",
+        "application/x-www-form-urlencoded",
+        "application/vnd.ms-excel",
+        "application/x-javascript",
+        "font/ttf",
+        "font/otf",
+        "image/bmp",
+        "image/vnd.microsoft.icon",
         "image/x-icon",
     };
     const char *semicolon =
