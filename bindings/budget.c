@@ -16,6 +16,11 @@
 
 #define TICK_MS 5
 #define TICK_NS (TICK_MS * 1000000L)
+/* LuaJIT's profiler: with looks at each line, which is what compiled code is
+ * made with; how often it makes them find something. */
+#define LOOKS "l"
+#define PROFILER "i10"
+#define PROFILER_AT_REST "i100000000"
 
 struct perilua_budget {
     timer_t timer;
@@ -23,6 +28,8 @@ struct perilua_budget {
     volatile uint32_t limit_ticks;
     perilua_vm *volatile staged; /* being built */
     volatile uint32_t staged_limit_ticks;
+    uv_mutex_t lock; /* of the profiler, which other threads give back */
+    bool lent;
 };
 
 /* Raises at each instruction that follows, so that no pcall gets away. */
@@ -89,6 +96,7 @@ perilua_budget *perilua_budget_create(void)
         free(budget);
         return NULL;
     }
+    uv_mutex_init(&budget->lock);
     sigaction(SIGRTMIN, &action, NULL);
     timer_settime(budget->timer, 0, &every, NULL);
     return budget;
@@ -103,6 +111,7 @@ void perilua_budget_destroy(perilua_budget *budget)
     perilua_budget_stage(budget, NULL, 0);
     timer_delete(budget->timer);
     signal(SIGRTMIN, SIG_IGN); /* one tick may still be on its way */
+    uv_mutex_destroy(&budget->lock);
     free(budget);
 }
 
@@ -111,16 +120,57 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
 {
     perilua_vm *old = budget->vm;
 
+    uv_mutex_lock(&budget->lock);
     budget->vm = NULL;
     if (old != NULL) {
         luaJIT_profile_stop(old->L);
     }
-    if (vm == NULL || limit_ms == 0) {
+    if (vm != NULL && limit_ms != 0) {
+        luaJIT_profile_start(vm->L, LOOKS PROFILER, on_profile, NULL);
+        budget->limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
+        budget->vm = vm;
+    }
+    uv_mutex_unlock(&budget->lock);
+}
+
+bool perilua_budget_lend(perilua_budget *budget, lua_State *to)
+{
+    bool free;
+
+    if (budget == NULL) {
+        luaJIT_profile_start(to, PROFILER_AT_REST, on_profile, NULL);
+        return true;
+    }
+    uv_mutex_lock(&budget->lock);
+    free = !budget->lent;
+    if (free) {
+        if (budget->vm != NULL) {
+            luaJIT_profile_stop(budget->vm->L);
+        }
+        luaJIT_profile_start(to, PROFILER_AT_REST, on_profile, NULL);
+        if (budget->vm != NULL) { /* is refused, but its code looks up again */
+            luaJIT_profile_start(budget->vm->L, LOOKS PROFILER, on_profile,
+                                 NULL);
+        }
+        budget->lent = true;
+    }
+    uv_mutex_unlock(&budget->lock);
+    return free;
+}
+
+void perilua_budget_give_back(perilua_budget *budget, lua_State *from)
+{
+    if (budget == NULL) {
+        luaJIT_profile_stop(from);
         return;
     }
-    luaJIT_profile_start(vm->L, "li10", on_profile, NULL);
-    budget->limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
-    budget->vm = vm;
+    uv_mutex_lock(&budget->lock);
+    luaJIT_profile_stop(from);
+    if (budget->vm != NULL) { /* without LOOKS it touches no code */
+        luaJIT_profile_start(budget->vm->L, PROFILER, on_profile, NULL);
+    }
+    budget->lent = false;
+    uv_mutex_unlock(&budget->lock);
 }
 
 void perilua_budget_stage(perilua_budget *budget, perilua_vm *vm,

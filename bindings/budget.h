@@ -32,6 +32,12 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
 void perilua_budget_stage(perilua_budget *budget, perilua_vm *vm,
                           uint32_t limit_ms);
 
+/* The profiler, one a process, for a state on another thread; false: it is lent
+ * already. Tasks go on being charged, and are stopped when it is back. Then, on
+ * any thread, the state being at rest. budget may be NULL, in both. */
+bool perilua_budget_lend(perilua_budget *budget, lua_State *to);
+void perilua_budget_give_back(perilua_budget *budget, lua_State *from);
+
 /* vm is about to be closed. budget may be NULL. */
 void perilua_budget_forget(perilua_budget *budget, const perilua_vm *vm);
 

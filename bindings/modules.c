@@ -16,6 +16,7 @@ int perilua_open_regex(lua_State *L);
 int perilua_open_events(lua_State *L);
 int perilua_open_file(lua_State *L);
 int perilua_open_queue(lua_State *L);
+int perilua_open_offload(lua_State *L);
 int perilua_open_redis(lua_State *L);
 int perilua_open_request(lua_State *L);
 int perilua_open_shared(lua_State *L);
@@ -39,6 +40,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.events", perilua_open_events},
     {"perigee.core.file", perilua_open_file},
     {"perigee.core.queue", perilua_open_queue},
+    {"perigee.core.offload", perilua_open_offload},
     {"perigee.core.redis", perilua_open_redis},
     {"perigee.core.request", perilua_open_request},
     {"perigee.core.shared", perilua_open_shared},

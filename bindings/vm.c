@@ -164,6 +164,14 @@ static void limit_memory(perilua_vm *vm)
 
 /* ---- life ---- */
 
+static void adopt(perilua_vm *vm)
+{
+    lua_pushlightuserdata(vm->L, vm_key_pointer());
+    lua_pushlightuserdata(vm->L, vm);
+    lua_rawset(vm->L, LUA_REGISTRYINDEX);
+    luaL_openlibs(vm->L);
+}
+
 perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
                               peri_settings *settings, uint64_t generation)
 {
@@ -179,10 +187,7 @@ perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
     vm->generation = generation;
     vm->refs = 1;
     limit_memory(vm);
-    lua_pushlightuserdata(vm->L, vm_key_pointer());
-    lua_pushlightuserdata(vm->L, vm);
-    lua_rawset(vm->L, LUA_REGISTRYINDEX);
-    luaL_openlibs(vm->L);
+    adopt(vm);
     perilua_scheduler_create(vm); /* before modules: they register waits */
     if (lua_cpcall(vm->L, install_modules, NULL) != 0) {
         peri_log(env->logger, PERI_LOG_FATAL, "the Lua library: %s",
@@ -202,6 +207,13 @@ static void on_scheduler_closed(void *data)
     if (closed != NULL) {
         closed(closed_data);
     }
+}
+
+int perilua_vm_init_apart(perilua_vm *vm, lua_State *L)
+{
+    vm->L = L;
+    adopt(vm);
+    return lua_cpcall(L, install_modules, NULL);
 }
 
 void perilua_vm_ref(perilua_vm *vm)

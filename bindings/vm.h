@@ -77,6 +77,11 @@ perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,
  * gone, then calls closed (may be NULL) from the loop. */
 void perilua_vm_close(perilua_vm *vm, void (*closed)(void *data), void *data);
 
+/* Makes L a state with the libraries but without loop and tasks, for another
+ * thread; vm (zero-filled but for env, bundle and settings) and L are the
+ * caller's. 0, or as lua_cpcall with the error on the stack. */
+int perilua_vm_init_apart(perilua_vm *vm, lua_State *L);
+
 /* Installs the standard libraries, Perigee's C modules and its require in a
  * bare state without loop and tasks: for evaluating configuration. */
 void perilua_open_libs(lua_State *L);

@@ -184,6 +184,18 @@ function M.with_deadline(duration, fn, ...)
   return core.spawn_within(duration, fn, ...):join()
 end
 
+--- Runs a function that computes for long on another thread, in a Lua state of
+--- its own, and waits for its values; the worker serves others meanwhile. Plain
+--- values go in and come out; the function's upvalues are plain values,
+--- functions, or modules, which the other state requires for itself. A
+--- cancelled or overdue call is stopped.
+---@param fn fun(...): ...
+---@param ... any
+---@return any ... # its values; or nil and an error, with a `traceback` when it was raised
+function M.offload(fn, ...)
+  return require("perigee.offload").run(fn, ...)
+end
+
 local semaphore = {}
 semaphore.__index = semaphore
 

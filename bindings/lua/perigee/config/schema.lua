@@ -181,6 +181,9 @@ local trace = t.section {
 local limits = t.section {
   cpu_per_request = t.duration { default = 0 },
   memory_per_vm = t.size { default = 0 },
+  offload_threads = t.integer { default = 4, min = 1, max = 64 },
+  offload_queue = t.integer { default = 1000, min = 1 },
+  offload_memory = t.size { default = "64mb", min = 2 * 1024 * 1024 },
 }
 
 local cache = t.section {
