@@ -85,3 +85,19 @@ int peri_condition_check(const peri_exchange *ex, peri_slice tag,
     }
     return 200;
 }
+
+bool peri_condition_range(const peri_exchange *ex, peri_slice tag,
+                          int64_t modified_seconds)
+{
+    peri_slice version = peri_exchange_field(ex, PERI_SLICE("if-range"));
+    int64_t seconds;
+
+    if (version.data == NULL) {
+        return true;
+    }
+    if (version.length != 0 && version.data[version.length - 1] == '"') {
+        return !is_weak(tag) && peri_slice_equal(version, tag);
+    }
+    return peri_date_parse(version, &seconds) == 0 &&
+           seconds == modified_seconds;
+}

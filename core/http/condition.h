@@ -9,4 +9,9 @@
 int peri_condition_check(const peri_exchange *ex, peri_slice tag,
                          int64_t modified_seconds);
 
+/* Whether Range is to be looked at: If-Range is absent, or names this very
+ * version. */
+bool peri_condition_range(const peri_exchange *ex, peri_slice tag,
+                          int64_t modified_seconds);
+
 #endif
