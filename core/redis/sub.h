@@ -31,6 +31,17 @@ peri_redis_sub *peri_redis_sub_open(peri_redis_client *client,
                                     void (*changed)(void *data), void *data);
 void peri_redis_sub_close(peri_redis_sub *sub);
 
+/* Told before sub_open() has returned to the loop: from now on
+ * - each time that it becomes live there is a message without channel: what
+ *   was sent before may have been missed;
+ * - it asks for signs of life, and a server that gives none is left;
+ * - with before and after (encoded, copied; both may be empty) it sends them
+ *   first, with the connection's own id between: CLIENT TRACKING that redirects
+ *   to this connection. Each key of an invalidation is a message then, one of
+ *   all keys is a message without channel. */
+void peri_redis_sub_watch(peri_redis_sub *sub, peri_slice before,
+                          peri_slice after);
+
 peri_redis_sub_state peri_redis_sub_state_of(const peri_redis_sub *sub);
 
 bool peri_redis_sub_has(const peri_redis_sub *sub);

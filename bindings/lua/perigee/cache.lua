@@ -1,25 +1,27 @@
---- Caches: a table in the worker before shared memory before the loader. One
---- load of a key at a time, and no worker serves what was invalidated.
+--- Caches: a table in the worker before shared memory before Redis before the
+--- loader. One load of a key at a time, and no worker serves what was
+--- invalidated.
 
 local core = require "perigee.core.shared"
-local errors = require "perigee.error"
-local event = require("perigee.core.task").event
+local fetch = require "perigee.cache.fetch"
 local ffi = require "ffi"
-local flight = require "perigee.cache.flight"
+local levels = require "perigee.cache.levels"
+local metrics = require "perigee.metrics"
 local near = require "perigee.cache.near"
 local shared = require "perigee.shared"
-local task = require "perigee.task"
 local units = require "perigee.units"
 local versions = require "perigee.cache.versions"
 
 local M = {}
 
-local c_now = ffi.cast("double (*)(peri_dict *)", core.ffi.now)
+local c_now = ffi.cast("double (*)(void *)", core.ffi.now)
+local is_valid = levels.is_valid
 
+-- Those without a value are the configuration's: cache.size and so on.
 local DEFAULTS = {
   ttl = "1m", stale = 0, stale_if_error = false, negative = 0, jitter = 0,
-  levels = { "worker", "shared" }, items = 10000, size = "16mb",
-  timeout = "30s",
+  levels = false, items = false, size = false, timeout = "30s",
+  redis = false, redis_timeout = "250ms", item_max = "1mb",
 }
 
 ---@class perigee.CacheOptions
@@ -28,193 +30,73 @@ local DEFAULTS = {
 ---@field stale_if_error (string|number)? # after it: served when a load fails; as stale
 ---@field negative (string|number)?  # how long a nil is kept; 0
 ---@field jitter number?             # a random part of the ttl that is cut off, 0 to 1; 0
----@field levels string[]?           # "worker", "shared"
----@field items integer?             # entries in each worker; 10000
----@field size (string|number)?      # of the shared level; "16mb"
+---@field levels string[]?           # of "worker", "shared", "redis"; cache.levels
+---@field items integer?             # entries in each worker; cache.entries
+---@field size (string|number)?      # of the shared level; cache.size
 ---@field timeout (string|number)?   # of a load; "30s"
+---@field redis string?              # which redis.NAME; cache.redis
+---@field redis_timeout (string|number)? # of a step there; "250ms"
+---@field item_max (string|number)?  # a bigger value is not stored there; "1mb"
 
 ---@class perigee.Cache
 ---@field name string
 local cache = {}
 cache.__index = cache
 
--- In the shared level: { stamp, fresh until, good until, has value, value,
--- tag places }. In the worker's the same by name, and the key.
-
-local function from_shared(self, key)
-  local stored = self.far and self.dict:get("value:" .. key)
-  if type(stored) ~= "table" then
-    return nil
-  end
-  return {
-    key = key, place = self.versions:place_of_key(key), stamp = stored[1],
-    fresh_ms = stored[2], good_ms = stored[3],
-    value = stored[4] and stored[5] or nil, tags = stored[6] or nil,
-    falsy = stored[4] and stored[5] == false,
-  }
+--- Counts a request in the metrics.
+---@param level string
+---@param result string
+function cache:count(level, result)
+  self.requests:inc(1, self.name, level, result)
 end
 
-local function is_valid(self, entry)
-  return entry.stamp == self.versions:stamp(entry.place, entry.tags)
-end
-
--- The shared level's entry, if it holds; it moves into the worker.
-local function find_shared(self, key)
-  local entry = from_shared(self, key)
-  if not entry or not is_valid(self, entry) then
-    return nil
-  end
-  if entry.falsy then
-    entry.value = false
-  end
-  if self.near then
-    self.near:put(entry)
-  end
-  return entry
-end
-
--- The best entry of any level: fresh, or else one that may be served stale.
-local function find(self, key, now_ms)
-  local entry = self.near and self.near.entries[key]
-  if entry and entry.fresh_ms > now_ms and is_valid(self, entry) then
-    return entry
-  end
-  local other = find_shared(self, key)
-  if other then
-    return other
-  end
-  if entry and not is_valid(self, entry) then
-    self.near:drop(key)
-    return nil
-  end
-  return entry
-end
-
--- Keeps a value with the stamp from before it was made. True: others find it.
-local function store(self, key, value, stamp, ttl_ms, tags)
-  if ttl_ms <= 0 then
-    return false
-  end
-  if self.jitter > 0 then
-    ttl_ms = ttl_ms * (1 - self.jitter * math.random())
-  end
-  local now_ms = c_now(self.dict.c)
-  local fresh_ms = now_ms + ttl_ms
-  local good_ms = fresh_ms + math.max(self.stale, self.stale_if_error)
-  local stored = true
-  if self.far then
-    stored = self.dict:set("value:" .. key, {
-      stamp, fresh_ms, good_ms, value ~= nil, value == nil and false or value,
-      tags or false,
-    }, good_ms - now_ms)
-    if not stored then -- too big, or no plain data: the worker's alone
-      self.dict:delete("value:" .. key)
-      self.counts.not_shared = self.counts.not_shared + 1
-    end
-  end
-  if self.near then
-    self.near:put {
-      key = key, place = self.versions:place_of_key(key), stamp = stamp,
-      fresh_ms = fresh_ms, good_ms = good_ms, value = value, tags = tags,
-    }
-  end
-  return stored and true or false
-end
-
-local function call_load(self, load, key)
-  self.counts.loads = self.counts.loads + 1
-  local ok, value, err = pcall(task.with_deadline, self.timeout, load, key)
-  if not ok then
-    value, err = nil, value
-  end
-  if value == nil and err ~= nil then
-    self.counts.errors = self.counts.errors + 1
-    return nil, errors.is(err) and err or errors.wrap(err)
-  end
-  return value
-end
-
--- Loads and keeps: stored, value, err.
-local function load_now(self, key, load, opts)
-  local place = self.versions:place_of_key(key)
-  local tags = opts and opts.tags and self.versions:places_of_tags(opts.tags)
-  local stamp = self.versions:stamp(place, tags)
-  local value, err = call_load(self, load, key)
-  if err then
-    return false, nil, err
-  end
-  local ttl_ms = value == nil and self.negative
-    or (opts and opts.ttl_ms) or self.ttl
-  if self.versions:stamp(place, tags) ~= stamp then
-    return false, value -- invalidated meanwhile: for who waits, not to keep
-  end
-  return store(self, key, value, stamp, ttl_ms, tags), value
-end
-
-local function fly(self, key, load, opts, own)
-  local function run()
-    if not self.far then
-      local _, value, err = load_now(self, key, load, opts)
-      return value, err
-    end
-    return flight.run(self.dict, key, own.stamp, function()
-      local entry = find_shared(self, key)
-      return entry and entry.fresh_ms > c_now(self.dict.c) and entry or nil
-    end, function()
-      return load_now(self, key, load, opts)
-    end)
-  end
-  local ok, value, err = pcall(run)
-  if not ok then
-    value, err = nil, errors.is(value) and value or errors.wrap(value)
-  end
-  own.value, own.err = value, err
-  if self.flights[key] == own then
-    self.flights[key] = nil
-  end
-  own.landed:set()
-end
-
--- The load under way in this worker, or a new one. One that began before the
--- key was invalidated is not for who asks later.
-local function join_flight(self, key, load, opts)
-  local stamp = self.versions:stamp(self.versions:place_of_key(key))
-  local own = self.flights[key]
-  if not own or own.stamp ~= stamp then
-    own = { stamp = stamp, landed = event() }
-    self.flights[key] = own
-    task.spawn_detached(fly, self, key, load, opts, own)
-  else
-    self.counts.waits = self.counts.waits + 1
-  end
-  return own
-end
-
-local function get_slowly(self, key, load, opts)
-  local now_ms = c_now(self.dict.c)
-  local entry = find(self, key, now_ms)
+-- Nobody here has it fresh; entry may be served stale.
+local function get_missing(self, key, load, opts, entry, now_ms)
   local counts = self.counts
-  if entry and entry.fresh_ms > now_ms then
-    counts.shared_hits = counts.shared_hits + 1
-    return entry.value
-  end
   counts.misses = counts.misses + 1
   if not load then
-    return nil
+    return self.remote and fetch.find_far(self, key) or nil
   end
   if entry and entry.fresh_ms + self.stale > now_ms then
     counts.stale = counts.stale + 1
-    join_flight(self, key, load, opts)
+    fetch.join(self, key, load, opts)
     return entry.value
   end
-  local own = join_flight(self, key, load, opts)
+  local own = fetch.join(self, key, load, opts)
   own.landed:wait()
   if own.err and entry and is_valid(self, entry)
     and entry.fresh_ms + self.stale_if_error > now_ms then
     counts.stale = counts.stale + 1
+    self:count("loader", "stale")
     return entry.value
   end
   return own.value, own.err
+end
+
+local function get_slowly(self, key, load, opts)
+  local now_ms = c_now(self.dict.c)
+  local entry, level = levels.find(self, key, now_ms)
+  if entry and entry.fresh_ms > now_ms then
+    self:count(level, "hit")
+    if level == "shared" then
+      self.counts.shared_hits = self.counts.shared_hits + 1
+      if self.near then
+        self:count("worker", "miss")
+      end
+    else
+      self.counts.worker_hits = self.counts.worker_hits + 1
+    end
+    return entry.value
+  end
+  local result = entry and entry.fresh_ms + self.stale > now_ms and "stale"
+    or "miss"
+  if self.near then
+    self:count("worker", level == "worker" and result or "miss")
+  end
+  if self.far then
+    self:count("shared", level == "shared" and result or "miss")
+  end
+  return get_missing(self, key, load, opts, entry, now_ms)
 end
 
 local function check_key(key)
@@ -259,13 +141,15 @@ function cache:get(key, load, opts)
     if entry.fresh_ms > now_ms and is_valid(self, entry) then
       entry.used = true
       self.counts.worker_hits = self.counts.worker_hits + 1
+      self.hits[0] = self.hits[0] + 1
       return entry.value
     end
   end
   return get_slowly(self, check_key(key), load, check_put(opts))
 end
 
---- Sets a key. Once it has returned, no worker serves what was there before.
+--- Sets a key. Once it has returned, no worker serves what was there before;
+--- other hosts, with Redis, a moment later.
 ---@param key string
 ---@param value any # nil deletes
 ---@param opts { ttl: (string|number)?, tags: string[]? }|string|number|nil
@@ -277,9 +161,17 @@ function cache:set(key, value, opts)
     self:delete(key)
     return true
   end
-  local tags = put and put.tags and self.versions:places_of_tags(put.tags)
+  local names = put and put.tags
+  local ttl_ms = fetch.ttl_of(self, value, put)
+  local token
+  if self.remote then
+    -- First, so that nobody here finds the old one there afterwards.
+    token = self.remote.new_token()
+    self.remote:put(key, value, token, ttl_ms, self.longest_stale, names)
+  end
+  local tags = names and self.versions:places_of_tags(names)
   local stamp = self.versions:renew(self.versions:place_of_key(key), tags)
-  store(self, key, value, stamp, put and put.ttl_ms or self.ttl, tags)
+  fetch.keep(self, key, value, stamp, ttl_ms, tags, token)
   return true
 end
 
@@ -288,6 +180,9 @@ end
 ---@param key string
 function cache:delete(key)
   key = check_key(key)
+  if self.remote then
+    self.remote:put(key)
+  end
   self.versions:renew(self.versions:place_of_key(key))
   if self.near then
     self.near:drop(key)
@@ -300,19 +195,26 @@ end
 --- Deletes all, or all with a tag.
 ---@param opts { tag: string }?
 function cache:flush(opts)
-  if opts == nil then
-    self.versions:renew_all()
-  elseif type(opts) == "table" and type(opts.tag) == "string" then
-    self.versions:renew_tag(opts.tag)
-  else
+  if opts ~= nil and (type(opts) ~= "table" or type(opts.tag) ~= "string") then
     error("flush() or flush{ tag = name }", 2)
+  end
+  local tag = opts and opts.tag
+  if self.remote then
+    self.remote:flush(tag)
+  end
+  if tag then
+    self.versions:renew_tag(tag)
+  else
+    self.versions:renew_all()
   end
 end
 
 ---@class perigee.CacheStats
 ---@field worker_hits integer # of this worker, as all but `shared`
 ---@field shared_hits integer
----@field misses integer
+---@field redis_hits integer  # stale ones too
+---@field misses integer      # in worker and shared memory
+---@field degraded integer    # loads without Redis, which could not be asked
 ---@field stale integer       # served after their time
 ---@field loads integer
 ---@field errors integer      # of loads
@@ -340,19 +242,17 @@ local function duration(opts, name)
   return ms or error(("cache: %s: %s"):format(name, why), 4)
 end
 
-local LEVELS = { worker = true, shared = true }
+local LEVELS = { worker = true, shared = true, redis = true }
 
 local function check_levels(list)
-  local levels = {}
+  local wanted = {}
   for _, level in ipairs(list) do
-    if level == "redis" then
-      error("cache: the level \"redis\" is not there yet", 4)
-    elseif not LEVELS[level] then
+    if not LEVELS[level] then
       error(("cache: no level is named %q"):format(tostring(level)), 4)
     end
-    levels[level] = true
+    wanted[level] = true
   end
-  return levels
+  return wanted
 end
 
 local function check_options(name, opts)
@@ -373,31 +273,71 @@ local function check_options(name, opts)
   end
 end
 
-local made = {}
+-- What the configuration says; a process without one has the schema's.
+local function configured()
+  local ok, config = pcall(require, "perigee.config")
+  local set = ok and config.cache or {}
+  return {
+    levels = set.levels or { "worker", "shared" }, redis = set.redis or "main",
+    items = set.entries or 10000, size = set.size or "16mb",
+    prefix = set.prefix or "cache",
+  }
+end
+
+local function size_of(value, name)
+  local bytes, why = units.size(value)
+  return bytes or error(("cache: %s: %s"):format(name, why), 4)
+end
+
+local function open_remote(self, opts, config, size)
+  return require("perigee.cache.remote").open {
+    name = self.name, redis = opts.redis or config.redis,
+    prefix = config.prefix, timeout = duration(opts, "redis_timeout"),
+    wait = self.timeout, stale = self.stale, size = size,
+    item_max = size_of(opts.item_max or DEFAULTS.item_max, "item_max"),
+  }
+end
+
+local function count_requests(self)
+  self.requests = metrics.own.counter {
+    name = "perigee_cache_requests_total",
+    help = "Requests to caches, by level and result.",
+    labels = { "cache", "level", "result" },
+  }
+  self.hits = self.requests:with(self.name, "worker", "hit").cells
+end
 
 local function make(name, opts)
-  local levels = check_levels(opts.levels or DEFAULTS.levels)
-  local size, why = units.size(opts.size or DEFAULTS.size)
-  if not size then
-    error("cache: size: " .. why, 3)
+  local config = configured()
+  local wanted = check_levels(opts.levels or config.levels)
+  local size = size_of(opts.size or config.size, "size")
+  if not wanted.shared then
+    size = 65536 -- for locks
   end
-  local dict = shared.internal("cache:" .. name,
-    levels.shared and size or 65536)
+  local dict = shared.internal("cache:" .. name, size)
   local self = {
-    name = name, opts = opts, dict = dict, far = levels.shared,
-    near = levels.worker and near.new(opts.items or DEFAULTS.items) or nil,
+    name = name, opts = opts, dict = dict, far = wanted.shared or false,
+    near = wanted.worker and near.new(opts.items or config.items) or nil,
     versions = versions.open(name, dict), flights = {},
     ttl = duration(opts, "ttl"), stale = duration(opts, "stale"),
     negative = duration(opts, "negative"), timeout = duration(opts, "timeout"),
     jitter = opts.jitter or 0,
-    counts = { worker_hits = 0, shared_hits = 0, misses = 0, stale = 0,
-      loads = 0, errors = 0, waits = 0, not_shared = 0 },
+    counts = { worker_hits = 0, shared_hits = 0, redis_hits = 0, misses = 0,
+      stale = 0, loads = 0, errors = 0, waits = 0, not_shared = 0,
+      degraded = 0 },
   }
   self.stale_if_error = opts.stale_if_error and duration(opts, "stale_if_error")
     or self.stale
+  self.longest_stale = math.max(self.stale, self.stale_if_error)
   self.entries = self.near and self.near.entries or {}
+  count_requests(self)
+  if wanted.redis then
+    self.remote = open_remote(self, opts, config, size)
+  end
   return setmetatable(self, cache)
 end
+
+local made = {}
 
 --- The cache of that name: one for all workers of the host.
 ---@param name string

@@ -63,7 +63,7 @@ local function enter(dict, lock, stamp, find)
     task.sleep(pause_ms)
     waited_ms = waited_ms + pause_ms
     pause_ms = math.min(PAUSE_MAX_MS, pause_ms * 2)
-    local entry = find()
+    local entry = find(true)
     if entry then
       return nil, true, entry.value
     end
@@ -89,8 +89,8 @@ local function leave(dict, lock, token, stamp, stored, value, err)
   dict:cas(lock, token, "!" .. core.pack(word), WORD_MS)
 end
 
---- Runs load() -> stored, value, err unless another worker does; find() gives
---- the entry that another has stored meanwhile. The stamp is the key's.
+--- Runs load() -> stored, value, err unless another worker does; find(waiting)
+--- gives the entry that another has stored meanwhile. The stamp is the key's.
 ---@return any value
 ---@return perigee.Error? err
 function M.run(dict, key, stamp, find, load)

@@ -12,7 +12,7 @@ local M = {}
 local COUNT = 65536
 
 local c_stripe = ffi.cast(
-  "double (*)(peri_dict *, const char *, size_t, double)", core.ffi.stripe)
+  "double (*)(void *, const char *, size_t, double)", core.ffi.stripe)
 local c_next = ffi.cast("double (*)(volatile void *)", core.ffi.next)
 
 ---@class perigee.cache.Versions

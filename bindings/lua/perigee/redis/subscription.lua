@@ -56,4 +56,33 @@ function M.open(handle, command, ...)
   return setmetatable({ core = sub }, Subscription)
 end
 
+--- Subscribes so that nothing is missed unseen: a message with the channel ""
+--- comes each time that it has become live, and when all that is tracked is
+--- invalid. With options it has the server track keys (CLIENT TRACKING, each
+--- invalid key a message of the channel). For the library's own modules.
+---@param handle userdata
+---@param channel string
+---@param options string[]? # of CLIENT TRACKING, behind REDIRECT
+---@return perigee.redis.Subscription
+function M.watch(handle, channel, options)
+  local before, after = "", ""
+  if options then
+    -- The client puts its connection's id between.
+    local words = { "CLIENT", "TRACKING", "ON", "REDIRECT" }
+    before = { ("*%d\r\n"):format(#words + 1 + #options) }
+    for i, word in ipairs(words) do
+      before[i + 1] = ("$%d\r\n%s\r\n"):format(#word, word)
+    end
+    before, after = table.concat(before), {}
+    for i, word in ipairs(options) do
+      after[i] = ("$%d\r\n%s\r\n"):format(#word, word)
+    end
+    after = table.concat(after)
+  end
+  return setmetatable({
+    core = core.subscribe(handle, 1, core.encode("SUBSCRIBE", channel), before,
+      after),
+  }, Subscription)
+end
+
 return M

@@ -1,0 +1,118 @@
+--- Levels: what a cache keeps on this host, in the worker and in shared memory.
+---
+--- In the shared level a value is { stamp, fresh until, good until, has value,
+--- value, tag places }; in the worker's the same by name, and the key.
+
+local core = require "perigee.core.shared"
+local ffi = require "ffi"
+
+local M = {}
+
+local c_now = ffi.cast("double (*)(void *)", core.ffi.now)
+
+--- The clock of entries, in ms.
+---@param self perigee.Cache
+---@return number
+function M.now(self)
+  return c_now(self.dict.c)
+end
+
+--- Whether nothing was invalidated that the entry stands on.
+---@param self perigee.Cache
+---@param entry table
+---@return boolean
+function M.is_valid(self, entry)
+  return entry.stamp == self.versions:stamp(entry.place, entry.tags)
+end
+
+local is_valid = M.is_valid
+
+local function from_shared(self, key)
+  local stored = self.far and self.dict:get("value:" .. key)
+  if type(stored) ~= "table" then
+    return nil
+  end
+  local entry = {
+    key = key, place = self.versions:place_of_key(key), stamp = stored[1],
+    fresh_ms = stored[2], good_ms = stored[3], tags = stored[6] or nil,
+  }
+  if stored[4] then
+    entry.value = stored[5]
+  end
+  return entry
+end
+
+--- The shared level's entry, if it holds; it moves into the worker.
+---@param self perigee.Cache
+---@param key string
+---@return table? entry
+function M.find_shared(self, key)
+  local entry = from_shared(self, key)
+  if not entry or not is_valid(self, entry) then
+    return nil
+  end
+  if self.near then
+    self.near:put(entry)
+  end
+  return entry
+end
+
+--- The best entry of any level: fresh, or else one that may be served stale.
+---@param self perigee.Cache
+---@param key string
+---@param now_ms number
+---@return table? entry
+---@return string level
+function M.find(self, key, now_ms)
+  local entry = self.near and self.near.entries[key]
+  if entry and entry.fresh_ms > now_ms and is_valid(self, entry) then
+    return entry, "worker"
+  end
+  local other = M.find_shared(self, key)
+  if other then
+    return other, "shared"
+  end
+  if entry and not is_valid(self, entry) then
+    self.near:drop(key)
+    return nil, "worker"
+  end
+  return entry, "worker"
+end
+
+--- Keeps an entry { value, stamp, fresh_ms, good_ms, tags (their places), token }.
+--- True: other workers find it.
+---@param self perigee.Cache
+---@param key string
+---@param entry table
+---@return boolean stored
+function M.keep(self, key, entry)
+  local left_ms = entry.good_ms - M.now(self)
+  if left_ms <= 0 then
+    return false
+  end
+  local stored = true
+  local value = entry.value
+  if self.far then
+    stored = self.dict:set("value:" .. key, {
+      entry.stamp, entry.fresh_ms, entry.good_ms, value ~= nil,
+      value == nil and false or value, entry.tags or false,
+    }, left_ms)
+    if not stored then -- too big, or no plain data: the worker's alone
+      self.dict:delete("value:" .. key)
+      self.counts.not_shared = self.counts.not_shared + 1
+    end
+  end
+  if self.remote then
+    self.remote:note(key, entry.token, left_ms)
+  end
+  if self.near then
+    self.near:put {
+      key = key, place = self.versions:place_of_key(key), stamp = entry.stamp,
+      fresh_ms = entry.fresh_ms, good_ms = entry.good_ms, value = value,
+      tags = entry.tags,
+    }
+  end
+  return stored and true or false
+end
+
+return M
