@@ -22,6 +22,19 @@
 #define STAGE_FAULTS_FD 4
 #define ENV_BYTES 32
 
+/* Others may well run where the certificates are not. */
+static bool needs_certificates(const char *command)
+{
+    static const char *const names[] = {"run", "dev", "stage", "check"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(command, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int make_bundle(const perilua_cli *cli, const char *env, bool dev,
                        int *out_fd, peri_buf *faults)
 {
@@ -30,6 +43,7 @@ static int make_bundle(const perilua_cli *cli, const char *env, bool dev,
         .env = cli->env != NULL ? cli->env : env,
         .overrides = (const char *const *)cli->overrides,
         .dev = dev,
+        .certificates = needs_certificates(cli->command->name),
     };
 
     return perilua_stage(&options, out_fd, faults);

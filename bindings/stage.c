@@ -15,6 +15,8 @@
 #include "bindings/vm.h"
 #include "core/base/alloc.h"
 #include "core/base/bundle.h"
+#include "core/base/settings.h"
+#include "core/cluster/certs.h"
 
 #define FAULT_BYTES 1024
 #define DOTENV_MAX_BYTES ((size_t)1 << 20)
@@ -25,7 +27,8 @@ typedef struct stage {
     peri_bundle_builder *builder; /* of the result */
     lua_State *L;
     peri_buf *faults;
-    char dir[4096]; /* absolute */
+    peri_settings *settings; /* NULL: there are faults */
+    char dir[4096];          /* absolute */
 } stage;
 
 static void add_fault(stage *s, const char *text)
@@ -245,6 +248,10 @@ static int load_config(lua_State *L)
     add_entry(s, "sources", "@sources");
     add_entry(s, "settings", "@settings");
     add_entry(s, "env", "@env");
+    lua_getfield(L, -1, "settings");
+    if (lua_isstring(L, -1)) {
+        s->settings = peri_settings_create(peri_slice_str(lua_tostring(L, -1)));
+    }
     return 0;
 }
 
@@ -277,6 +284,22 @@ static void take_files(stage *s)
     }
 }
 
+static void check_certificates(stage *s)
+{
+    char why[FAULT_BYTES];
+    int fd = -1;
+
+    if (s->settings == NULL || !peri_certs_wanted(s->settings)) {
+        return;
+    }
+    if (peri_certs_read(s->settings, s->dir, &fd, why, sizeof why) < 0) {
+        add_fault(s, why);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 static int build(stage *s, int *out_fd)
 {
     if (lua_cpcall(s->L, load_config, s) != 0) {
@@ -286,6 +309,9 @@ static int build(stage *s, int *out_fd)
     }
     lua_settop(s->L, 0);
     take_files(s);
+    if (s->options->certificates && s->faults->length == 0) {
+        check_certificates(s);
+    }
     if (s->faults->length != 0) {
         return PERI_EFORMAT;
     }
@@ -319,6 +345,7 @@ int perilua_stage(const perilua_stage_options *options, int *out_fd,
         add_fault(s, peri_err_text(rc));
     }
     lua_close(s->L);
+    peri_settings_destroy(s->settings);
     peri_bundle_close(s->files);
     peri_bundle_builder_destroy(s->builder);
     free(s);

@@ -16,6 +16,23 @@ static const struct {
     {PERI_ESTATE, "ESTATE", "not possible in this state"},
     {PERI_ENOTFOUND, "ENOTFOUND", "not found"},
     {PERI_EEXISTS, "EEXISTS", "exists already"},
+    {PERI_ETLS, "tls_failed", "TLS failed"},
+    {PERI_ETLS_EXPIRED, "tls_expired", "the certificate has expired"},
+    {PERI_ETLS_NOT_YET, "tls_not_yet_valid",
+     "the certificate is not valid yet"},
+    {PERI_ETLS_NAME, "tls_host_mismatch",
+     "the certificate is for another host name"},
+    {PERI_ETLS_ISSUER, "tls_unknown_issuer",
+     "the certificate's issuer is not trusted"},
+    {PERI_ETLS_SELF, "tls_self_signed",
+     "the certificate is self-signed and not trusted"},
+    {PERI_ETLS_CERT, "tls_bad_certificate", "the certificate is not accepted"},
+    {PERI_ETLS_VERSION, "tls_protocol_version", "no version of TLS in common"},
+    {PERI_ETLS_CIPHER, "tls_no_common_cipher",
+     "the handshake was refused: no cipher or parameters in common"},
+    {PERI_ETLS_PLAIN, "tls_not_tls", "the other side does not speak TLS"},
+    {PERI_ETLS_OWN, "tls_client_certificate",
+     "the other side asks for a certificate, or refused ours"},
 };
 
 #define OWN_ERRORS (sizeof own_errors / sizeof own_errors[0])

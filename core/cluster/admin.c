@@ -201,7 +201,7 @@ static void tell_listening(const peri_master *master)
     peri_log_field fields[4];
     char url[128];
 
-    peri_address_url(address, url, sizeof url);
+    peri_address_url(address, "http", url, sizeof url);
     fields[0] = (peri_log_field){
         .key = "admin", .type = PERI_FIELD_JSON, .text = PERI_SLICE("true")};
     fields[1] = PERI_FIELD_STR("address", address->host);

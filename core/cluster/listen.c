@@ -256,10 +256,11 @@ int peri_listen_is_bound_to(int fd, peri_address *address)
     return 1;
 }
 
-void peri_address_url(const peri_address *address, char *out, size_t out_bytes)
+void peri_address_url(const peri_address *address, const char *scheme,
+                      char *out, size_t out_bytes)
 {
     bool brackets = strchr(address->host, ':') != NULL;
 
-    snprintf(out, out_bytes, "http://%s%s%s:%d", brackets ? "[" : "",
+    snprintf(out, out_bytes, "%s://%s%s%s:%d", scheme, brackets ? "[" : "",
              address->host, brackets ? "]" : "", address->port);
 }

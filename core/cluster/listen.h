@@ -30,7 +30,8 @@ int peri_listen_bind(peri_address *address, int shared, int *out_fd);
  * address gets it. */
 int peri_listen_is_bound_to(int fd, peri_address *address);
 
-/* "http://127.0.0.1:3000" */
-void peri_address_url(const peri_address *address, char *out, size_t out_bytes);
+/* "http://127.0.0.1:3000"; scheme without "://". */
+void peri_address_url(const peri_address *address, const char *scheme,
+                      char *out, size_t out_bytes);
 
 #endif

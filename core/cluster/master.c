@@ -11,6 +11,7 @@
 #include "core/base/bundle.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
+#include "core/cluster/certs.h"
 #include "core/cluster/cpus.h"
 #include "core/cluster/master_state.h"
 
@@ -67,6 +68,12 @@ static void warn_fixed(const peri_master *master, const peri_settings *fresh)
                      keys[i]);
         }
     }
+    if ((master->identity != NULL) != peri_certs_wanted(fresh)) {
+        peri_log(&master->logger, PERI_LOG_WARN,
+                 "http.tls was switched %s: it takes effect when the host is "
+                 "started again",
+                 master->identity != NULL ? "off" : "on");
+    }
 }
 
 void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
@@ -85,6 +92,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         peri_settings_destroy(master->settings);
         master->settings = fresh;
         master->logger.level = peri_logs_level(fresh);
+        peri_identity_refresh(master);
     }
 }
 
@@ -95,7 +103,9 @@ static void tell_listening(peri_master *master)
     char url[128];
     peri_log_field fields[5];
 
-    peri_address_url(&master->address, url, sizeof url);
+    peri_address_url(&master->address,
+                     master->identity != NULL ? "https" : "http", url,
+                     sizeof url);
     fields[0] = PERI_FIELD_STR("address", master->address.host);
     fields[1] = PERI_FIELD_NUM("port", master->address.port);
     fields[2] = PERI_FIELD_STR("url", url);
@@ -356,7 +366,11 @@ static void init_loop(peri_master *master)
 static int start(peri_master *master)
 {
     int code = open_files(master);
+    char why[512];
 
+    if (code == 0 && peri_identity_create(master, why, sizeof why) < 0) {
+        code = fail(EXIT_CONFIG, why);
+    }
     if (code == 0) {
         code = open_listeners(master);
     }
@@ -389,6 +403,7 @@ void peri_master_close(peri_master *master)
     peri_admin_destroy(master);
     peri_seats_close(master);
     peri_spare_destroy(master);
+    peri_identity_destroy(master);
     peri_signals_close(master);
     peri_children_close(&master->children);
     uv_close((uv_handle_t *)&master->stop_timer, NULL);

@@ -6,6 +6,7 @@
  *   stop.c      signals, draining
  *   control.c   var/perigee.sock       status.c   what it answers as JSON
  *   admin.c     the admin listener     metrics.c  /metrics
+ *   identity.c  certificates
  *
  * A seat is a listener with the worker in charge of it. A proc is one process;
  * for a while a seat may have two (a successor starts before its predecessor
@@ -126,6 +127,8 @@ typedef enum peri_reload_phase {
     PERI_RELOAD_VOTING
 } peri_reload_phase;
 
+typedef struct peri_identity peri_identity;
+
 typedef struct peri_reload {
     peri_reload_phase phase;
     bool trial;        /* of another program: peri_reload_try_program() */
@@ -194,6 +197,7 @@ struct peri_master {
     struct peri_control *control;
     struct peri_admin *admin;
     struct peri_spare *spare;
+    peri_identity *identity; /* NULL: without TLS */
     peri_list stop_waiters;
 
     uint64_t started_ns;
@@ -274,6 +278,17 @@ void peri_reload_stage_close(peri_reload *reload);
 /* The bundle became the one that serves; takes it. */
 void peri_master_switch(peri_master *master, uint64_t generation,
                         int bundle_fd);
+
+/* ---- identity.c ---- */
+
+/* Reads the certificates, where there are to be some. 0, or negative and why.
+ */
+int peri_identity_create(peri_master *master, char *why, size_t why_bytes);
+/* Reads them again; what is unusable is logged and changes nothing. */
+void peri_identity_refresh(peri_master *master);
+/* Before the worker serves. */
+void peri_identity_give(peri_proc *proc);
+void peri_identity_destroy(peri_master *master);
 
 /* ---- stop.c ---- */
 

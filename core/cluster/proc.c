@@ -237,6 +237,7 @@ void peri_proc_serve(peri_proc *proc)
 {
     proc->state = PERI_PROC_SERVING;
     proc->serving_since_ns = peri_clock_monotonic_ns();
+    peri_identity_give(proc);
     peri_proc_tell(proc, PERI_CHANNEL_COMMIT, 0, proc->generation, NULL, -1);
 }
 

@@ -123,7 +123,9 @@ static void refuse(peri_master *master, int fd)
 {
     refusal *r;
 
-    if (master->spare == NULL || master->spare->refusals >= REFUSALS_MAX) {
+    /* With TLS nobody is here who could say it in words. */
+    if (master->spare == NULL || master->identity != NULL ||
+        master->spare->refusals >= REFUSALS_MAX) {
         close(fd);
         return;
     }

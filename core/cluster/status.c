@@ -116,7 +116,9 @@ void peri_status_json(const peri_master *master, peri_buf *out)
                     (unsigned long long)master->generation,
                     (unsigned long long)(up_ns / 1000000000u),
                     (unsigned long long)(up_ns / 1000000u % 1000u));
-    peri_address_url(&master->address, url, sizeof url);
+    peri_address_url(&master->address,
+                     master->identity != NULL ? "https" : "http", url,
+                     sizeof url);
     peri_buf_append_str(out, "\"http\":[{");
     string_field(out, "address", master->address.host);
     peri_buf_printf(out, ",\"port\":%d,\"url\":\"%s\"}],\"admin\":",

@@ -18,6 +18,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/err.h"
+#include "core/cluster/certs.h"
 #include "core/cluster/worker_state.h"
 
 #define WATCHDOG_DEFAULT_MS 30000
@@ -116,6 +117,27 @@ static void on_reload_failed(peri_worker *w, peri_slice text)
     free(reason);
 }
 
+/* Connections that are there keep what they have. */
+static void on_certs(peri_worker *w, int fd)
+{
+    peri_tls_context *context;
+    char why[512];
+    int rc =
+        peri_certs_context(fd, (const void *)w->segment->header.ticket_keys,
+                           &context, why, sizeof why);
+
+    close(fd);
+    if (rc < 0) {
+        peri_log(&w->logger, PERI_LOG_ERROR, "%s", why);
+        return;
+    }
+    peri_tls_context_unref(w->tls);
+    w->tls = context;
+    if (w->server != NULL) {
+        peri_http_server_set_tls(w->server, context);
+    }
+}
+
 static void on_adopt(peri_worker *w, int fd)
 {
     if (w->server == NULL || w->phase == PERI_WORKER_ENDING ||
@@ -151,6 +173,9 @@ static void on_message(void *data, const peri_channel_message *message)
         break;
     case PERI_CHANNEL_ADOPT:
         on_adopt(w, message->fd);
+        break;
+    case PERI_CHANNEL_CERTS:
+        on_certs(w, message->fd);
         break;
     case PERI_CHANNEL_RELOAD_FAILED:
         on_reload_failed(w, message->text);
@@ -305,6 +330,7 @@ static void release(peri_worker *w)
     peri_logs_fini(&w->logs);
     peri_settings_destroy(w->settings);
     peri_settings_destroy(w->staged_settings);
+    peri_tls_context_unref(w->tls);
     peri_cells_close(w->cells);
     peri_regions_destroy(w->regions);
     peri_segment_close(w->segment);

@@ -8,6 +8,7 @@
 #include "core/base/alloc.h"
 #include "core/base/bundle.h"
 #include "core/base/err.h"
+#include "core/cluster/certs.h"
 #include "core/cluster/limits.h"
 #include "core/cluster/worker_state.h"
 
@@ -153,12 +154,18 @@ static void start_serving(peri_worker *w)
     int fd = w->inherited.listener_fd;
     int rc;
 
+    if (w->tls == NULL && peri_certs_wanted(w->settings)) {
+        w->exit_code = 78; /* the log says why */
+        peri_worker_end(w);
+        return;
+    }
     peri_limits_read(&limits, w->settings);
     w->proxies = peri_limits_list(
         peri_settings_str(w->settings, "http.trust_proxies", "[]"));
     w->server =
         peri_http_server_create(&w->loop, &limits, w->app->http(w->host),
                                 &w->logger, (const char *const *)w->proxies);
+    peri_http_server_set_tls(w->server, w->tls);
     rc = listen(fd, backlog) < 0 ? -errno
                                  : peri_http_server_listen(w->server, fd);
     if (rc < 0) {

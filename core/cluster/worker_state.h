@@ -57,6 +57,7 @@ struct peri_worker {
     peri_settings *staged_settings; /* of the one being voted on, or NULL */
     peri_channel *channel;
     peri_http_server *server;
+    peri_tls_context *tls; /* NULL: without TLS */
     char **proxies;
 
     uv_prepare_t prepare;

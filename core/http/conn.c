@@ -109,7 +109,7 @@ static bool worth_scanning(const peri_conn *conn, const char *data,
            memchr(data, '\n', length) != NULL;
 }
 
-static void input_new(peri_conn *conn, char *data, size_t length)
+void peri_conn_input(peri_conn *conn, char *data, size_t length)
 {
     if (conn->in == NULL) {
         size_t used;
@@ -141,7 +141,7 @@ static bool body_is_cut(const peri_conn *conn)
            ex->body_rc == 0 && (conn->in == NULL || ex->base.reader.fn != NULL);
 }
 
-static void on_eof(peri_conn *conn)
+void peri_conn_on_eof(peri_conn *conn)
 {
     conn->eof = true;
     switch (conn->state) {
@@ -180,11 +180,11 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 
     if (nread > 0) {
         conn->server->read_ns = 0;
-        input_new(conn, buf->base, (size_t)nread);
+        peri_conn_input(conn, buf->base, (size_t)nread);
         peri_conn_settle(conn);
     } else if (nread == UV_EOF) {
         conn->reading = false;
-        on_eof(conn);
+        peri_conn_on_eof(conn);
     } else if (nread < 0) {
         peri_conn_gone(conn, PERI_EGONE);
     }
@@ -205,7 +205,8 @@ static void settle_reading(peri_conn *conn)
     }
     conn->reading = want;
     if (want) {
-        uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read);
+        uv_read_start((uv_stream_t *)&conn->tcp, on_alloc,
+                      conn->tls == NULL ? on_read : peri_conn_tls_read);
     } else {
         uv_read_stop((uv_stream_t *)&conn->tcp);
     }
@@ -213,7 +214,7 @@ static void settle_reading(peri_conn *conn)
 
 /* ---- time-outs ---- */
 
-static void due_in(peri_conn *conn, uint64_t ms)
+void peri_conn_due_in(peri_conn *conn, uint64_t ms)
 {
     peri_wheel_set(&conn->server->wheel, &conn->timer,
                    uv_now(conn->server->loop) + ms);
@@ -225,11 +226,12 @@ static void settle_head_timer(peri_conn *conn)
 
     if (conn->in == NULL) {
         conn->timing = false;
-        due_in(conn, conn->server->draining ? PERI_CONN_DRAIN_IDLE_MS
-                                            : limits->keepalive_timeout_ms);
+        peri_conn_due_in(conn, conn->server->draining
+                                   ? PERI_CONN_DRAIN_IDLE_MS
+                                   : limits->keepalive_timeout_ms);
     } else if (!conn->timing) {
         conn->timing = true; /* from the first byte; more bytes don't help */
-        due_in(conn, limits->header_timeout_ms);
+        peri_conn_due_in(conn, limits->header_timeout_ms);
     }
 }
 
@@ -243,15 +245,15 @@ static void settle_timer(peri_conn *conn)
         return; /* set on entry, for all of it */
     }
     if (peri_conn_pending(conn) != 0) {
-        due_in(conn, limits->body_timeout_ms);
+        peri_conn_due_in(conn, limits->body_timeout_ms);
     } else if (conn->state == PERI_CONN_HEAD) {
         settle_head_timer(conn);
     } else if (conn->state == PERI_CONN_ACTIVE && !ex->body_ended &&
                ex->body_rc == 0 && ex->base.reader.fn != NULL) {
-        due_in(conn, limits->body_timeout_ms);
+        peri_conn_due_in(conn, limits->body_timeout_ms);
     } else if (conn->eof && conn->state == PERI_CONN_ACTIVE) {
-        due_in(conn, PERI_CONN_HALF_CLOSED_MS);
-    } else {
+        peri_conn_due_in(conn, PERI_CONN_HALF_CLOSED_MS);
+    } else if (conn->state != PERI_CONN_SHAKING) { /* that is conn_tls.c's */
         peri_wheel_clear(&conn->timer);
     }
 }
@@ -283,7 +285,7 @@ static void on_due_head(peri_conn *conn)
         peri_conn_refuse(conn, 408, PERI_SLICE("the head took too long"));
         peri_conn_settle(conn);
     } else if (input_waits_in_kernel(conn)) {
-        due_in(conn, conn->server->limits.keepalive_timeout_ms);
+        peri_conn_due_in(conn, conn->server->limits.keepalive_timeout_ms);
     } else {
         peri_conn_gone(conn, PERI_ETIMEOUT);
     }
@@ -295,7 +297,7 @@ void peri_conn_on_due(peri_wheel_entry *entry)
 
     if (conn->state != PERI_CONN_SKIP && peri_conn_pending(conn) != 0 &&
         out_progressed(conn)) {
-        due_in(conn, conn->server->limits.body_timeout_ms);
+        peri_conn_due_in(conn, conn->server->limits.body_timeout_ms);
         return;
     }
     if (conn->state == PERI_CONN_SKIP) {
@@ -325,6 +327,7 @@ static void on_closed(uv_handle_t *handle)
 
     in_free(conn);
     peri_conn_out_free(conn);
+    peri_tls_destroy(conn->tls);
     free(conn);
     peri_server_conn_closed(server);
 }
@@ -333,6 +336,9 @@ void peri_conn_close(peri_conn *conn)
 {
     if (conn->state == PERI_CONN_CLOSED) {
         return; /* a time-out and a reset may both get here */
+    }
+    if (conn->tls != NULL) {
+        peri_conn_tls_finish(conn);
     }
     conn->state = PERI_CONN_CLOSED;
     peri_list_remove(&conn->link);
@@ -374,10 +380,13 @@ static void finish(peri_conn *conn)
         }
         return;
     }
+    if (conn->tls != NULL) {
+        peri_conn_tls_finish(conn);
+    }
     conn->fin_sent = true;
     uv_fileno((uv_handle_t *)&conn->tcp, &fd);
     shutdown(fd, SHUT_WR);
-    due_in(conn, PERI_CONN_LINGER_MS);
+    peri_conn_due_in(conn, PERI_CONN_LINGER_MS);
 }
 
 /* Whoever waits to write more is told soon, whichever way the bytes left. */
@@ -450,13 +459,17 @@ void peri_conn_on_sent(peri_conn *conn)
 
 void peri_conn_drain(peri_conn *conn)
 {
+    if (conn->state == PERI_CONN_SHAKING) {
+        peri_conn_due_in(conn, PERI_CONN_DRAIN_IDLE_MS);
+        return;
+    }
     if (conn->state != PERI_CONN_HEAD || conn->in != NULL ||
         conn->out != NULL) {
         return;
     }
     if (!conn->served) {
         /* Just connected: its request is probably on the way. */
-        due_in(conn, PERI_CONN_DRAIN_IDLE_MS);
+        peri_conn_due_in(conn, PERI_CONN_DRAIN_IDLE_MS);
     } else if (!input_waits_in_kernel(conn)) {
         peri_conn_close(conn);
     }
@@ -489,12 +502,16 @@ int peri_conn_open(peri_http_server *server, int fd, const peri_net_addr *addr,
     }
     conn->server = server;
     conn->addr = *addr;
+    conn->state = PERI_CONN_HEAD;
     peri_list_append(&server->conns, &conn->link);
     peri_wheel_entry_init(&conn->timer);
     peri_later_entry_init(&conn->later, peri_conn_on_later);
     server->stats.connections_accepted++;
     server->stats.connections_open++;
     *out = conn;
+    if (server->tls != NULL) {
+        peri_conn_tls_open(conn);
+    }
     peri_conn_settle(conn);
     return 0;
 }
@@ -504,6 +521,10 @@ void peri_conn_refuse_busy(peri_conn *conn)
     static const peri_slice detail = {
         "this host has all the connections that it takes", 47};
 
+    if (conn->state == PERI_CONN_SHAKING) {
+        conn->surplus = true; /* comes here again */
+        return;
+    }
     peri_conn_refuse(conn, 503, detail);
     peri_conn_settle(conn);
 }

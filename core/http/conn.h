@@ -3,6 +3,7 @@
  * Between requests it is this struct alone (under 400 bytes); whatever a
  * request needs more comes from the server's free lists while it lasts.
  *
+ *   SHAKING TLS only: the handshake is not done
  *   HEAD    waiting for a head, or reading one
  *   ACTIVE  the application has an exchange; its body is read as it asks
  *   SKIP    answered; the rest of the request's body is thrown away
@@ -10,7 +11,8 @@
  * close CLOSED  uv_close was called
  *
  * conn.c: life, reading, time-outs. conn_half.c: clients that have shut their
- * side. conn_head.c: from bytes to an exchange.
+ * side. conn_tls.c: what lies between them and the socket where TLS is spoken.
+ * conn_head.c: from bytes to an exchange.
  * conn_body.c: the request's body. conn_out.c: bytes to send. conn_answer.c:
  * what an exchange asks of it. Callbacks into the application come from the
  * loop only: functions named `_later` or `on_`, and peri_conn_input(). */
@@ -25,6 +27,7 @@
 #include "core/http/net.h"
 #include "core/http/server.h"
 #include "core/loop/later.h"
+#include "core/loop/tls.h"
 #include "core/loop/wheel.h"
 
 #define PERI_CONN_READ_BYTES 65536
@@ -44,6 +47,7 @@
 #define PERI_BLOCK_BYTES 16320
 
 typedef enum peri_conn_state {
+    PERI_CONN_SHAKING,
     PERI_CONN_HEAD,
     PERI_CONN_ACTIVE,
     PERI_CONN_SKIP,
@@ -77,6 +81,7 @@ typedef struct peri_conn_out {
     peri_block *flying;   /* with the kernel's queue full: given to uv_write */
     size_t pending_bytes; /* flying ones included */
     size_t flying_bytes;  /* when last looked at, for stalls */
+    peri_block *sealed;   /* encrypted while others were flying; or NULL */
     peri_conn *conn;
     struct peri_conn_out *next_free;
     uv_write_t write;
@@ -91,6 +96,7 @@ struct peri_conn {
     struct peri_conn_exchange *exchange; /* ACTIVE and SKIP */
     peri_conn_in *in;
     peri_conn_out *out;
+    peri_tls *tls;          /* NULL: plain */
     uint32_t dropped_bytes; /* SKIP and FINAL */
     peri_net_addr addr;
     uint8_t state;
@@ -104,7 +110,9 @@ struct peri_conn {
     bool timing : 1; /* the header time-out runs */
     bool linger : 1; /* FINAL: half-close and wait, not close at once */
     bool fin_sent : 1;
-    bool reset : 1; /* FINAL: the answer was cut; say so with a RST */
+    bool reset : 1;   /* FINAL: the answer was cut; say so with a RST */
+    bool surplus : 1; /* SHAKING: one too many, to be told when it can be */
+    bool deaf : 1;    /* TLS has failed: what comes is dropped */
 };
 
 typedef struct peri_conn_exchange {
@@ -151,7 +159,9 @@ struct peri_http_server {
     peri_list listeners;
     peri_later later;
     peri_wheel wheel;
-    char *read_buffer; /* shared by all: used only within one callback */
+    char *read_buffer;     /* shared by all: used only within one callback */
+    char *plain_buffer;    /* the same, for what was encrypted */
+    peri_tls_context *tls; /* of connections to come; NULL: plain */
     peri_block *free_blocks;
     peri_conn_out *free_outs;
     peri_conn_exchange *free_exchanges;
@@ -201,6 +211,20 @@ void peri_conn_half_due(peri_conn *conn);
 /* Takes what was sent ahead off an answer's head; returns its new end. */
 char *peri_conn_half_strip(peri_conn *conn, char *head, char *end);
 
+/* What was read, as plain bytes with room for PERI_SCAN_PADDING. */
+void peri_conn_input(peri_conn *conn, char *data, size_t length);
+/* The other side has ended. */
+void peri_conn_on_eof(peri_conn *conn);
+void peri_conn_due_in(peri_conn *conn, uint64_t ms);
+
+/* conn_tls.c */
+void peri_conn_tls_open(peri_conn *conn);
+void peri_conn_tls_read(uv_stream_t *stream, ssize_t nread,
+                        const uv_buf_t *buf);
+void peri_conn_tls_flush(peri_conn *conn);
+/* Tells the client that nothing more will come, as far as that is possible. */
+void peri_conn_tls_finish(peri_conn *conn);
+
 /* conn_head.c */
 size_t peri_conn_take_head(peri_conn *conn, char *data, size_t length);
 /* Answers for the host, where no exchange has begun; the last answer. */
@@ -229,6 +253,9 @@ void peri_conn_put(peri_conn *conn, const char *data, size_t length);
 void peri_conn_put_large(peri_conn *conn, peri_slice data, peri_slice tail);
 void peri_conn_flush(peri_conn *conn);
 void peri_conn_out_free(peri_conn *conn);
+/* The rest, for conn_tls.c: sends as it is; what the kernel does not take
+ * follows what is flying. */
+void peri_conn_send_sealed(peri_conn *conn, peri_slice bytes);
 
 /* conn_answer.c */
 extern const peri_exchange_ops peri_conn_exchange_ops;

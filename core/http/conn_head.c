@@ -21,6 +21,7 @@ static void exchange_begin(peri_conn *conn, peri_conn_exchange *ex,
     peri_exchange_init(&ex->base, &peri_conn_exchange_ops, data, head,
                        head_bytes);
     ex->base.started_ns = read_time_ns(server);
+    ex->base.is_tls = conn->tls != NULL;
     ex->conn = conn;
     ex->body_max_bytes = server->limits.body_max_bytes;
     ex->body_left = head->content_length > 0 ? head->content_length : 0;

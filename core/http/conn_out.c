@@ -13,6 +13,10 @@
 #define FREE_OUTS_MAX 64
 /* Shorter than this is copied: cheaper than a call of its own. */
 #define LARGE_BYTES 8192
+/* Encrypted for one system call. */
+#define SEAL_AT_ONCE_BYTES 65536
+/* What TLS itself has to say while the client takes nothing. */
+#define SEALED_MAX_BYTES 262144
 
 static peri_block *block_take(peri_http_server *server, size_t capacity)
 {
@@ -72,6 +76,7 @@ static peri_conn_out *out_take(peri_conn *conn)
     out->flying = NULL;
     out->pending_bytes = 0;
     out->flying_bytes = 0;
+    out->sealed = NULL;
     out->conn = conn;
     conn->out = out;
     return out;
@@ -88,6 +93,7 @@ void peri_conn_out_free(peri_conn *conn)
     conn->out = NULL;
     blocks_give(server, out->first);
     blocks_give(server, out->flying);
+    blocks_give(server, out->sealed);
     if (server->free_out_count == FREE_OUTS_MAX) {
         free(out);
         return;
@@ -203,6 +209,19 @@ static size_t out_consume(peri_conn *conn, size_t sent)
 
 static void on_written(uv_write_t *write, int status);
 
+static void fly_with(peri_conn *conn, const uv_buf_t *bufs, unsigned count)
+{
+    peri_conn_out *out = conn->out;
+
+    if (uv_write(&out->write, (uv_stream_t *)&conn->tcp, bufs, count,
+                 on_written) < 0) {
+        conn->broken = true;
+        return;
+    }
+    out->flying_bytes =
+        uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+}
+
 /* Leaves the rest to libuv, which waits until the socket can be written. */
 static void fly(peri_conn *conn)
 {
@@ -222,13 +241,19 @@ static void fly(peri_conn *conn)
     if (out->first == NULL) {
         out->last = NULL;
     }
-    if (uv_write(&out->write, (uv_stream_t *)&conn->tcp, bufs, count,
-                 on_written) < 0) {
-        conn->broken = true;
-        return;
-    }
-    out->flying_bytes =
-        uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+    fly_with(conn, bufs, count);
+}
+
+/* The encrypted block that waited; nothing else is flying. */
+static void fly_sealed(peri_conn *conn)
+{
+    peri_conn_out *out = conn->out;
+    peri_block *block = out->sealed;
+    uv_buf_t buf = uv_buf_init(block->data, (unsigned)block->length);
+
+    out->sealed = NULL;
+    out->flying = block;
+    fly_with(conn, &buf, 1);
 }
 
 static void on_written(uv_write_t *write, int status)
@@ -251,11 +276,86 @@ static void on_written(uv_write_t *write, int status)
     peri_conn_on_sent(conn);
 }
 
+void peri_conn_send_sealed(peri_conn *conn, peri_slice bytes)
+{
+    struct iovec iov = {(void *)(uintptr_t)bytes.data, bytes.length};
+    peri_conn_out *out = conn->out;
+    peri_block *block;
+    size_t sent = 0;
+
+    if (bytes.length == 0 || conn->broken) {
+        return;
+    }
+    if (out == NULL || out->flying == NULL) {
+        sent = send_now(conn, &iov, 1);
+    }
+    if (sent == bytes.length || conn->broken) {
+        return;
+    }
+    out = out != NULL ? out : out_take(conn);
+    bytes = peri_slice_of(bytes.data + sent, bytes.length - sent);
+    if (out->sealed != NULL && out->sealed->length > SEALED_MAX_BYTES) {
+        conn->broken = true; /* it makes us talk, and does not listen */
+        return;
+    }
+    block = block_take(conn->server,
+                       bytes.length +
+                           (out->sealed != NULL ? out->sealed->length : 0));
+    if (out->sealed != NULL) {
+        memcpy(block->data, out->sealed->data, out->sealed->length);
+        block->length = out->sealed->length;
+        block_give(conn->server, out->sealed);
+    }
+    memcpy(block->data + block->length, bytes.data, bytes.length);
+    block->length += bytes.length;
+    out->pending_bytes += bytes.length;
+    out->sealed = block;
+    if (out->flying == NULL) {
+        fly_sealed(conn);
+    }
+}
+
+void peri_conn_tls_flush(peri_conn *conn)
+{
+    peri_conn_out *out = conn->out;
+
+    while (out != NULL && out->flying == NULL && !conn->broken) {
+        size_t taken = 0;
+
+        if (out->sealed != NULL) {
+            fly_sealed(conn);
+            return;
+        }
+        if (out->pending_bytes == 0) {
+            peri_conn_out_free(conn);
+            return;
+        }
+        while (out->first != NULL && taken < SEAL_AT_ONCE_BYTES) {
+            const peri_block *block = out->first;
+            size_t part = block->length - block->start;
+
+            if (peri_tls_write(conn->tls, block->data + block->start, part) <
+                0) {
+                conn->broken = true;
+                return;
+            }
+            taken += part;
+            out_consume(conn, part);
+        }
+        peri_conn_send_sealed(conn, peri_tls_output(conn->tls));
+        peri_tls_sent(conn->tls);
+    }
+}
+
 void peri_conn_flush(peri_conn *conn)
 {
     struct iovec iov[IOV_MAX_BLOCKS];
     peri_conn_out *out = conn->out;
 
+    if (conn->tls != NULL) {
+        peri_conn_tls_flush(conn);
+        return;
+    }
     while (out != NULL && out->flying == NULL && !conn->broken) {
         unsigned count;
         size_t sent;
@@ -279,7 +379,7 @@ void peri_conn_put_large(peri_conn *conn, peri_slice data, peri_slice tail)
     unsigned count;
     size_t sent;
 
-    if (data.length < LARGE_BYTES || conn->broken ||
+    if (data.length < LARGE_BYTES || conn->broken || conn->tls != NULL ||
         (conn->out != NULL && conn->out->flying != NULL)) {
         peri_conn_put(conn, data.data, data.length);
         peri_conn_put(conn, tail.data, tail.length);

@@ -151,6 +151,8 @@ static void server_free(peri_http_server *server)
         close(server->spare_fd);
     }
     free(server->read_buffer);
+    free(server->plain_buffer);
+    peri_tls_context_unref(server->tls);
     free(server->proxies);
     free(server);
     if (closed != NULL) {
@@ -442,6 +444,20 @@ void peri_http_server_set_limits(peri_http_server *server,
     server->limits.header_max_bytes = before.header_max_bytes;
     server->limits.header_count_max = before.header_count_max;
     server->limits.url_max_bytes = before.url_max_bytes;
+}
+
+void peri_http_server_set_tls(peri_http_server *server,
+                              peri_tls_context *context)
+{
+    if (context != NULL) {
+        peri_tls_context_ref(context);
+        if (server->plain_buffer == NULL) {
+            server->plain_buffer =
+                peri_alloc(PERI_CONN_READ_BYTES + PERI_SCAN_PADDING);
+        }
+    }
+    peri_tls_context_unref(server->tls);
+    server->tls = context;
 }
 
 int peri_http_server_listen(peri_http_server *server, int fd)

@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/http/coding.h"
 #include "core/http/exchange.h"
+#include "core/loop/tls.h"
 
 typedef struct peri_http_server peri_http_server;
 
@@ -46,6 +47,11 @@ peri_http_server *peri_http_server_create(uv_loop_t *loop,
 void peri_http_server_set_limits(peri_http_server *server,
                                  const peri_http_limits *limits);
 
+/* Connections accepted from now on speak TLS; NULL: plain. Those that are there
+ * stay as they are. Takes a reference. */
+void peri_http_server_set_tls(peri_http_server *server,
+                              peri_tls_context *context);
+
 /* Starts accepting on a bound and listening socket; takes the descriptor. 0 or
  * a libuv status. May be called for several. */
 int peri_http_server_listen(peri_http_server *server, int fd);
@@ -69,6 +75,9 @@ typedef struct peri_http_server_stats {
     uint32_t connections_open;
     uint32_t requests_active; /* head read, answer not complete */
     uint64_t requests_total;
+    uint64_t handshakes_total; /* of TLS, complete */
+    uint64_t handshakes_resumed;
+    uint64_t handshakes_failed;
 } peri_http_server_stats;
 
 void peri_http_server_get_stats(const peri_http_server *server,

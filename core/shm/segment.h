@@ -57,6 +57,8 @@ typedef struct peri_segment_header {
     _Alignas(64) _Atomic uint64_t generation;
     _Atomic uint32_t stopping; /* 1: readiness fails, the host is to end */
     _Atomic uint32_t workers;  /* slots in use */
+    /* Of TLS: a peri_tls_tickets. The master writes. */
+    _Alignas(64) unsigned char ticket_keys[384];
 } peri_segment_header;
 
 typedef struct peri_segment {

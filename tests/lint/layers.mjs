@@ -26,6 +26,7 @@ const LIBRARIES = [
   { match: /^(lua|lauxlib|lualib|luajit|lua\.h)/, rooms: ["bindings"] },
   { match: /^llhttp/, rooms: ["core/http"] },
   { match: /^hiredis/, rooms: ["core/redis"] },
+  { match: /^openssl\/ssl/, rooms: ["core/loop"] },
   { match: /^sqlite3/, rooms: ["core/sqlite", "core/queue", "bindings"] },
   { match: /^uv\.h|^uv\//, not: ["core/base", "core/shm"] },
 ];

@@ -397,6 +397,11 @@ end
 
 --- What one setting needs of another.
 local function check_together(context, config)
+  local tls = config.http and config.http.tls
+  if tls and tls.verify_client and not tls.ca then
+    context.fault_at("http.tls.verify_client",
+      "needs http.tls.ca: who may have issued the clients' certificates")
+  end
   local driver = config.queue and config.queue.driver
   if driver == "redis" and not (config.redis or {})[config.queue.redis] then
     context.fault_at("queue.driver", ('needs redis.%s.url'):format(

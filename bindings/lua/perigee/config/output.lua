@@ -75,6 +75,20 @@ function M.leaves(config, tree)
   return leaves
 end
 
+-- C reads no JSON: of a list of tables each value has a line too, numbered
+-- from 1: "http.tls.sni.1.cert".
+local function flatten(list, path, lines)
+  for i, item in ipairs(list) do
+    for _, key in ipairs(types.sorted_keys(item)) do
+      local value = item[key]
+      local text = type(value) == "string" and value or json.encode(value)
+      if not text:find "[\r\n]" then
+        lines[#lines + 1] = ("%s.%d.%s\t%s"):format(path, i, key, text)
+      end
+    end
+  end
+end
+
 --- core/base/settings.h: "key<TAB>value" a line. Values with a line break and
 --- the application's own are left out. `explicit.KEY` marks what somebody set.
 ---@param leaves perigee.config.Leaf[]
@@ -87,6 +101,9 @@ function M.settings(leaves)
       local text = type(value) == "string" and value or json.encode(value)
       if not text:find "[\r\n]" then
         lines[#lines + 1] = path .. "\t" .. text
+      end
+      if type(value) == "table" and type(value[1]) == "table" then
+        flatten(value, path, lines)
       end
       if leaf.source and not leaf.source:find "^built%-in" then
         lines[#lines + 1] = "explicit." .. path .. "\ttrue"

@@ -43,6 +43,15 @@ local function not_a_network(value)
   return nil
 end
 
+local function not_a_host(value)
+  local name = value:gsub("^%*%.", "")
+  if not name:find "^[%w_-][%w_.-]*$" then
+    return ('must be a host name, "example.org" or "*.example.org", not "%s"')
+      :format(value)
+  end
+  return nil
+end
+
 local http = t.section {
   host = t.string { default = "127.0.0.1", check = host_name },
   port = port(3000),
@@ -54,9 +63,26 @@ local http = t.section {
       t.section {
         cert = t.string { required = true },
         key = t.string { required = true },
+        sni = t.list {
+          default = t.array {},
+          of = t.section {
+            names = t.list { default = t.array {},
+              of = t.string { check = not_a_host } },
+            cert = t.string { required = true },
+            key = t.string { required = true },
+          },
+        },
         ca = t.string(),
-        verify_client = t.boolean { default = false },
+        verify_client = t.union {
+          default = false,
+          options = {
+            t.boolean(),
+            t.enum { values = { "request", "require" } },
+          },
+        },
         min_version = t.enum { default = "1.2", values = { "1.2", "1.3" } },
+        ciphers = t.string(),
+        tickets = t.boolean { default = true },
       },
     },
   },

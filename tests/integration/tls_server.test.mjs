@@ -1,0 +1,381 @@
+// The server over TLS: handshakes, names, clients' certificates, tickets.
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import https from "node:https";
+import net from "node:net";
+import { test } from "node:test";
+import { promisify } from "node:util";
+import { Connection, perigee, app_dir, routes, start, until } from "./helpers.mjs";
+import { Authority, ask, connect, get, refusal, s_client, tls_files } from "./tls_helpers.mjs";
+
+const run = promisify(execFile);
+
+const ROUTES = routes(`
+  router:get("/", function(req) return { tls = req.is_tls } end)
+  router:get("/pid", function() return { pid = require("perigee.host").pid } end)
+  router:get("/big", function() return ("x"):rep(3000000) end)
+  router:post("/echo", function(req) return req:body() end, { body_max = "8mb" })
+  router:get("/late", function(req)
+    require("perigee.task").sleep("30s")
+    return "late"
+  end)
+  router:get("/stream", function()
+    return require("perigee.http").stream(function(out)
+      for i = 1, 200 do out:write(("%d "):format(i):rep(1000)) end
+    end)
+  end)`);
+
+async function serve(t, more = "", options = {}) {
+  const authority = new Authority(t);
+  const identity = authority.issue(["localhost", "127.0.0.1"]);
+  const app = await start(t, {
+    ...options,
+    files: tls_files(identity, more, { "scripts/routes/test.lua": ROUTES, ...options.files?.(authority) }),
+  });
+  return { app, authority, identity, ca: authority.cert };
+}
+
+test("https is served to Node and to curl, and said in the log", async (t) => {
+  const { app, authority, ca } = await serve(t);
+  assert.match((await app.line((l) => l.msg === "listening" && !l.admin)).url, /^https:\/\/127\.0\.0\.1:\d+$/);
+
+  const answer = await get(app, "/", { ca });
+  assert.equal(answer.status, 200);
+  assert.deepEqual(answer.json, { tls: true });
+
+  const agent = new https.Agent({ keepAlive: true, ca });
+  const texts = [];
+  for (let i = 0; i < 3; i++) {
+    texts.push(await new Promise((resolve, reject) => {
+      https.get({ host: "127.0.0.1", port: app.port, servername: "localhost", agent, path: "/" }, (res) => {
+        let text = "";
+        res.setEncoding("utf8").on("data", (chunk) => (text += chunk));
+        res.on("end", () => resolve(text));
+      }).on("error", reject);
+    }));
+  }
+  agent.destroy();
+  assert.deepEqual(texts.map((text) => JSON.parse(text)), Array(3).fill({ tls: true }));
+
+  const { stdout } = await run("curl", ["-sS", "--cacert", authority.cert_file,
+    "-w", "\n%{http_code} %{http_version} %{ssl_verify_result}", `https://127.0.0.1:${app.port}/`]);
+  assert.equal(stdout, '{"tls":true}\n200 1.1 0');
+});
+
+test("large bodies travel both ways, streams too", async (t) => {
+  const { app, ca } = await serve(t);
+  const connection = await connect(app, { ca });
+  const body = Buffer.alloc(5_000_000, "0123456789abcdefg");
+  connection.write(`POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n`);
+  connection.write(body);
+  assert.ok((await connection.answer()).body.equals(body));
+  assert.equal((await ask(connection, "/big")).body.length, 3_000_000);
+  const stream = await ask(connection, "/stream");
+  assert.match(stream.text, /^1 1 1 .*200 200 $/);
+  connection.end();
+});
+
+test("pipelined requests are answered in order", async (t) => {
+  const { app, ca } = await serve(t);
+  const connection = await connect(app, { ca });
+  connection.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20) +
+    "GET /none HTTP/1.1\r\nHost: a\r\n\r\n" + "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  for (let i = 0; i < 20; i++) {
+    assert.equal((await connection.answer()).status, 200);
+  }
+  assert.equal((await connection.answer()).status, 404);
+  assert.equal((await connection.answer()).status, 200);
+  connection.end();
+});
+
+test("a client that reads slowly gets all of it", async (t) => {
+  const { app, ca } = await serve(t);
+  const connection = await connect(app, { ca });
+  connection.tls.pause();
+  connection.write("GET /big HTTP/1.1\r\nHost: a\r\n\r\n".repeat(4));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  connection.tls.resume();
+  for (let i = 0; i < 4; i++) {
+    assert.equal((await connection.answer()).body.length, 3_000_000);
+  }
+  connection.end();
+});
+
+test("plain HTTP sent to the port gets a clear 400", async (t) => {
+  const { app } = await serve(t);
+  const answer = await app.get("/");
+  assert.equal(answer.status, 400);
+  assert.match(answer.json.detail, /plain HTTP was sent to a port that speaks TLS/);
+});
+
+test("older versions, other protocols and renegotiation are refused", async (t) => {
+  const { app, ca } = await serve(t);
+  assert.match(await s_client(app, ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]), /alert protocol version/);
+  assert.match(await refusal(app, { ca, ALPNProtocols: ["h2"] }), /no application protocol/i);
+  const connection = await connect(app, { ca, ALPNProtocols: ["h2", "http/1.1"] });
+  assert.equal(connection.tls.alpnProtocol, "http/1.1");
+  connection.end();
+  const text = await s_client(app, ["-tls1_2"], { input: "R\n", until: /RENEGOTIATING[\s\S]*error/ });
+  assert.match(text, /RENEGOTIATING/);
+  assert.match(text, /no renegotiation/);
+  assert.equal((await get(app, "/", { ca, maxVersion: "TLSv1.2" })).status, 200);
+});
+
+test("min_version keeps TLS 1.2 out", async (t) => {
+  const { app, ca } = await serve(t, 'min_version = "1.3"');
+  assert.match(await refusal(app, { ca, maxVersion: "TLSv1.2" }), /protocol version/i);
+  assert.equal((await get(app, "/", { ca })).status, 200);
+});
+
+test("the name that is asked for chooses the certificate", async (t) => {
+  const { app, ca } = await serve(t, `sni = {
+      { cert = "certs/b.pem", key = "certs/b.key" },
+      { names = { "c.test", "*.d.test" }, cert = "certs/c.pem", key = "certs/c.key" } }`, {
+    files: (authority) => {
+      const b = authority.issue(["b.test", "*.b.test"], { cn: "b" });
+      const c = authority.issue(["c.test", "*.d.test"], { cn: "c" });
+      return { "certs/b.pem": b.cert, "certs/b.key": b.key, "certs/c.pem": c.cert, "certs/c.key": c.key };
+    },
+  });
+  const subject = async (servername) => {
+    const connection = await connect(app, { ca, servername, checkServerIdentity: () => undefined });
+    const { CN } = connection.tls.getPeerCertificate().subject;
+    assert.equal((await ask(connection, "/")).status, 200);
+    connection.end();
+    return CN;
+  };
+  assert.equal(await subject("localhost"), "localhost");
+  assert.equal(await subject("b.test"), "b");
+  assert.equal(await subject("x.B.test"), "b");
+  assert.equal(await subject("x.y.b.test"), "localhost");
+  assert.equal(await subject("c.test"), "c");
+  assert.equal(await subject("x.d.test"), "c");
+  assert.equal(await subject("d.test"), "localhost");
+  assert.equal(await subject("unknown.test"), "localhost");
+});
+
+test("clients' certificates: required, requested", async (t) => {
+  const trusted = new Authority(t, "Clients");
+  const other = new Authority(t, "Others");
+  const alice = trusted.issue(["alice"]);
+  const mallory = other.issue(["mallory"]);
+  const files = () => ({ "certs/clients.pem": trusted.cert });
+
+  const strict = await serve(t, 'ca = "certs/clients.pem", verify_client = true', { files });
+  assert.match(await refusal(strict.app, { ca: strict.ca }), /certificate required|handshake failure/i);
+  assert.match(await refusal(strict.app, { ca: strict.ca, cert: mallory.cert, key: mallory.key }), /unknown ca/i);
+  assert.equal((await get(strict.app, "/", { ca: strict.ca, cert: alice.cert, key: alice.key })).status, 200);
+
+  const mild = await serve(t, 'ca = "certs/clients.pem", verify_client = "request"', { files });
+  assert.equal((await get(mild.app, "/", { ca: mild.ca })).status, 200);
+  assert.equal((await get(mild.app, "/", { ca: mild.ca, cert: mallory.cert, key: mallory.key })).status, 200);
+  assert.equal((await get(mild.app, "/", { ca: mild.ca, cert: alice.cert, key: alice.key })).status, 200);
+});
+
+// A connection's ticket, once the server has sent it.
+async function session_of(app, options) {
+  const connection = await connect(app, options);
+  let session = null;
+  connection.tls.on("session", (ticket) => (session = ticket));
+  const { pid } = (await ask(connection, "/pid")).json;
+  if (options.maxVersion === "TLSv1.3") { // it comes behind the handshake
+    await until(() => session, { what: "a ticket" });
+  }
+  session ??= connection.tls.getSession();
+  connection.end();
+  return { session, pid };
+}
+
+for (const maxVersion of ["TLSv1.2", "TLSv1.3"]) {
+  test(`every worker takes up ${maxVersion} sessions, a new one too`, async (t) => {
+    const { app, ca } = await serve(t, "", { workers: 2 });
+    const { session } = await session_of(app, { ca, maxVersion });
+    const seen = new Set();
+    const resume = async () => {
+      const connection = await connect(app, { ca, maxVersion, session });
+      assert.equal(connection.tls.isSessionReused(), true);
+      seen.add((await ask(connection, "/pid")).json.pid);
+      connection.end();
+    };
+    await until(async () => {
+      await resume();
+      return seen.size === 2;
+    }, { what: "both workers", timeout_ms: 30_000 });
+    const before = [...seen];
+    before.forEach((pid) => process.kill(pid, "SIGKILL"));
+    seen.clear();
+    await until(async () => {
+      try {
+        await resume();
+      } catch (error) {
+        if (error instanceof assert.AssertionError) {
+          throw error;
+        }
+      }
+      return [...seen].some((pid) => !before.includes(pid));
+    }, { what: "a new worker", timeout_ms: 30_000 });
+  });
+}
+
+test("tickets can be switched off", async (t) => {
+  const { app, ca } = await serve(t, "tickets = false");
+  const { session } = await session_of(app, { ca, maxVersion: "TLSv1.2" });
+  const connection = await connect(app, { ca, maxVersion: "TLSv1.2", session });
+  assert.equal(connection.tls.isSessionReused(), false);
+  connection.end();
+});
+
+test("url_scheme is https in the metrics", async (t) => {
+  const { app, ca } = await serve(t);
+  await get(app, "/", { ca });
+  const admin = await app.line((l) => l.msg === "listening" && l.admin);
+  const text = await until(async () => {
+    const connection = await Connection.open(admin.port);
+    connection.write("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    const answer = await connection.answer();
+    connection.end();
+    return /url_scheme="https"/.test(answer.text) && answer.text;
+  }, { what: "the series" });
+  assert.match(text, /http_server_request_duration_seconds_count\{[^}]*http_route="\/"[^}]*url_scheme="https"[^}]*\} 1\n/);
+});
+
+test("whatever is no handshake ends the connection, and nothing else", async (t) => {
+  const { app, ca } = await serve(t, "", { settings: { "http.header_timeout": "1s" } });
+  const hello = await client_hello();
+  const inputs = {
+    garbage: Buffer.from("\x00\x01\x02\x03garbage garbage garbage", "latin1"),
+    "a record too long": Buffer.from([22, 3, 1, 255, 255, 1, 2, 3, 4, 5]),
+    "an empty handshake": Buffer.from([22, 3, 1, 0, 0]),
+    "an alert": Buffer.from([21, 3, 1, 0, 2, 2, 40]),
+    "application data": Buffer.from([23, 3, 3, 0, 5, 1, 2, 3, 4, 5]),
+    "a broken hello": (() => {
+      const bytes = Buffer.from(hello);
+      bytes.fill(0xff, 40, 80);
+      return bytes;
+    })(),
+  };
+  for (const [name, bytes] of Object.entries(inputs)) {
+    const connection = await app.connect();
+    connection.write(bytes);
+    await connection.rest();
+    assert.ok(connection.closed, name);
+  }
+  // What stops half-way has header_timeout; who vanishes leaves nothing.
+  for (const length of [1, 5, 6, 60, hello.length - 1]) {
+    const slow = await app.connect();
+    slow.write(hello.subarray(0, length));
+    const gone = await app.connect();
+    gone.write(hello.subarray(0, length));
+    gone.socket.resetAndDestroy();
+    await slow.rest({ timeout_ms: 20_000 });
+    assert.ok(slow.closed, `${length} bytes`);
+  }
+  // Said hello, and never went on.
+  const silent = await app.connect();
+  silent.write(hello);
+  await silent.rest({ timeout_ms: 20_000 });
+  assert.equal((await get(app, "/", { ca })).status, 200);
+});
+
+// The first bytes that Node's client sends.
+function client_hello() {
+  return new Promise((resolve) => {
+    const server = net.createServer((socket) => {
+      socket.once("data", (bytes) => {
+        socket.destroy();
+        server.close();
+        resolve(bytes);
+      });
+    });
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      import("node:tls").then((tls) =>
+        tls.connect({ port, host: "127.0.0.1" }).on("error", () => {}));
+    });
+  });
+}
+
+test("a record that was tampered with ends the connection", async (t) => {
+  const { app, ca } = await serve(t);
+  const raw = net.connect(app.port, "127.0.0.1");
+  const closed = new Promise((resolve) => raw.on("close", resolve));
+  raw.on("error", () => {});
+  const tls = await import("node:tls");
+  const { Duplex } = await import("node:stream");
+  let tamper = false;
+  const between = new Duplex({
+    read() {},
+    write(chunk, _, done) {
+      const bytes = Buffer.from(chunk);
+      if (tamper) {
+        bytes[bytes.length - 1] ^= 1;
+      }
+      raw.write(bytes, done);
+    },
+  });
+  raw.on("data", (chunk) => between.push(chunk));
+  raw.on("end", () => between.push(null));
+  const socket = tls.connect({ socket: between, ca, servername: "localhost" });
+  socket.on("error", () => {});
+  await new Promise((resolve) => socket.on("secureConnect", resolve));
+  tamper = true;
+  socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await closed;
+  assert.equal((await get(app, "/", { ca })).status, 200);
+});
+
+test("a client that leaves while its answer is made is noticed", async (t) => {
+  const { app, ca } = await serve(t);
+  const connection = await connect(app, { ca });
+  connection.write("GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  connection.end();
+  await app.line("request aborted");
+});
+
+test("a connection too many is told so", async (t) => {
+  const { app, ca } = await serve(t, "", { settings: { "http.connections_max": 1 } });
+  const first = await connect(app, { ca });
+  assert.equal((await ask(first, "/")).status, 200);
+  const second = await connect(app, { ca });
+  assert.equal((await second.answer()).status, 503);
+  second.end();
+  assert.equal((await ask(first, "/")).status, 200);
+  first.end();
+});
+
+test("idle connections end with the host, politely", async (t) => {
+  const { app, ca } = await serve(t);
+  const idle = await connect(app, { ca });
+  await ask(idle, "/");
+  let ended = false; // only close_notify makes it an end; a cut would be an error
+  idle.tls.on("end", () => (ended = true));
+  const silent = await app.connect();
+  const { code } = await app.stop();
+  assert.equal(code, 0);
+  await until(() => idle.closed, { what: "the end" });
+  assert.equal(idle.error, null);
+  assert.equal(ended, true);
+  silent.end();
+});
+
+test("certificates that cannot be used are named, and the host does not start", async (t) => {
+  const authority = new Authority(t);
+  const a = authority.issue(["localhost"]);
+  const b = authority.issue(["localhost"]);
+  const fails = async (files, expected) => {
+    const dir = app_dir(t, { files: { ...tls_files(a), ...files } });
+    for (const command of ["run", "check"]) {
+      const { code, stderr } = await perigee([command, dir, "-e", "production", ...(command === "run" ? ["-p", "0"] : [])]);
+      assert.equal(code, 78, stderr);
+      assert.match(stderr, expected);
+    }
+  };
+  await fails({ "certs/a.key": b.key }, /http\.tls: key: it is not the key of the certificate/);
+  await fails({ "certs/a.pem": "nonsense\n" }, /http\.tls: cert: no certificate in PEM form/);
+  await fails({ "certs/a.key": "" }, /http\.tls: key: no private key in PEM form/);
+  await fails({ "config/default.lua": 'return { http = { tls = { cert = "certs/none.pem", key = "certs/a.key" } } }\n' },
+    /http\.tls\.cert: certs\/none\.pem: No such file/);
+  await fails({ "config/default.lua": 'return { http = { tls = { cert = "certs/a.pem", key = "certs/a.key", verify_client = true } } }\n' },
+    /http\.tls\.verify_client: needs http\.tls\.ca/);
+});
