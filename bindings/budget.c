@@ -79,6 +79,17 @@ static void on_profile(void *data, lua_State *L, int samples, int state)
     (void)state;
 }
 
+/* Ticks only while somebody is watched. */
+static void settle_timer(perilua_budget *budget)
+{
+    bool on = budget->vm != NULL || budget->staged != NULL;
+    long tick_ns = on ? TICK_NS : 0;
+    struct itimerspec every = {.it_interval = {.tv_nsec = tick_ns},
+                               .it_value = {.tv_nsec = tick_ns}};
+
+    timer_settime(budget->timer, 0, &every, NULL);
+}
+
 perilua_budget *perilua_budget_create(void)
 {
     perilua_budget *budget = peri_calloc(1, sizeof *budget);
@@ -87,8 +98,6 @@ perilua_budget *perilua_budget_create(void)
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
                              .sigev_signo = SIGRTMIN,
                              .sigev_value = {.sival_ptr = budget}};
-    struct itimerspec every = {.it_interval = {.tv_nsec = TICK_NS},
-                               .it_value = {.tv_nsec = TICK_NS}};
 
     event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     sigemptyset(&action.sa_mask);
@@ -98,7 +107,6 @@ perilua_budget *perilua_budget_create(void)
     }
     uv_mutex_init(&budget->lock);
     sigaction(SIGRTMIN, &action, NULL);
-    timer_settime(budget->timer, 0, &every, NULL);
     return budget;
 }
 
@@ -130,6 +138,7 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
         budget->limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
         budget->vm = vm;
     }
+    settle_timer(budget);
     uv_mutex_unlock(&budget->lock);
 }
 
@@ -182,12 +191,12 @@ void perilua_budget_stage(perilua_budget *budget, perilua_vm *vm,
     if (old != NULL) {
         luaJIT_setmode(old->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
     }
-    if (vm == NULL) {
-        return;
+    if (vm != NULL) {
+        luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+        budget->staged_limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
+        budget->staged = vm;
     }
-    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    budget->staged_limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
-    budget->staged = vm;
+    settle_timer(budget);
 }
 
 void perilua_budget_forget(perilua_budget *budget, const perilua_vm *vm)
