@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "bindings/bind.h"
+#include "bindings/bind_trace.h"
 #include "bindings/json.h"
 #include "bindings/log_line.h"
 #include "core/base/clock.h"
@@ -52,6 +53,29 @@ static void put_request(peri_buf *line, const perilua_vm *vm)
     peri_json_append_string(line, peri_exchange_id(vm->current->context));
 }
 
+static void put_id(peri_buf *line, const char *key, const unsigned char *id,
+                   size_t bytes)
+{
+    char hex[2 * PERI_TRACE_ID_BYTES];
+
+    peri_hex_write(id, bytes, hex);
+    peri_buf_append_str(line, key);
+    peri_buf_append(line, hex, 2 * bytes);
+    peri_buf_append_byte(line, '"');
+}
+
+static void put_trace(peri_buf *line, const perilua_vm *vm)
+{
+    const peri_trace_span *span = perilua_trace_current(vm);
+
+    if (span != NULL) {
+        put_id(line, ",\"trace_id\":\"", span->context.trace_id,
+               PERI_TRACE_ID_BYTES);
+        put_id(line, ",\"span_id\":\"", span->context.span_id,
+               PERI_SPAN_ID_BYTES);
+    }
+}
+
 static void put_fields(lua_State *L, log_state *state, int index)
 {
     if (lua_istable(L, index)) {
@@ -99,6 +123,7 @@ static void build(lua_State *L, log_state *state, int level)
     line->max_bytes = PERILUA_LOG_LINE_MAX;
     put_head(line, vm->env->logger, level);
     put_request(line, vm);
+    put_trace(line, vm);
     if (lua_isstring(L, 2)) {
         peri_buf_append_slice(line, perilua_check_slice(L, 2));
     }

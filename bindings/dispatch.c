@@ -11,6 +11,7 @@
 #include "bindings/gen.h"
 #include "core/base/alloc.h"
 #include "core/http/file.h"
+#include "core/http/tracer.h"
 
 #define ARGUMENTS_MAX 1000 /* in a query */
 #define LEAVE_NS ((uint64_t)1000000000)
@@ -367,6 +368,17 @@ static bool show_fault(perilua_gen *gen, peri_exchange *ex)
     return true;
 }
 
+/* What most hosts have not. True: it has been answered. */
+static bool attend(perilua_gen *gen, peri_exchange *ex)
+{
+    peri_host *host = gen->host;
+
+    if (peri_tracer_is_on(host->env.tracer)) {
+        peri_tracer_request(host->env.tracer, ex);
+    }
+    return host->fault != NULL && show_fault(gen, ex);
+}
+
 /* ---- the host's peri_http_app ---- */
 
 void perilua_on_request(void *data, peri_exchange *ex)
@@ -379,7 +391,7 @@ void perilua_on_request(void *data, peri_exchange *ex)
         peri_exchange_problem(ex, 503, PERI_SLICE(""), NULL, 0);
         return;
     }
-    if (gen->host->fault != NULL && show_fault(gen, ex)) {
+    if (gen->host->attentive && attend(gen, ex)) {
         return;
     }
     if (!peri_router_match(gen->router, (peri_method)ex->method,
@@ -433,7 +445,7 @@ void perilua_on_done(void *data, peri_exchange *ex)
 {
     peri_host *host = data;
 
-    if (host->logs_requests || host->meter != NULL) {
+    if (host->observes) {
         perilua_host_observe(host, ex);
     }
 }

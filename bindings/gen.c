@@ -8,6 +8,7 @@
 #include "core/base/alloc.h"
 #include "core/http/client.h"
 #include "core/http/file.h"
+#include "core/http/tracer.h"
 #include "core/redis/set.h"
 #include "core/shm/regions.h"
 #include "core/sqlite/set.h"
@@ -84,11 +85,18 @@ static void on_client_closed(void *data)
     peri_redis_set_close(host->env.redis, on_databases_closed, host);
 }
 
-static void on_host_timers_closed(void *data)
+static void on_tracer_closed(void *data)
 {
     peri_host *host = data;
 
     peri_client_close(host->env.client, on_client_closed, host);
+}
+
+static void on_host_timers_closed(void *data)
+{
+    peri_host *host = data;
+
+    peri_tracer_close(host->env.tracer, on_tracer_closed, host);
 }
 
 void perilua_host_release(peri_host *host)

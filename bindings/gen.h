@@ -37,9 +37,9 @@ typedef struct perilua_gen {
     uint64_t body_max_bytes;
     bool health_paths;
     bool serves_files;
-    bool listens; /* somebody waits for events */
+    bool listens;   /* somebody waits for events */
     bool runs_jobs; /* jobs.retired is to be told when it retires */
-    bool loaded;  /* on_start has run: on_stop is due */
+    bool loaded;    /* on_start has run: on_stop is due */
     bool retiring;
     bool stopping; /* on_unload and on_stop run, or have run */
     /* references into the registry */
@@ -68,12 +68,15 @@ struct peri_host {
     struct peri_files *files;      /* of public/ */
     struct perilua_budget *budget; /* NULL: nobody has a limit of CPU time */
     bool logs_requests;
+    bool observes;     /* requests are logged, counted or traced */
+    bool traced;       /* requests are traced, or were */
+    bool attentive;    /* there is a fault to show, or requests are traced */
     peri_cells *cells; /* its metrics; NULL: there is no memory for them */
     bool owns_cells;
     peri_meter *meter; /* of requests; NULL: metrics.enabled is false */
     char *fault;
-    uint32_t jobs;                    /* under way, in all generations */
-    void (*jobs_ended)(void *data);   /* NULL: nobody waits for it */
+    uint32_t jobs;                  /* under way, in all generations */
+    void (*jobs_ended)(void *data); /* NULL: nobody waits for it */
     void *jobs_ended_data;
     int open; /* generations whose memory is still there, and timers */
     bool closing;

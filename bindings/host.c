@@ -15,6 +15,7 @@
 #include "core/http/client.h"
 #include "core/http/file.h"
 #include "core/http/observe.h"
+#include "core/http/tracer.h"
 #include "core/redis/set.h"
 #include "core/shm/regions.h"
 #include "core/sqlite/set.h"
@@ -250,6 +251,20 @@ void perilua_host_observe(peri_host *host, peri_exchange *exchange)
     if (host->logs_requests) {
         peri_access_log(host->env.logger, exchange, now_ns);
     }
+    if (exchange->trace != NULL) {
+        peri_tracer_done(exchange, now_ns);
+    }
+}
+
+/* Flags that requests look at, instead of at what is behind them. */
+static void note_observers(peri_host *host)
+{
+    bool traces = peri_tracer_is_on(host->env.tracer);
+
+    /* A request that is under way may be traced although none is any more. */
+    host->traced |= traces;
+    host->observes = host->logs_requests || host->meter != NULL || host->traced;
+    host->attentive = host->fault != NULL || traces;
 }
 
 /* metrics.* of the generation that is live now. */
@@ -291,6 +306,8 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     host->logs_requests =
         peri_settings_bool(gen->settings, "log.requests", true);
     apply_metrics(host, gen);
+    peri_tracer_configure(host->env.tracer, gen->settings);
+    note_observers(host);
     atomic_store(&host->own_generation, number);
     if (old != NULL && old->loaded &&
         hand_over(old, gen, "merge", why, sizeof why) < 0) {
@@ -337,6 +354,7 @@ void perilua_host_set_fault(peri_host *host, const char *reason)
 {
     free(host->fault);
     host->fault = reason != NULL ? peri_strdup(reason) : NULL;
+    note_observers(host);
 }
 
 static double heap_of(const perilua_gen *gen)
@@ -413,6 +431,8 @@ peri_host *perilua_host_create(const peri_host_options *options)
         host->cells = peri_cells_open(host->env.regions, 0);
     }
     host->env.cells = host->cells;
+    host->env.tracer = peri_tracer_create(options->loop, host->env.client,
+                                          options->logger, host->cells);
     host->env.sqlite_meter = perilua_sqlite_meter_create(host->cells);
     host->doing_route = options->doing_route;
     host->doing_request = options->doing_request;

@@ -25,6 +25,7 @@ int perilua_open_line(lua_State *L);
 int perilua_open_task(lua_State *L);
 int perilua_open_test(lua_State *L);
 int perilua_open_time(lua_State *L);
+int perilua_open_trace(lua_State *L);
 
 const perilua_module perilua_modules[] = {
     {"perigee.core.app", perilua_open_app},
@@ -49,5 +50,6 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.task", perilua_open_task},
     {"perigee.core.test", perilua_open_test},
     {"perigee.core.time", perilua_open_time},
+    {"perigee.core.trace", perilua_open_trace},
     {NULL, NULL},
 };

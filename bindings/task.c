@@ -12,6 +12,7 @@
 #include "bindings/bind.h"
 #include "bindings/task_wait.h"
 #include "core/base/alloc.h"
+#include "core/http/tracer.h"
 
 #define IDLE_TASKS_MAX 512
 
@@ -91,6 +92,14 @@ static void new_coroutine(perilua_scheduler *sched, perilua_task *task)
     lua_pop(L, 1);
 }
 
+static void inherit_span(perilua_task *task, const perilua_task *parent)
+{
+    if (parent->span != NULL) {
+        task->span = parent->span;
+        peri_trace_ref(task->span);
+    }
+}
+
 perilua_task *perilua_task_create(perilua_vm *vm, perilua_task *parent)
 {
     perilua_scheduler *sched = vm->scheduler;
@@ -115,6 +124,7 @@ perilua_task *perilua_task_create(perilua_vm *vm, perilua_task *parent)
     if (parent != NULL) {
         peri_list_append(&parent->children, &task->sibling);
         task->context = parent->context;
+        inherit_span(task, parent);
     }
     peri_list_append(&sched->tasks, &task->link);
     perilua_vm_ref(vm);
@@ -140,6 +150,10 @@ static void task_free(perilua_task *task)
     free(task->cancel_message);
     task->cancel_message = NULL;
     task->cancel_kind = NULL;
+    if (task->span != NULL) {
+        peri_trace_unref(task->span);
+        task->span = NULL;
+    }
     if (sched->idle_count < IDLE_TASKS_MAX && !vm->closing) {
         if (lua_status(task->co) != 0) {
             perilua_task_renew(task); /* a failed one cannot run again */

@@ -82,6 +82,8 @@ struct perilua_task {
     void (*orphaned)(perilua_task *task);
     void *data;
     void *context; /* the exchange of the request it works for, or NULL */
+    /* What it is at, of a trace; counted. NULL: its context's. */
+    struct peri_trace_span *span;
     const char *cancel_kind; /* static; NULL: not cancelled */
     char *cancel_message;
     int nargs;    /* to resume with, when NEW or READY */

@@ -34,6 +34,7 @@ typedef struct perilua_env {
     void (*doing)(const struct perilua_env *env, void *context);
     struct peri_sqlite_set *sqlite; /* the databases; NULL: none to be had */
     struct peri_client *client;     /* of HTTP; NULL: none to be had */
+    struct peri_tracer *tracer;     /* NULL: none to be had */
     struct peri_redis_set *redis;   /* NULL: none to be had */
     struct peri_regions *regions;   /* shared memory; NULL: none to be had */
     struct peri_cells *cells;       /* metrics; NULL: none to be had */

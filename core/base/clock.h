@@ -15,6 +15,14 @@ static inline uint64_t peri_clock_monotonic_ns(void)
 }
 
 /* Unix time. */
+static inline uint64_t peri_clock_wall_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static inline uint64_t peri_clock_wall_ms(void)
 {
     struct timespec t;

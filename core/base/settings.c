@@ -145,3 +145,17 @@ bool peri_settings_bool(const peri_settings *settings, const char *key,
     }
     return strcmp(text, "false") == 0 ? false : fallback;
 }
+
+void peri_settings_each(const peri_settings *settings, const char *prefix,
+                        void (*fn)(void *data, const char *key,
+                                   const char *value),
+                        void *data)
+{
+    size_t length = strlen(prefix);
+
+    for (size_t i = 0; i < settings->count; i++) {
+        if (strncmp(settings->list[i].key, prefix, length) == 0) {
+            fn(data, settings->list[i].key, settings->list[i].value);
+        }
+    }
+}

@@ -28,4 +28,11 @@ int64_t peri_settings_int(const peri_settings *settings, const char *key,
 bool peri_settings_bool(const peri_settings *settings, const char *key,
                         bool fallback);
 
+/* Tells all settings whose key begins with prefix, in the order of the keys;
+ * of one that comes twice, the last line comes first. */
+void peri_settings_each(const peri_settings *settings, const char *prefix,
+                        void (*fn)(void *data, const char *key,
+                                   const char *value),
+                        void *data);
+
 #endif

@@ -85,6 +85,9 @@ struct peri_exchange {
     /* the application's own */
     void *user;              /* its task, or NULL */
     const peri_route *route; /* for logs and metrics; NULL: none matched */
+    /* NULL: it is not traced. Whoever set it sets it to NULL at on_done: an
+     * exchange that is recycled does not. */
+    struct peri_trace_span *trace;
 
     uint32_t refs;
     uint16_t id_field; /* index of X-Request-Id, or PERI_SCAN_NONE */
@@ -158,9 +161,10 @@ void peri_exchange_read_cancel(peri_exchange *ex);
 
 /* A whole answer; everything is copied before it returns. Adds Date, X-Request-
  * Id, Content-Length, and Connection where needed; content_type with length 0
- * adds none. May be compressed (compress.h), and is then sent later. Leaves the body out for HEAD, 204 and 304. A reader of the body
- * that was told of a malformed, too large or late one cannot accept it: any
- * answer but 4xx becomes the host's 400, 413 or 408. */
+ * adds none. May be compressed (compress.h), and is then sent later. Leaves the
+ * body out for HEAD, 204 and 304. A reader of the body that was told of a
+ * malformed, too large or late one cannot accept it: any answer but 4xx becomes
+ * the host's 400, 413 or 408. */
 void peri_exchange_answer(peri_exchange *ex, int status,
                           peri_slice content_type, const peri_field *fields,
                           size_t field_count, peri_slice body);

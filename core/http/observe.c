@@ -6,6 +6,7 @@
 #include "core/base/json_scan.h"
 #include "core/base/number.h"
 #include "core/base/utf8.h"
+#include "core/http/tracer.h"
 
 /* Every byte of a URL may become six; the rest is short and bounded. */
 #define LINE_BYTES (PERI_ACCESS_URL_MAX * 6 + 1024)
@@ -98,6 +99,15 @@ static char *put_head(char *at, const peri_logger *logger, int level)
     return put(at, logger->identity, logger->identity_length);
 }
 
+static char *put_trace(char *at, const peri_trace_context *context)
+{
+    at = PUT(at, ",\"trace_id\":\"");
+    peri_hex_write(context->trace_id, PERI_TRACE_ID_BYTES, at);
+    at = PUT(at + 2 * PERI_TRACE_ID_BYTES, "\",\"span_id\":\"");
+    peri_hex_write(context->span_id, PERI_SPAN_ID_BYTES, at);
+    return PUT(at + 2 * PERI_SPAN_ID_BYTES, "\"");
+}
+
 void peri_access_log(const peri_logger *logger, peri_exchange *ex,
                      uint64_t now_ns)
 {
@@ -121,6 +131,9 @@ void peri_access_log(const peri_logger *logger, peri_exchange *ex,
     at = put_number(at, ex->status);
     at = PUT(at, "},\"responseTime\":");
     at = put_ms(at, now_ns > ex->started_ns ? now_ns - ex->started_ns : 0);
+    if (ex->trace != NULL) {
+        at = put_trace(at, &ex->trace->context);
+    }
     at = ex->gone ? PUT(at, ",\"msg\":\"request aborted\"}\n")
                   : PUT(at, ",\"msg\":\"request completed\"}\n");
     logger->write(logger->data, peri_slice_of(line, (size_t)(at - line)));

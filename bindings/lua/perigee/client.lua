@@ -7,6 +7,7 @@ local json = require "perigee.json"
 local task = require "perigee.task"
 local time = require "perigee.time"
 local units = require "perigee.units"
+local watch = require "perigee.client.watch"
 local urls = require "perigee.url"
 
 local M = {}
@@ -261,6 +262,7 @@ local function fields_of(plan)
     fields[#fields + 1] = header[2]
     fields[#fields + 1] = header[3]
   end
+  watch.add_headers(plan, fields)
   if url.user and not plan.has.authorization then
     local user = url.user:gsub("%%(%x%x)", function(hex)
       return string.char(tonumber(hex, 16))
@@ -324,7 +326,7 @@ local function start(plan)
   }
 end
 
-local function exchange(plan)
+local function exchange_once(plan)
   local call, err = start(plan)
   if not call then
     return nil, err
@@ -349,6 +351,8 @@ local function exchange(plan)
   end
   return res
 end
+
+local exchange = watch.wrap(exchange_once)
 
 -- ---- attempts and redirects ----
 

@@ -6,6 +6,7 @@ local app = require "perigee.core.app"
 local core = require "perigee.core.request"
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local trace = require "perigee.trace"
 
 local M = {}
 
@@ -86,6 +87,7 @@ end
 local function log_failure(message, req, err, traceback)
   local is_error = errors.is(err)
   local text = is_error and err.message or tostring(err)
+  local context = trace.own.wanted and trace.current() or nil
   app.log_error(message, {
     "err", json.encode {
       type = is_error and err.kind or "Error",
@@ -96,6 +98,8 @@ local function log_failure(message, req, err, traceback)
     "method", req.method,
     "url", req.target,
     "route", req.route or "",
+    context and "trace_id", context and context.trace_id,
+    context and "span_id", context and context.span_id,
   }, true)
 end
 

@@ -27,6 +27,9 @@ local SAMPLERS = { always_on = true, always_off = true, traceidratio = true,
 local PROPAGATORS = { tracecontext = true, baggage = true, b3 = true,
   b3multi = true, none = true }
 
+local PROTOCOLS = { ["http/protobuf"] = true, ["http/json"] = true }
+local COMPRESSIONS = { none = true, gzip = true }
+
 local function truth(value)
   return value:lower() == "true"
 end
@@ -40,6 +43,11 @@ end
 local function milliseconds(value)
   local number = tonumber(value)
   return number and number >= 1 and number < 2 ^ 31 and number or nil
+end
+
+local function count(value)
+  local number = tonumber(value)
+  return number and number >= 1 and number % 1 == 0 and number or nil
 end
 
 local function ratio(value)
@@ -75,8 +83,19 @@ local RULES = {
   { "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "trace.endpoint", url, true },
   { "OTEL_EXPORTER_OTLP_HEADERS", "trace.headers", pairs_of },
   { "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "trace.headers", pairs_of },
+  { "OTEL_BSP_EXPORT_TIMEOUT", "trace.timeout", milliseconds },
   { "OTEL_EXPORTER_OTLP_TIMEOUT", "trace.timeout", milliseconds },
   { "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "trace.timeout", milliseconds },
+  { "OTEL_EXPORTER_OTLP_PROTOCOL", "trace.protocol", known(PROTOCOLS) },
+  { "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "trace.protocol",
+    known(PROTOCOLS) },
+  { "OTEL_EXPORTER_OTLP_COMPRESSION", "trace.compression",
+    known(COMPRESSIONS) },
+  { "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "trace.compression",
+    known(COMPRESSIONS) },
+  { "OTEL_BSP_SCHEDULE_DELAY", "trace.batch_delay", milliseconds },
+  { "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "trace.batch_max", count },
+  { "OTEL_BSP_MAX_QUEUE_SIZE", "trace.queue_max", count },
   { "OTEL_TRACES_EXPORTER", "trace.exporter",
     known { otlp = true, none = true } },
   { "OTEL_TRACES_SAMPLER", "trace.sampler", known(SAMPLERS) },
@@ -102,7 +121,7 @@ function M.apply(get, set)
       if path == "trace.resource" and value["service.name"] then
         set("trace.service_name", value["service.name"], name)
       end
-      if enables then
+      if enables or name == "OTEL_TRACES_EXPORTER" and value == "otlp" then
         set("trace.enabled", true, name)
       end
     end

@@ -190,6 +190,16 @@ local trace = t.section {
     of = t.string { secret = true },
   },
   timeout = t.duration { default = "10s", min = 1 },
+  protocol = t.enum {
+    default = "http/protobuf",
+    values = { "http/protobuf", "http/json" },
+  },
+  compression = t.enum { default = "none", values = { "none", "gzip" } },
+  batch_delay = t.duration { default = "5s", min = 1 },
+  batch_max = t.integer { default = 512, min = 1, max = 10000 },
+  queue_max = t.integer { default = 2048, min = 1, max = 100000 },
+  keep_slow = t.duration { default = 0 },
+  keep_failed = t.boolean { default = false },
   sampler = t.enum {
     default = "parentbased_always_on",
     values = { "always_on", "always_off", "traceidratio",
@@ -350,7 +360,7 @@ M.presets = {
     reload = { watch = true },
   },
   staging = {
-    trace = { sampler = "always_on" },
+    trace = { enabled = true, sampler = "always_on" },
   },
   production = {},
   test = {

@@ -1,0 +1,293 @@
+--- Traces: spans of requests, calls and your own code, for a collector that
+--- speaks OTLP. Off unless `trace.endpoint` or OTEL_* say otherwise; then all of
+--- this costs a call.
+
+local core = require "perigee.core.trace"
+local errors = require "perigee.error"
+local json = require "perigee.json"
+
+local M = {}
+
+local KINDS = {
+  internal = 1, server = 2, client = 3, producer = 4, consumer = 5,
+}
+local OK, ERROR = 1, 2
+
+local wanted = core.wanted()
+
+---@class perigee.TraceContext
+---@field trace_id string   # 32 hexadecimal digits
+---@field span_id string    # 16
+---@field sampled boolean
+---@field tracestate string?
+---@field baggage string?   # as the header carries it
+
+---@class perigee.SpanOptions
+---@field kind ("internal"|"server"|"client"|"producer"|"consumer")?
+---@field parent perigee.TraceContext? # of another process; trace.extract
+---@field links perigee.TraceContext[]?
+
+local function plain(value)
+  if type(value) == "table" then
+    return json.encode(value) or tostring(value)
+  end
+  return value
+end
+
+---@class perigee.Span
+local Span = {}
+
+--- Sets an attribute: text, number or boolean; tables become JSON.
+---@param key string
+---@param value any
+---@return perigee.Span self
+function Span:set(key, value)
+  if value ~= nil then
+    core.set(self, key, plain(value))
+  end
+  return self
+end
+
+--- Notes that something has happened now.
+---@param name string
+---@param attributes table<string, any>?
+---@return perigee.Span self
+function Span:event(name, attributes)
+  local list = {}
+  for key, value in pairs(attributes or {}) do
+    list[#list + 1] = tostring(key)
+    list[#list + 1] = plain(value)
+  end
+  core.event(self, name, list)
+  return self
+end
+
+--- Marks the span as failed, and notes the error.
+---@param err any # a perigee.error, or text
+---@param stack string?
+---@return perigee.Span self
+function Span:fail(err, stack)
+  local known = errors.is(err)
+  local message = known and err.message or tostring(err)
+  core.status(self, ERROR, message)
+  core.set(self, "error.type", known and err.kind or "error")
+  core.event(self, "exception", {
+    "exception.type", known and "perigee.Error" or "error",
+    "exception.message", message,
+    "exception.stacktrace", stack or known and err.traceback or "",
+  })
+  return self
+end
+
+--- Marks the span as failed, without an event.
+---@param kind string # its error.type
+---@param message string?
+---@return perigee.Span self
+function Span:fail_as(kind, message)
+  core.status(self, ERROR, message or "")
+  core.set(self, "error.type", kind)
+  return self
+end
+
+--- Marks the span as done well, whatever else is said of it.
+---@return perigee.Span self
+function Span:ok()
+  core.status(self, OK)
+  return self
+end
+
+--- Gives it another name.
+---@param name string
+---@return perigee.Span self
+function Span:rename(name)
+  core.rename(self, name)
+  return self
+end
+
+--- Its context, to be handed to another process.
+---@return perigee.TraceContext?
+function Span:context()
+  return core.current(self)
+end
+
+-- What spans have when nobody records them.
+local NOTHING = {}
+
+for name, method in pairs(Span) do
+  NOTHING[name] = function(self)
+    return self
+  end
+  core.span_metatable[name] = method
+end
+core.span_metatable.__index = Span
+core.span_metatable.__name = "perigee.Span"
+
+function NOTHING.context()
+  return core.current()
+end
+
+local function with_stack(err)
+  return { err, debug.traceback("", 2):gsub("^\n", "") }
+end
+
+local function finish(span, ok, ...)
+  local first, second = ...
+  if not ok then
+    span:fail(first[1], first[2])
+    core.finish(span)
+    error(first[1], 0)
+  end
+  if first == nil and errors.is(second) then
+    span:fail(second)
+  end
+  core.finish(span)
+  return ...
+end
+
+local function start(name, attributes, options)
+  local kind = options and options.kind
+  local span = core.start(name, kind and KINDS[kind] or KINDS.internal,
+    options and options.parent)
+  if not span then
+    return nil
+  end
+  for key, value in pairs(attributes or {}) do
+    core.set(span, key, plain(value))
+  end
+  for _, context in ipairs(options and options.links or {}) do
+    core.link(span, context)
+  end
+  return span
+end
+
+--- Calls fn(span), which may wait, and gives what it gives. What it raises, or
+--- gives as `nil, err`, marks the span as failed. Spans, calls and log lines
+--- within it belong to this span.
+---@param name string
+---@param attributes table<string, any>?
+---@param fn fun(span: perigee.Span): ...
+---@param options perigee.SpanOptions?
+---@return any ...
+function M.span(name, attributes, fn, options)
+  if type(attributes) == "function" then
+    attributes, fn, options = nil, attributes, fn
+  end
+  if not wanted then
+    return fn(NOTHING)
+  end
+  local span = start(name, attributes, options)
+  if not span then
+    return fn(NOTHING)
+  end
+  return finish(span, xpcall(fn, with_stack, span))
+end
+
+---@class perigee.CurrentSpan: perigee.TraceContext
+local Current = {}
+Current.__index = Current
+
+--- Sets an attribute of the span that the task is at.
+---@param key string
+---@param value any
+---@return perigee.CurrentSpan self
+function Current:set(key, value)
+  if value ~= nil then
+    core.set(nil, key, plain(value))
+  end
+  return self
+end
+
+--- Notes that something has happened now.
+---@param name string
+---@param attributes table<string, any>?
+---@return perigee.CurrentSpan self
+function Current:event(name, attributes)
+  Span.event(nil, name, attributes)
+  return self
+end
+
+--- What the task is at: its own span, else that of its request; nil when
+--- nothing is traced.
+---@return perigee.CurrentSpan?
+function M.current()
+  local context = wanted and core.current() or nil
+  return context and setmetatable(context, Current)
+end
+
+--- Adds the headers that carry the current span onwards (traceparent, and by
+--- trace.propagators others) to a table.
+---@generic T: table
+---@param carrier T?
+---@return T carrier
+function M.inject(carrier)
+  carrier = carrier or {}
+  local headers = wanted and core.headers() or {}
+  for i = 1, #headers, 2 do
+    carrier[headers[i]] = headers[i + 1]
+  end
+  return carrier
+end
+
+--- The context that headers carry, as `parent` of a span or one of its links.
+---@param carrier table<string, string>
+---@return perigee.TraceContext?
+function M.extract(carrier)
+  if not wanted or type(carrier) ~= "table" then
+    return nil
+  end
+  local headers = {}
+  for name, value in pairs(carrier) do
+    if type(name) == "string" and type(value) == "string" then
+      headers[name:lower()] = value
+    end
+  end
+  return core.extract(headers)
+end
+
+local function percent_decode(text)
+  return (text:gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16))
+  end))
+end
+
+--- What the callers of this request have sent along (W3C baggage).
+---@return table<string, string>
+function M.baggage()
+  local context = wanted and core.current() or nil
+  local result = {}
+  for item in (context and context.baggage or ""):gmatch "[^,]+" do
+    local key, value = item:match "^%s*([^=%s;]+)%s*=%s*([^;]-)%s*$"
+    if not key then
+      key, value = item:match "^%s*([^=%s;]+)%s*=%s*([^;]-)%s*;"
+    end
+    if key then
+      result[key] = percent_decode(value)
+    end
+  end
+  return result
+end
+
+-- For the library's own modules: a span around a call to another server.
+M.own = {}
+
+--- Whether anything is traced; else the rest need not be called.
+M.own.wanted = wanted
+
+---@param name string
+---@param kind integer
+---@return perigee.Span?
+function M.own.start(name, kind)
+  return core.start(name, kind)
+end
+
+---@param span perigee.Span
+function M.own.finish(span)
+  core.finish(span)
+end
+
+---@return string[]?
+function M.own.headers()
+  return core.headers()
+end
+
+return M

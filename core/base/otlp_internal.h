@@ -1,0 +1,28 @@
+/* OTLP, inside: what its two forms share. */
+#ifndef PERI_BASE_OTLP_INTERNAL_H
+#define PERI_BASE_OTLP_INTERNAL_H
+
+#include "core/base/otlp.h"
+
+/* Bit 8: whether the parent is remote is known; bit 9: it is. */
+#define PERI_OTLP_REMOTE_KNOWN 0x100u
+#define PERI_OTLP_REMOTE 0x200u
+
+static inline bool peri_otlp_has_parent(const peri_otlp_span *span)
+{
+    static const unsigned char none[PERI_SPAN_ID_BYTES];
+
+    return memcmp(span->parent_id, none, sizeof none) != 0;
+}
+
+static inline uint32_t peri_otlp_flags(const peri_otlp_span *span)
+{
+    return (span->context.sampled ? 1u : 0u) | PERI_OTLP_REMOTE_KNOWN |
+           (span->parent_is_remote ? PERI_OTLP_REMOTE : 0u);
+}
+
+int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span);
+int peri_otlp_json_frame(peri_buf *out, const peri_attributes *resource,
+                         peri_slice spans);
+
+#endif

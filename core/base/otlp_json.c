@@ -1,0 +1,160 @@
+/* OTLP: its JSON form. Ids are hexadecimal, 64-bit numbers are strings, names
+ * are in camel case, as the protocol says. */
+#include <inttypes.h>
+
+#include "core/base/json_text.h"
+#include "core/base/number.h"
+#include "core/base/otlp_internal.h"
+
+static int put(peri_buf *out, const char *text)
+{
+    return peri_buf_append_str(out, text);
+}
+
+static int put_id(peri_buf *out, const char *before, const unsigned char *id,
+                  size_t count)
+{
+    char hex[2 * PERI_TRACE_ID_BYTES];
+
+    peri_hex_write(id, count, hex);
+    return put(out, before) || peri_buf_append(out, hex, 2 * count) ||
+           put(out, "\"");
+}
+
+static int put_double(peri_buf *out, double value)
+{
+    char text[PERI_NUMBER_TEXT_BYTES];
+
+    if (value != value || value - value != 0) { /* NaN, infinite */
+        return put(out, value != value ? "\"NaN\""
+                        : value > 0    ? "\"Infinity\""
+                                       : "\"-Infinity\"");
+    }
+    return peri_buf_append(out, text, peri_number_write(value, text));
+}
+
+static int put_value(peri_buf *out, const peri_attribute *one)
+{
+    switch (one->type) {
+    case PERI_ATTRIBUTE_STRING:
+        return put(out, "{\"stringValue\":") ||
+               peri_json_append_string(out, one->text) || put(out, "}");
+    case PERI_ATTRIBUTE_BOOL:
+        return put(out, one->value.truth ? "{\"boolValue\":true}"
+                                         : "{\"boolValue\":false}");
+    case PERI_ATTRIBUTE_INT:
+        return peri_buf_printf(out, "{\"intValue\":\"%" PRId64 "\"}",
+                               one->value.integer);
+    case PERI_ATTRIBUTE_DOUBLE:
+    default:
+        return put(out, "{\"doubleValue\":") ||
+               put_double(out, one->value.real) || put(out, "}");
+    }
+}
+
+static int put_attributes(peri_buf *out, const peri_attributes *attributes)
+{
+    peri_slice packed = peri_buf_slice(&attributes->packed);
+    peri_attribute one;
+    int rc = put(out, "\"attributes\":[");
+
+    for (int i = 0; rc == 0 && peri_attributes_next(&packed, &one); i++) {
+        rc = put(out, i == 0 ? "{\"key\":" : ",{\"key\":") ||
+             peri_json_append_string(out, one.key) || put(out, ",\"value\":") ||
+             put_value(out, &one) || put(out, "}");
+    }
+    return rc || put(out, "]");
+}
+
+static int put_events(peri_buf *out, const peri_otlp_span *span)
+{
+    int rc = put(out, ",\"events\":[");
+
+    for (size_t i = 0; rc == 0 && i < span->event_count; i++) {
+        const peri_span_event *event = &span->events[i];
+
+        rc = peri_buf_printf(out, "%s{\"timeUnixNano\":\"%" PRIu64 "\",",
+                             i == 0 ? "" : ",", event->unix_ns) ||
+             put(out, "\"name\":") ||
+             peri_json_append_string(out, peri_slice_str(event->name)) ||
+             put(out, ",") || put_attributes(out, &event->attributes) ||
+             put(out, "}");
+    }
+    return rc || put(out, "]");
+}
+
+static int put_links(peri_buf *out, const peri_otlp_span *span)
+{
+    int rc = put(out, ",\"links\":[");
+
+    for (size_t i = 0; rc == 0 && i < span->link_count; i++) {
+        rc = put_id(out, i == 0 ? "{\"traceId\":\"" : ",{\"traceId\":\"",
+                    span->links[i].trace_id, PERI_TRACE_ID_BYTES) ||
+             put_id(out, ",\"spanId\":\"", span->links[i].span_id,
+                    PERI_SPAN_ID_BYTES) ||
+             put(out, "}");
+    }
+    return rc || put(out, "]");
+}
+
+static int put_status(peri_buf *out, const peri_otlp_span *span)
+{
+    int rc = peri_buf_printf(out, ",\"status\":{\"code\":%d", span->status);
+
+    if (span->message.length != 0) {
+        rc = rc || put(out, ",\"message\":") ||
+             peri_json_append_string(out, span->message);
+    }
+    return rc || put(out, "}");
+}
+
+int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span)
+{
+    const peri_trace_context *context = &span->context;
+    int rc =
+        put_id(out, ",{\"traceId\":\"", context->trace_id,
+               PERI_TRACE_ID_BYTES) ||
+        put_id(out, ",\"spanId\":\"", context->span_id, PERI_SPAN_ID_BYTES);
+
+    if (peri_otlp_has_parent(span)) {
+        rc = rc || put_id(out, ",\"parentSpanId\":\"", span->parent_id,
+                          PERI_SPAN_ID_BYTES);
+    }
+    if (span->state.length != 0) {
+        rc = rc || put(out, ",\"traceState\":") ||
+             peri_json_append_string(out, span->state);
+    }
+    rc = rc || put(out, ",\"name\":") ||
+         peri_json_append_string(out, span->name) ||
+         peri_buf_printf(out,
+                         ",\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64
+                         "\",\"endTimeUnixNano\":\"%" PRIu64 "\",\"flags\":%u,",
+                         span->kind, span->start_unix_ns, span->end_unix_ns,
+                         peri_otlp_flags(span)) ||
+         put_attributes(out, span->attributes);
+    if (span->attributes->dropped != 0) {
+        rc = rc || peri_buf_printf(out, ",\"droppedAttributesCount\":%u",
+                                   span->attributes->dropped);
+    }
+    if (span->event_count != 0) {
+        rc = rc || put_events(out, span);
+    }
+    if (span->link_count != 0) {
+        rc = rc || put_links(out, span);
+    }
+    return rc || put_status(out, span) || put(out, "}");
+}
+
+int peri_otlp_json_frame(peri_buf *out, const peri_attributes *resource,
+                         peri_slice spans)
+{
+    if (spans.length != 0) { /* each has a comma in front */
+        spans.data++;
+        spans.length--;
+    }
+    return put(out, "{\"resourceSpans\":[{\"resource\":{") ||
+           put_attributes(out, resource) ||
+           put(out, "},\"scopeSpans\":[{\"scope\":{\"name\":\"perigee\","
+                    "\"version\":\"" PERI_VERSION "\"},\"spans\":[") ||
+           peri_buf_append_slice(out, spans) || put(out, "]}]}]}");
+}

@@ -1,0 +1,281 @@
+/* Tracer: settings, and the exporters that come and go with them. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/alloc.h"
+#include "core/http/tracer_internal.h"
+
+#define FLUSH_MS 3000u
+#define METRIC "perigee_trace_spans_total"
+
+static double *counter(peri_cells *cells, const char *result)
+{
+    static const char *const labels[] = {"result"};
+    const peri_cells_family family = {
+        .name = METRIC,
+        .help = "Spans, by what became of them.",
+        .type = PERI_CELLS_COUNTER,
+        .labels = labels,
+        .label_count = 1,
+    };
+    peri_slice value = peri_slice_str(result);
+    int number = cells != NULL ? peri_cells_declare(cells, &family, 0) : -1;
+    double *cell = NULL;
+
+    if (number >= 0) {
+        peri_cells_series(cells, number, &value, &cell);
+    }
+    return cell;
+}
+
+peri_tracer *peri_tracer_create(uv_loop_t *loop, peri_client *client,
+                                const peri_logger *logger, peri_cells *cells)
+{
+    peri_tracer *tracer = peri_calloc(1, sizeof *tracer);
+
+    tracer->loop = loop;
+    tracer->client = client;
+    tracer->logger = logger;
+    tracer->counts.exported = counter(cells, "exported");
+    tracer->counts.dropped = counter(cells, "dropped");
+    tracer->counts.failed = counter(cells, "failed");
+    peri_tracer_seed(tracer);
+    return tracer;
+}
+
+bool peri_tracer_is_on(const peri_tracer *tracer)
+{
+    return tracer->configured != NULL;
+}
+
+bool peri_tracer_is_wanted(const peri_settings *settings)
+{
+    bool enabled = peri_settings_bool(settings, "trace.enabled", false);
+
+    if (peri_settings_bool(settings, "explicit.trace.enabled", false)) {
+        return enabled;
+    }
+    return enabled ||
+           peri_settings_bool(settings, "explicit.trace.endpoint", false);
+}
+
+/* ---- settings ---- */
+
+static void add_to_text(void *data, const char *key, const char *value)
+{
+    peri_buf *text = data;
+
+    peri_buf_printf(text, "%s\t%s\n", key, value);
+}
+
+/* All that is configured, as one text to compare. NUL-ended; caller owns. */
+static char *text_of(const peri_settings *settings)
+{
+    peri_buf text;
+
+    peri_buf_init(&text, (size_t)1 << 20);
+    peri_settings_each(settings, "trace.", add_to_text, &text);
+    peri_buf_append_byte(&text, '\0');
+    return text.data;
+}
+
+static bool names(const char *list, const char *name)
+{
+    char quoted[32];
+
+    snprintf(quoted, sizeof quoted, "\"%s\"", name);
+    return strstr(list, quoted) != NULL;
+}
+
+static unsigned propagators_of(const peri_settings *settings)
+{
+    const char *list = peri_settings_str(settings, "trace.propagators",
+                                         "[\"tracecontext\",\"baggage\"]");
+
+    if (names(list, "none")) {
+        return 0;
+    }
+    return (names(list, "tracecontext") ? PERI_PROPAGATE_W3C : 0u) |
+           (names(list, "baggage") ? PERI_PROPAGATE_BAGGAGE : 0u) |
+           (names(list, "b3") ? PERI_PROPAGATE_B3 : 0u) |
+           (names(list, "b3multi") ? PERI_PROPAGATE_B3_MULTI : 0u);
+}
+
+static double number(const peri_settings *settings, const char *key,
+                     double fallback)
+{
+    const char *text = peri_settings_str(settings, key, NULL);
+    char *end;
+    double value = text != NULL ? strtod(text, &end) : fallback;
+
+    return text == NULL || end == text || *end != '\0' ? fallback : value;
+}
+
+typedef struct fields {
+    peri_field list[PERI_EXPORTER_FIELDS_MAX];
+    size_t count;
+} fields;
+
+static void add_header(void *data, const char *key, const char *value)
+{
+    fields *all = data;
+
+    if (all->count < PERI_EXPORTER_FIELDS_MAX) {
+        all->list[all->count++] =
+            (peri_field){peri_slice_str(key + strlen("trace.headers.")),
+                         peri_slice_str(value)};
+    }
+}
+
+static void set_text(peri_attributes *attributes, const char *key,
+                     const char *value)
+{
+    const peri_attribute one = {.type = PERI_ATTRIBUTE_STRING,
+                                .key = peri_slice_str(key),
+                                .text = peri_slice_str(value)};
+
+    peri_attributes_set(attributes, &one);
+}
+
+static void add_resource(void *data, const char *key, const char *value)
+{
+    set_text(data, key + strlen("trace.resource."), value);
+}
+
+static void fill_resource(peri_attributes *resource,
+                          const peri_settings *settings,
+                          const peri_logger *logger)
+{
+    set_text(resource, "telemetry.sdk.name", "perigee");
+    set_text(resource, "telemetry.sdk.language", "lua");
+    set_text(resource, "telemetry.sdk.version", PERI_VERSION);
+    set_text(resource, "host.name", logger->hostname);
+    peri_attributes_add_int(resource, "process.pid", logger->pid);
+    peri_settings_each(settings, "trace.resource.", add_resource, resource);
+    set_text(resource, "service.name",
+             peri_settings_str(settings, "trace.service_name", "perigee"));
+}
+
+static peri_exporter *make_exporter(peri_tracer *tracer,
+                                    const peri_settings *settings)
+{
+    fields headers = {.count = 0};
+    peri_attributes resource;
+    peri_exporter_options options = {
+        .endpoint = peri_settings_str(settings, "trace.endpoint",
+                                      "http://localhost:4318/v1/traces"),
+        .fields = headers.list,
+        .resource = &resource,
+        .timeout_ms =
+            (uint32_t)peri_settings_int(settings, "trace.timeout", 10000),
+        .delay_ms =
+            (uint32_t)peri_settings_int(settings, "trace.batch_delay", 5000),
+        .batch_max =
+            (uint32_t)peri_settings_int(settings, "trace.batch_max", 512),
+        .queue_max =
+            (uint32_t)peri_settings_int(settings, "trace.queue_max", 2048),
+    };
+    const char *why = NULL;
+    peri_exporter *exporter;
+
+    options.format = strcmp(peri_settings_str(settings, "trace.protocol", ""),
+                            "http/json") == 0
+                         ? PERI_OTLP_JSON
+                         : PERI_OTLP_PROTOBUF;
+    options.gzip = strcmp(peri_settings_str(settings, "trace.compression", ""),
+                          "gzip") == 0;
+    peri_settings_each(settings, "trace.headers.", add_header, &headers);
+    options.field_count = headers.count;
+    peri_attributes_init(&resource);
+    fill_resource(&resource, settings, tracer->logger);
+    exporter =
+        peri_exporter_create(tracer->loop, tracer->client, tracer->logger,
+                             &options, &tracer->counts, &why);
+    peri_attributes_fini(&resource);
+    if (exporter == NULL) {
+        peri_log(tracer->logger, PERI_LOG_WARN,
+                 "traces are not exported: trace.endpoint: %s", why);
+    }
+    return exporter;
+}
+
+/* ---- exporters come and go ---- */
+
+static void release(peri_tracer *tracer)
+{
+    void (*closed)(void *data) = tracer->closed;
+    void *data = tracer->closed_data;
+
+    if (!tracer->closing || tracer->open_exporters > 0) {
+        return;
+    }
+    peri_tracer_free_spans(tracer);
+    free(tracer->configured);
+    free(tracer);
+    closed(data);
+}
+
+static void on_exporter_closed(void *data)
+{
+    peri_tracer *tracer = data;
+
+    tracer->open_exporters--;
+    release(tracer);
+}
+
+static void stop(peri_tracer *tracer)
+{
+    peri_exporter *exporter = tracer->exporter;
+
+    tracer->exporter = NULL;
+    if (exporter != NULL) {
+        peri_exporter_close(exporter, FLUSH_MS, on_exporter_closed, tracer);
+    }
+}
+
+void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings)
+{
+    char *text = peri_tracer_is_wanted(settings) ? text_of(settings) : NULL;
+    bool same = text == NULL || tracer->configured == NULL
+                    ? text == tracer->configured
+                    : strcmp(text, tracer->configured) == 0;
+
+    if (same) {
+        free(text);
+        return;
+    }
+    stop(tracer);
+    free(tracer->configured);
+    tracer->configured = text;
+    if (text == NULL) {
+        return;
+    }
+    tracer->sampling = peri_sampling_parse(
+        peri_settings_str(settings, "trace.sampler", "parentbased_always_on"),
+        number(settings, "trace.ratio", 1));
+    tracer->propagators = propagators_of(settings);
+    tracer->tail_slow_ns =
+        (uint64_t)peri_settings_int(settings, "trace.keep_slow", 0) * 1000000u;
+    tracer->tail = tracer->tail_slow_ns != 0 ||
+                   peri_settings_bool(settings, "trace.keep_failed", false);
+    if (tracer->tail_slow_ns == 0) {
+        tracer->tail_slow_ns = UINT64_MAX;
+    }
+    tracer->keeps_failed =
+        peri_settings_bool(settings, "trace.keep_failed", false);
+    if (strcmp(peri_settings_str(settings, "trace.exporter", "otlp"), "otlp") ==
+        0) {
+        tracer->exporter = make_exporter(tracer, settings);
+        tracer->open_exporters += tracer->exporter != NULL;
+    }
+}
+
+void peri_tracer_close(peri_tracer *tracer, void (*closed)(void *data),
+                       void *data)
+{
+    tracer->closing = true;
+    tracer->closed = closed;
+    tracer->closed_data = data;
+    stop(tracer);
+    release(tracer);
+}

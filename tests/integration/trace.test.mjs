@@ -1,0 +1,197 @@
+// Traces: contexts in and out, spans, and their way to a collector.
+import assert from "node:assert/strict";
+import http from "node:http";
+import test from "node:test";
+import { collector } from "./collector.mjs";
+import { start, until } from "./helpers.mjs";
+
+const TRACE = "0af7651916cd43dd8448eb211c80319c";
+const PARENT = "b7ad6b7169203331";
+
+const ROUTE = `
+  local trace = require "perigee.trace"
+  local http = require "perigee.http"
+  local log = require "perigee.log"
+  local errors = require "perigee.error"
+  local task = require "perigee.task"
+
+  router:get("/users/:id", function(req)
+    trace.current():set("user.id", tonumber(req.params.id))
+    log.info "in the handler"
+    return trace.span("load", { half = 0.5, yes = true, list = { 1, 2 } }, function(span)
+      span:event("cache missed", { key = "k" })
+      log.info "in the span"
+      local res = task.spawn(function()
+        return http.get(req.query.at)
+      end):join()
+      return res:json()
+    end)
+  end)
+  router:get("/headers", function(req)
+    return { headers = req.headers, baggage = trace.baggage() }
+  end)
+  router:get("/boom", function()
+    return trace.span("broken", nil, function() error "it broke" end)
+  end)
+  router:get("/refused", function()
+    return trace.span("refused", function()
+      return nil, errors.new("conflict", "it is taken")
+    end)
+  end)
+  router:get("/out", function()
+    return { out = trace.inject({}), current = trace.current() }
+  end)
+  router:get("/continue", function()
+    local context = trace.extract { traceparent = "00-${TRACE}-${PARENT}-01" }
+    return trace.span("continued", nil, function(span) return span:context() end,
+      { kind = "consumer", parent = context, links = { context } })
+  end)
+`;
+
+const FAST = { "trace.batch_delay": "50ms" };
+const by_name = (spans, name) => spans.filter((s) => s.name === name);
+
+test("one trace goes through requests, spans and calls", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { route: ROUTE, settings: { ...FAST, "trace.endpoint": `${to.url}/v1/traces`, "trace.service_name": "shop" } });
+  const answer = await app.get(`/users/7?at=${app.url}/headers`, { headers: {
+    traceparent: `00-${TRACE}-${PARENT}-01`, tracestate: "a=1", baggage: "user=b%20c,x=2;p=1", "user-agent": "test" } });
+  assert.equal(answer.status, 200);
+  const server = await to.span("GET /users/:id");
+  const load = await to.span("load");
+  const call = await to.span("GET");
+  const inner = await to.span("GET /headers");
+
+  assert.deepEqual(to.spans.map((s) => s.trace_id), [TRACE, TRACE, TRACE, TRACE]);
+  assert.deepEqual([server, load, call, inner].map((s) => s.parent_id), [PARENT, server.span_id, load.span_id, call.span_id]);
+  assert.deepEqual([server, load, call, inner].map((s) => s.kind), [2, 1, 3, 2]);
+  assert.deepEqual(server.attributes, {
+    "user.id": 7, "http.request.method": "GET", "url.path": "/users/7", "url.query": `at=${app.url}/headers`,
+    "url.scheme": "http", "network.protocol.version": "1.1", "server.address": "127.0.0.1", "server.port": app.port,
+    "client.address": "127.0.0.1", "user_agent.original": "test", "http.response.status_code": 200,
+    "http.route": "/users/:id" });
+  assert.deepEqual(load.attributes, { half: 0.5, yes: true, list: "[1,2]" });
+  assert.deepEqual(load.events, [{ name: "cache missed", attributes: { key: "k" } }]);
+  assert.deepEqual(call.attributes, {
+    "http.request.method": "GET", "server.address": "127.0.0.1", "server.port": app.port,
+    "url.full": `${app.url}/headers`, "network.protocol.version": "1.1", "http.response.status_code": 200 });
+  assert.equal(server.state, "a=1");
+  assert.ok(server.start_ns <= load.start_ns && load.end_ns <= server.end_ns);
+  assert.ok(Math.abs(Number(server.start_ns / 1_000_000n) - Date.now()) < 120_000);
+
+  assert.equal(answer.json.headers.traceparent, `00-${TRACE}-${call.span_id}-01`);
+  assert.equal(answer.json.headers.tracestate, "a=1");
+  assert.equal(answer.json.headers.baggage, "user=b%20c,x=2;p=1");
+  assert.deepEqual(answer.json.baggage, { user: "b c", x: "2" });
+
+  const lines = await Promise.all(["in the handler", "in the span"].map((m) => app.line(m)));
+  assert.deepEqual(lines.map((l) => [l.trace_id, l.span_id]), [[TRACE, server.span_id], [TRACE, load.span_id]]);
+  const done = await app.line((l) => l.msg === "request completed" && l.req.url.startsWith("/users"));
+  assert.deepEqual([done.trace_id, done.span_id], [TRACE, server.span_id]);
+
+  const { headers, url, resource, scope } = to.requests[0];
+  assert.equal(headers["content-type"], "application/x-protobuf");
+  assert.equal(url, "/v1/traces");
+  assert.equal(resource["service.name"], "shop");
+  assert.equal(resource["telemetry.sdk.name"], "perigee");
+  assert.equal(scope.name, "perigee");
+});
+
+test("what fails is marked, in JSON and packed too", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { route: ROUTE, vars: {
+    OTEL_EXPORTER_OTLP_ENDPOINT: `${to.url}/`, OTEL_EXPORTER_OTLP_PROTOCOL: "http/json", OTEL_BSP_SCHEDULE_DELAY: "50",
+    OTEL_EXPORTER_OTLP_COMPRESSION: "gzip", OTEL_EXPORTER_OTLP_HEADERS: "x-key=a%20b", OTEL_RESOURCE_ATTRIBUTES: "service.name=s,team=red" } });
+  await app.get("/boom");
+  await app.get("/refused");
+  await app.get("/continue");
+  const broken = await to.span("broken");
+  assert.equal(broken.status, 2);
+  assert.match(broken.message, /it broke$/);
+  assert.equal(broken.events[0].name, "exception");
+  assert.match(broken.events[0].attributes["exception.stacktrace"], /scripts\/routes\/test\.lua:\d+/);
+  const boom = await to.span("GET /boom");
+  assert.equal(boom.status, 2);
+  assert.equal(boom.attributes["error.type"], "500");
+  const failed = await app.line("request failed");
+  assert.equal(failed.trace_id, boom.trace_id);
+
+  const refused = await to.span("refused");
+  assert.equal(refused.attributes["error.type"], "conflict");
+  assert.equal((await to.span("GET /refused")).status, 0);
+
+  const continued = await to.span("continued");
+  assert.deepEqual([continued.trace_id, continued.parent_id, continued.kind], [TRACE, PARENT, 5]);
+  assert.deepEqual(continued.links, [{ trace_id: TRACE, span_id: PARENT }]);
+
+  const { headers, url, resource } = to.requests[0];
+  assert.equal(headers["content-type"], "application/json");
+  assert.equal(headers["content-encoding"], "gzip");
+  assert.equal(headers["x-key"], "a b");
+  assert.equal(url, "/v1/traces");
+  assert.deepEqual([resource["service.name"], resource.team], ["s", "red"]);
+});
+
+test("what is not sampled is passed on, and kept only if it fails", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { route: ROUTE, settings: { ...FAST, "trace.endpoint": to.url, "trace.keep_failed": "true",
+    "trace.sampler": "parentbased_always_off", "trace.propagators": '["tracecontext","b3","b3multi"]' } });
+  const made = (await app.get("/out")).json;
+  assert.equal(made.current.sampled, false);
+  assert.equal(made.out.traceparent, `00-${made.current.trace_id}-${made.current.span_id}-00`);
+  assert.equal(made.out.b3, `${made.current.trace_id}-${made.current.span_id}-0`);
+  assert.equal(made.out["x-b3-sampled"], "0");
+  const parent = (await app.get("/out", { headers: { b3: `${TRACE}-${PARENT}-1` } })).json;
+  assert.equal(parent.current.trace_id, TRACE);
+  assert.equal(parent.current.sampled, true);
+  // Two headers say two things: none is believed.
+  const two = (await app.get("/out", { headers: { traceparent: [`00-${TRACE}-${PARENT}-01`, `00-${TRACE}-${PARENT}-01`] } })).json;
+  assert.notEqual(two.current.trace_id, TRACE);
+  await app.get("/boom");
+  await to.span("GET /boom");
+  assert.deepEqual(to.spans.map((s) => s.name).sort(), ["GET /boom", "GET /out", "broken"]);
+  assert.equal(by_name(to.spans, "GET /out")[0].trace_id, TRACE);
+});
+
+async function spans_counted(app, result) {
+  const admin = (await app.line((l) => l.msg === "listening" && l.admin)).url;
+  const text = await new Promise((resolve, reject) => {
+    http.get(`${admin}/metrics`, (res) => {
+      let all = "";
+      res.on("data", (part) => { all += part; }).on("end", () => resolve(all));
+    }).on("error", reject);
+  });
+  return Number(new RegExp(`^perigee_trace_spans_total\\{result="${result}"\\} (\\d+)`, "m").exec(text)?.[1] ?? 0);
+}
+
+test("a busy collector is asked again, one that refuses is not", async (t) => {
+  const answers = [{ status: 429, headers: { "retry-after": "0" } }, { status: 503, headers: { "retry-after": "0" } }, { status: 200 }, { status: 400 }];
+  const to = await collector(t, (n) => answers[n - 1] ?? { status: 200 });
+  const app = await start(t, { route: ROUTE, settings: { ...FAST, "trace.endpoint": to.url } });
+  await app.get("/out");
+  await to.span("GET /out");
+  assert.equal(to.count, 3);
+  await app.get("/refused");
+  const line = await app.line("traces cannot be exported");
+  assert.equal(line.reason, "status 400");
+  assert.equal(await until(() => spans_counted(app, "failed"), { timeout_ms: 30_000 }), 2);
+  await app.get("/continue");
+  await app.line("traces are exported again");
+  assert.equal(await spans_counted(app, "exported"), 3);
+});
+
+test("a collector that is away costs no request; what is left leaves at the stop", async (t) => {
+  let there = () => {};
+  const back = new Promise((resolve) => { there = resolve; });
+  const to = await collector(t, () => back.then(() => ({ status: 200 })));
+  const app = await start(t, { route: ROUTE, settings: { "trace.endpoint": to.url, "trace.batch_delay": "1h", "trace.batch_max": 2, "trace.queue_max": 5 } });
+  for (let i = 0; i < 8; i++) {
+    assert.equal((await app.get("/out")).status, 200);
+  }
+  assert.equal(await spans_counted(app, "dropped"), 3);
+  assert.equal(to.spans.length, 0);
+  there();
+  await until(() => to.spans.length === 4, { timeout_ms: 30_000, what: "the two full batches" });
+  assert.deepEqual(await app.stop(), { code: 0, signal: null });
+  assert.equal(to.spans.length, 5);
+});
