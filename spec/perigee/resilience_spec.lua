@@ -261,7 +261,7 @@ describe("resilience.limiter", function()
     assert.is_true(taken >= 9 and taken <= 15)
   end)
 
-  it("says that redis is not there yet", function()
+  it("says that the configuration has no such Redis", function()
     assert.has_error(function()
       resilience.limiter("x", { rate = 1, scope = "redis" })
     end)

@@ -63,6 +63,9 @@ end
 ---@field burst number?            # at once; as rate
 ---@field window boolean?          # a sliding window, without a burst
 ---@field scope ("worker"|"shared"|"redis")? # "shared": all workers of the host
+---@field redis string?            # of the scope "redis": which redis.NAME; "main"
+---@field timeout (string|number)? # of asking it; "250ms"
+---@field when_away ("host"|"allow"|"refuse")? # when it cannot be asked; "host": this host's own limit
 
 --- A rate limit: a token bucket, or a sliding window.
 ---@param name string
