@@ -159,8 +159,9 @@ static int request_write(lua_State *L)
     return perilua_task_park(L, &drain->wait);
 }
 
-/* begin(req, status, {name, value, name, value, ...}[, length]). Names and
- * values are strings; checked by perigee.response. */
+/* begin(req, status, {name, value, name, value, ...}[, length]) -> whether
+ * there is more to send. Names and values are strings; checked by
+ * perigee.response. */
 static int request_begin(lua_State *L)
 {
     peri_exchange *ex = perilua_check_exchange(L, 1);
@@ -172,7 +173,8 @@ static int request_begin(lua_State *L)
     if (!ex->gone && !ex->begun) {
         peri_exchange_begin(ex, status, fields, count, length);
     }
-    return 0;
+    lua_pushboolean(L, !ex->ended);
+    return 1;
 }
 
 static int request_end(lua_State *L)

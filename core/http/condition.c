@@ -1,7 +1,9 @@
 /* Conditions: tags before times, as section 13.2.2 orders them. */
 #include "core/http/condition.h"
 
+#include "core/http/compress.h"
 #include "core/http/date.h"
+#include "core/http/exchange_ops.h"
 
 static bool is_weak(peri_slice tag)
 {
@@ -72,6 +74,7 @@ int peri_condition_check(const peri_exchange *ex, peri_slice tag,
             return 412;
         }
     } else if (unmodified.data != NULL &&
+               modified_seconds != PERI_MODIFIED_UNKNOWN &&
                peri_date_parse(unmodified, &seconds) == 0 &&
                modified_seconds > seconds) {
         return 412;
@@ -79,11 +82,75 @@ int peri_condition_check(const peri_exchange *ex, peri_slice tag,
     if (none.data != NULL) {
         return list_has(none, tag, false) ? 304 : 200;
     }
-    if (modified.data != NULL && peri_date_parse(modified, &seconds) == 0 &&
+    if (modified.data != NULL && modified_seconds != PERI_MODIFIED_UNKNOWN &&
+        peri_date_parse(modified, &seconds) == 0 &&
         modified_seconds <= seconds) {
         return 304;
     }
     return 200;
+}
+
+/* 304 tells what the answer would have, but for what describes its body. */
+static void answer_not_modified(peri_exchange *ex, peri_slice content_type,
+                                const peri_field *fields, size_t field_count,
+                                int64_t body_bytes)
+{
+    peri_compress_plan plan;
+    peri_field *kept;
+    size_t count = 0;
+
+    if (body_bytes < 0 || body_bytes >= PERI_COMPRESS_FLOOR_BYTES) {
+        if (peri_compress_plan_make(ex, 200, content_type, fields, field_count,
+                                    body_bytes, &plan)) {
+            fields = plan.fields;
+            field_count = plan.field_count;
+        }
+    }
+    kept = peri_arena_alloc(peri_exchange_arena(ex),
+                            (field_count + 1) * sizeof *kept);
+    for (size_t i = 0; i < field_count; i++) {
+        peri_slice name = fields[i].name;
+
+        if (name.length < 8 || strncasecmp(name.data, "content-", 8) != 0 ||
+            peri_slice_equal_nocase(name, PERI_SLICE("content-location"))) {
+            kept[count++] = fields[i];
+        }
+    }
+    ex->ops->answer(ex, 304, (peri_slice){NULL, 0}, kept, count,
+                    (peri_slice){NULL, 0});
+}
+
+bool peri_condition_answer(peri_exchange *ex, peri_slice content_type,
+                           const peri_field *fields, size_t field_count,
+                           int64_t body_bytes)
+{
+    peri_slice tag = {NULL, 0};
+    int64_t modified = PERI_MODIFIED_UNKNOWN;
+    int verdict;
+
+    for (size_t i = 0; i < field_count; i++) {
+        peri_slice name = fields[i].name;
+
+        if (name.length == 4 &&
+            peri_slice_equal_nocase(name, PERI_SLICE("etag"))) {
+            tag = fields[i].value;
+        } else if (name.length == 13 &&
+                   peri_slice_equal_nocase(name, PERI_SLICE("last-modified")) &&
+                   peri_date_parse(fields[i].value, &modified) < 0) {
+            modified = PERI_MODIFIED_UNKNOWN;
+        }
+    }
+    if ((tag.length == 0 && modified == PERI_MODIFIED_UNKNOWN) ||
+        (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
+        return false;
+    }
+    verdict = peri_condition_check(ex, tag, modified);
+    if (verdict == 304) {
+        answer_not_modified(ex, content_type, fields, field_count, body_bytes);
+    } else if (verdict == 412) {
+        peri_exchange_problem(ex, 412, (peri_slice){NULL, 0}, NULL, 0);
+    }
+    return verdict != 200;
 }
 
 bool peri_condition_range(const peri_exchange *ex, peri_slice tag,

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "core/http/compress.h"
+#include "core/http/condition.h"
 #include "core/http/exchange_ops.h"
 #include "core/http/response.h"
 #include "core/http/scan_text.h"
@@ -252,7 +253,10 @@ void peri_exchange_answer(peri_exchange *ex, int status,
                           peri_slice content_type, const peri_field *fields,
                           size_t field_count, peri_slice body)
 {
-    if (!can_begin(ex) || refuse_instead(ex, status)) {
+    if (!can_begin(ex) || refuse_instead(ex, status) ||
+        (field_count != 0 && status == 200 &&
+         peri_condition_answer(ex, content_type, fields, field_count,
+                               (int64_t)body.length))) {
         return;
     }
     if (body.length < PERI_COMPRESS_FLOOR_BYTES ||
@@ -267,6 +271,9 @@ void peri_exchange_begin(peri_exchange *ex, int status,
                          int64_t length)
 {
     if (can_begin(ex) && !refuse_instead(ex, status) &&
+        !(status == 200 &&
+          peri_condition_answer(ex, (peri_slice){NULL, 0}, fields, field_count,
+                                length)) &&
         !peri_compress_begin(ex, status, fields, field_count, length)) {
         ex->ops->begin(ex, status, fields, field_count, length);
     }

@@ -164,7 +164,8 @@ void peri_exchange_read_cancel(peri_exchange *ex);
  * adds none. May be compressed (compress.h), and is then sent later. Leaves the
  * body out for HEAD, 204 and 304. A reader of the body that was told of a
  * malformed, too large or late one cannot accept it: any answer but 4xx becomes
- * the host's 400, 413 or 408. */
+ * the host's 400, 413 or 408. A 200 whose fields hold ETag or Last-Modified may
+ * become 304 or 412 (condition.h). */
 void peri_exchange_answer(peri_exchange *ex, int status,
                           peri_slice content_type, const peri_field *fields,
                           size_t field_count, peri_slice body);
@@ -173,7 +174,8 @@ void peri_exchange_answer(peri_exchange *ex, int status,
 void peri_exchange_problem(peri_exchange *ex, int status, peri_slice detail,
                            const peri_field *fields, size_t field_count);
 
-/* A streamed answer. length -1: unknown (chunked; for HTTP/1.0 until close). */
+/* A streamed answer. length -1: unknown (chunked; for HTTP/1.0 until close).
+ * Ended at once where a condition was answered in its place. */
 void peri_exchange_begin(peri_exchange *ex, int status,
                          const peri_field *fields, size_t field_count,
                          int64_t length);

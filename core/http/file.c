@@ -79,7 +79,8 @@ static bool take_coded(peri_serving *s, peri_coding coding)
     struct stat stat;
     int fd;
 
-    strcpy(s->path + length, coding == PERI_CODING_BR ? ".br" : ".gz");
+    memcpy(s->path + length, coding == PERI_CODING_BR ? ".br" : ".gz",
+           sizeof ".br");
     fd = peri_file_open(s->files->root, s->path, &stat);
     s->path[length] = '\0';
     if (fd < 0) {

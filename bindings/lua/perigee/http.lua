@@ -67,6 +67,22 @@ function M.problem(fields)
   return answer.new("problem", fields)
 end
 
+--- Fields for caches, to return with an answer: `return 200, order,
+--- http.cache{ max_age = "1m", tags = { "order:7" } }`.
+---@param opts perigee.CacheOptions
+---@param headers table<string, string>?  # more fields, which hold
+---@return table<string, string> headers
+function M.cache(opts, headers)
+  local ok, made = pcall(require("perigee.caching").headers, opts)
+  if not ok then
+    error(made, 2)
+  end
+  for name, value in pairs(headers or {}) do
+    made[tostring(name):lower()] = value
+  end
+  return made
+end
+
 -- What RFC 6265 allows, so that nothing can be smuggled into the field.
 local function check_cookie_text(text, pattern, what)
   if text:find(pattern) then

@@ -217,8 +217,10 @@ local function run_stream(req, fields, class, headers)
   if not fields.opts.timeout then
     core.no_deadline(req)
   end
-  core.begin(req, fields.opts.status or 200, flat_fields(headers),
-    fields.opts.length)
+  if not core.begin(req, fields.opts.status or 200, flat_fields(headers),
+      fields.opts.length) then
+    return -- the client has it already
+  end
   local ok, err = xpcall(function()
     return fields.fn(setmetatable({ req = req }, class))
   end, function(raised)

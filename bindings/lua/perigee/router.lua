@@ -16,6 +16,7 @@ local M = {}
 ---@field query table?             # of the query; values are coerced
 ---@field params table?            # of the path's parameters; values are coerced
 ---@field headers table?           # of the header fields, names in lower case
+---@field cache perigee.CacheOptions?   # GET: Cache-Control, Vary, tags, ETag
 ---@field summary string?
 ---@field tags string[]?
 ---@field responses table?
@@ -23,7 +24,7 @@ local M = {}
 local OPTIONS = {
   before = "table", timeout = true, body_max = true, body = true,
   query = true, params = true, headers = true, summary = "string",
-  tags = "table", responses = "table",
+  tags = "table", responses = "table", cache = "table",
 }
 
 local routes = {} -- in the order of declaration
@@ -195,9 +196,26 @@ function M.entry(handler)
   return (entry(function(req) return handler(req) end, "/"))
 end
 
+-- Not at the top: an application that says nothing of caches need not pay.
+local function with_cache(route, handler)
+  if not route.opts.cache then
+    return handler
+  end
+  if route.method ~= "GET" and route.method ~= "HEAD" then
+    fault(route.place, "cache: answers to %s are not kept", route.method)
+  end
+  local ok, wrapped = pcall(require("perigee.caching").wrap, handler,
+    route.opts.cache)
+  if not ok then
+    fault(route.place, "cache: %s", tostring(wrapped))
+  end
+  return wrapped
+end
+
 local function build_route(route, common)
   local handler = validation.wrap(route.handler, route.opts, route.place)
-  local composed = middleware.compose(concat(common, route.before), handler)
+  local composed = with_cache(route,
+    middleware.compose(concat(common, route.before), handler))
   local start, takes_req = entry(composed, route.pattern)
   local ok, why = app.route(route.method, route.pattern, start, takes_req,
     route.timeout_ms, route.body_max)
