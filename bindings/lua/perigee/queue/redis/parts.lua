@@ -1,0 +1,393 @@
+--- Queues in Redis: what the scripts that run in the server are put together
+--- from. Each part is Lua for the server; `needs` names the parts before it.
+--- The layout of the keys is BullMQ's (docs/queue.md): P:QUEUE is a queue's
+--- root, `Q` stands for the root and a colon, `J` for Q and a job's id.
+
+local M = {}
+
+-- What a queue's settings say, read once in a run; events; wake-ups.
+M.base = { source = [[
+local call, floor = redis.call, math.floor
+local metas = {}
+
+local function meta(Q)
+  local m = metas[Q]
+  if not m then
+    local v = call('HMGET', Q .. 'meta', 'paused', 'concurrency', 'max',
+      'duration', 'opts.maxLenEvents')
+    m = {
+      paused = v[1],
+      concurrency = v[2] and tonumber(v[2]),
+      max = v[3] and tonumber(v[3]),
+      duration = v[4] and tonumber(v[4]),
+      events = v[5] or '10000',
+      fresh = not v[5],
+      target = Q .. (v[1] and 'paused' or 'wait'),
+    }
+    metas[Q] = m
+  end
+  return m
+end
+
+local function ev(Q, ...)
+  call('XADD', Q .. 'events', '*', 'event', ...)
+end
+
+local function evt(Q, ...)
+  call('XADD', Q .. 'events', 'MAXLEN', '~', meta(Q).events, '*', 'event', ...)
+end
+
+local function blocked(Q)
+  local m = meta(Q)
+  return m.paused
+    or m.concurrency and call('LLEN', Q .. 'active') >= m.concurrency
+end
+
+local function wake(Q)
+  if not blocked(Q) then
+    call('ZADD', Q .. 'marker', '0', '0')
+  end
+end
+
+local function wake_delay(Q)
+  local first = call('ZRANGE', Q .. 'delayed', 0, 0, 'WITHSCORES')
+  if first[2] then
+    call('ZADD', Q .. 'marker', tonumber(first[2]) / 4096, '1')
+  end
+end
+
+local function int(v)
+  return tonumber(v or 0) or 0
+end
+
+local function text(n)
+  return string.format('%.0f', n)
+end
+]] }
+
+-- Places to be served from.
+M.places = { needs = { "base" }, source = [[
+local function prioritize(Q, id, priority)
+  local n = call('INCR', Q .. 'pc')
+  call('ZADD', Q .. 'prioritized', priority * 4294967296 + n % 4294967296, id)
+end
+
+local function push(Q, id, priority, right)
+  if priority > 0 then
+    prioritize(Q, id, priority)
+  else
+    call(right and 'RPUSH' or 'LPUSH', meta(Q).target, id)
+  end
+  wake(Q)
+end
+
+-- 12 bits below the millisecond keep the order of those that are due together.
+local function delay_until(Q, id, due)
+  local score = due * 4096
+  local top = score + 4095
+  local last = call('ZREVRANGEBYSCORE', Q .. 'delayed', top, score,
+    'WITHSCORES', 'LIMIT', 0, 1)
+  if last[2] then
+    score = math.min(tonumber(last[2]) + 1, top)
+  end
+  call('ZADD', Q .. 'delayed', score, id)
+end
+
+local function promote(Q, now)
+  local ids = call('ZRANGEBYSCORE', Q .. 'delayed', '-inf',
+    (now + 1) * 4096 - 1, 'LIMIT', 0, 1000)
+  if #ids == 0 then
+    return
+  end
+  call('ZREM', Q .. 'delayed', unpack(ids))
+  for i = 1, #ids do
+    local id = ids[i]
+    local priority = int(call('HGET', Q .. id, 'priority'))
+    if priority > 0 then
+      prioritize(Q, id, priority)
+    else
+      call('LPUSH', meta(Q).target, id)
+    end
+    ev(Q, 'waiting', 'jobId', id, 'prev', 'delayed')
+    call('HSET', Q .. id, 'delay', '0')
+  end
+  wake(Q)
+end
+]] }
+
+-- New jobs: their hash, and the place where they begin.
+M.store = { needs = { "places" }, source = [[
+local function ensure_meta(Q)
+  local m = meta(Q)
+  if m.fresh then
+    m.fresh = false
+    call('HSET', Q .. 'meta', 'opts.maxLenEvents', m.events)
+  end
+end
+
+-- job: id name data opts timestamp delay priority lifo has_children
+-- parent_key parent repeat_key dedup_id
+local function store(Q, job)
+  local f = { 'name', job.name, 'data', job.data, 'opts', job.opts,
+    'timestamp', text(job.timestamp), 'delay', text(job.delay),
+    'priority', text(job.priority) }
+  local function put(name, value)
+    if value and value ~= '' then
+      f[#f + 1] = name
+      f[#f + 1] = value
+    end
+  end
+  put('parentKey', job.parent_key)
+  put('parent', job.parent)
+  put('rjk', job.repeat_key)
+  put('deid', job.dedup_id)
+  call('HSET', Q .. job.id, unpack(f))
+  ev(Q, 'added', 'jobId', job.id, 'name', job.name)
+end
+
+local function enqueue(Q, job)
+  local id = job.id
+  if job.has_children then
+    call('ZADD', Q .. 'waiting-children', text(job.timestamp), id)
+    evt(Q, 'waiting-children', 'jobId', id)
+  elseif job.delay > 0 then
+    local due = job.timestamp + job.delay
+    delay_until(Q, id, due)
+    evt(Q, 'delayed', 'jobId', id, 'delay', text(due))
+    wake_delay(Q)
+  else
+    push(Q, id, job.priority, job.lifo)
+    evt(Q, 'waiting', 'jobId', id)
+  end
+end
+]] }
+
+-- Parents that wait for children.
+M.parents = { needs = { "places" }, source = [[
+local function parent_ready(Q, id, now)
+  local v = call('HMGET', Q .. id, 'priority', 'delay')
+  local priority, delay = int(v[1]), int(v[2])
+  if delay > 0 then
+    local due = now + delay
+    call('ZADD', Q .. 'delayed', due * 4096, id)
+    ev(Q, 'delayed', 'jobId', id, 'delay', text(due))
+    wake_delay(Q)
+    return
+  end
+  push(Q, id, priority, true)
+  ev(Q, 'waiting', 'jobId', id, 'prev', 'waiting-children')
+end
+
+local function release_parent(Q, id, now)
+  if call('ZREM', Q .. 'waiting-children', id) == 1 then
+    parent_ready(Q, id, now)
+  end
+end
+
+local function child_completed(parent_key, parent, key, value, now)
+  if call('SREM', parent_key .. ':dependencies', key) == 0 then
+    return
+  end
+  call('HSET', parent_key .. ':processed', key, value)
+  if call('SCARD', parent_key .. ':dependencies') == 0 then
+    release_parent(parent.queueKey .. ':', parent.id, now)
+  end
+end
+
+local function fail_parent(parent_key, parent, key, now)
+  local Q, id = parent.queueKey .. ':', parent.id
+  call('ZADD', parent_key .. ':unsuccessful', text(now), key)
+  if call('EXISTS', parent_key) == 0 then
+    return
+  end
+  local reason = 'child ' .. key .. ' failed'
+  if call('ZREM', Q .. 'waiting-children', id) == 1 then
+    call('HSET', parent_key, 'defa', reason)
+    parent_ready(Q, id, now)
+  elseif call('ZREM', Q .. 'delayed', id) == 1 then
+    call('HSET', parent_key, 'defa', reason, 'delay', '0')
+    parent_ready(Q, id, now)
+  elseif not call('ZSCORE', Q .. 'failed', id) then
+    call('HSET', parent_key, 'defa', reason)
+  end
+end
+
+local function child_failed(parent_key, parent, key, reason, now)
+  if not (parent.fpof or parent.cpof or parent.idof or parent.rdof)
+    or call('SREM', parent_key .. ':dependencies', key) == 0 then
+    return
+  end
+  if parent.fpof then
+    fail_parent(parent_key, parent, key, now)
+    return
+  end
+  if not parent.rdof then
+    call('HSET', parent_key .. ':failed', key, reason)
+  end
+  if parent.cpof or call('SCARD', parent_key .. ':dependencies') == 0 then
+    release_parent(parent.queueKey .. ':', parent.id, now)
+  end
+end
+]] }
+
+-- Jobs that go: their keys, what others know of them.
+M.removal = { needs = { "places" }, source = [[
+local function delete_keys(Q, id)
+  local J = Q .. id
+  return call('DEL', J, J .. ':logs', J .. ':dependencies', J .. ':processed',
+    J .. ':failed', J .. ':unsuccessful', J .. ':lock')
+end
+
+local function release_dedup(Q, id, dedup_id)
+  if dedup_id and call('GET', Q .. 'de:' .. dedup_id) == id then
+    call('DEL', Q .. 'de:' .. dedup_id, Q .. 'dn:' .. dedup_id)
+  end
+end
+
+local delete_job
+
+-- hard: a parent that has nothing left to wait for goes, too.
+local function detach(Q, id, hard)
+  local v = call('HMGET', Q .. id, 'parentKey', 'parent')
+  if not v[1] or not v[2]
+    or call('SREM', v[1] .. ':dependencies', Q .. id) == 0
+    or call('SCARD', v[1] .. ':dependencies') > 0 then
+    return
+  end
+  local ok, parent = pcall(cjson.decode, v[2])
+  if not ok then
+    return
+  end
+  local PQ, pid = parent.queueKey .. ':', parent.id
+  if call('ZREM', PQ .. 'waiting-children', pid) == 0 then
+    return
+  end
+  if hard and PQ == Q then
+    delete_job(Q, pid, true)
+    return
+  end
+  call('RPUSH', meta(PQ).target, pid)
+  wake(PQ)
+  if not hard then
+    ev(PQ, 'waiting', 'jobId', pid, 'prev', 'waiting-children')
+  end
+end
+
+function delete_job(Q, id, hard)
+  detach(Q, id, hard)
+  release_dedup(Q, id, call('HGET', Q .. id, 'deid'))
+  return delete_keys(Q, id)
+end
+
+local ZSETS = { 'completed', 'failed', 'delayed', 'prioritized',
+  'waiting-children' }
+
+-- Takes an id out of the state that it is in; gives the state.
+local function take_out(Q, id)
+  for i = 1, #ZSETS do
+    if call('ZREM', Q .. ZSETS[i], id) == 1 then
+      return ZSETS[i]
+    end
+  end
+  for _, list in ipairs { 'wait', 'paused', 'active' } do
+    if call('LREM', Q .. list, 0, id) > 0 then
+      return list
+    end
+  end
+  return 'unknown'
+end
+
+-- The iteration that its schedule waits for: without it the schedule stops.
+local function is_live_iteration(Q, id)
+  if string.sub(id, 1, 7) ~= 'repeat:' then
+    return false
+  end
+  local key = call('HGET', Q .. id, 'rjk')
+  local score = key and call('ZSCORE', Q .. 'repeat', key)
+  return score and id == 'repeat:' .. key .. ':' .. text(tonumber(score))
+    or false
+end
+]] }
+
+-- "Only once": BullMQ's deduplication.
+M.dedup = { needs = { "removal" }, source = [[
+-- Gives the id of the job that is there already, or false. job.dedup: id, ttl,
+-- extend, replace, last.
+local function deduplicate(Q, job)
+  local d = job.dedup
+  local key = Q .. 'de:' .. d.id
+  local function claim(id, keep)
+    if d.ttl > 0 and not d.last then
+      if keep then
+        call('SET', key, id, 'KEEPTTL')
+      else
+        call('SET', key, id, 'PX', d.ttl)
+      end
+    else
+      call('SET', key, id)
+    end
+  end
+  local function tell(id, other)
+    evt(Q, 'debounced', 'jobId', id, 'debounceId', d.id)
+    evt(Q, 'deduplicated', 'jobId', id, 'deduplicationId', d.id,
+      'deduplicatedJobId', other)
+  end
+  local owner = call('GET', key)
+  if not owner then
+    claim(job.id)
+    return false
+  end
+  if d.last then
+    local place = call('LRANGE', Q .. 'active', 0, -1)
+    for i = 1, #place do
+      if place[i] == owner then
+        call('DEL', Q .. 'dn:' .. d.id)
+        call('HSET', Q .. 'dn:' .. d.id, 'name', job.name, 'data', job.data,
+          'opts', job.opts, 'jid', job.id)
+        call('PERSIST', key)
+        tell(owner, job.id)
+        return owner
+      end
+    end
+  end
+  if d.replace then
+    if call('ZREM', Q .. 'delayed', owner) == 0 then
+      return owner
+    end
+    delete_keys(Q, owner)
+    ev(Q, 'removed', 'jobId', owner, 'prev', 'delayed')
+    tell(job.id, owner)
+    claim(job.id, not d.extend)
+    return false
+  end
+  if d.extend and d.ttl > 0 then
+    call('SET', key, owner, 'PX', d.ttl)
+  end
+  tell(owner, job.id)
+  return owner
+end
+]] }
+
+--- The source of a script: the parts that it needs, each once, then its body.
+---@param needs string[]
+---@param body string
+---@return string
+function M.compose(needs, body)
+  local out, done = {}, {}
+  local function add(name)
+    if not done[name] then
+      done[name] = true
+      for _, other in ipairs(M[name].needs or {}) do
+        add(other)
+      end
+      out[#out + 1] = M[name].source
+    end
+  end
+  for _, name in ipairs(needs) do
+    add(name)
+  end
+  out[#out + 1] = body
+  return table.concat(out, "\n")
+end
+
+return M

@@ -1,0 +1,430 @@
+--- Queues in Redis: the scripts that operate queues and single jobs.
+
+local parts = require "perigee.queue.redis.parts"
+
+local M = {}
+
+--- KEYS: root.
+M.pause = parts.compose({ "base" }, [[
+local Q = KEYS[1] .. ':'
+if call('EXISTS', Q .. 'wait') == 1 then
+  if call('EXISTS', Q .. 'paused') == 0 then
+    call('RENAME', Q .. 'wait', Q .. 'paused')
+  else
+    while call('RPOPLPUSH', Q .. 'wait', Q .. 'paused') do end
+  end
+end
+call('HSET', Q .. 'meta', 'paused', '1')
+call('DEL', Q .. 'marker')
+evt(Q, 'paused')
+return 1
+]])
+
+--- Nothing that is in `wait` already is lost: others may put it there while
+--- the queue is paused. KEYS: root.
+M.resume = parts.compose({ "base" }, [[
+local Q = KEYS[1] .. ':'
+local from, to = Q .. 'paused', Q .. 'wait'
+if call('EXISTS', from) == 1 then
+  if call('EXISTS', to) == 0 then
+    call('RENAME', from, to)
+  else
+    local id = call('LPOP', from)
+    while id do
+      call('RPUSH', to, id)
+      id = call('LPOP', from)
+    end
+  end
+end
+call('HDEL', Q .. 'meta', 'paused')
+if call('EXISTS', to) == 1 or call('ZCARD', Q .. 'prioritized') > 0 then
+  wake(Q)
+else
+  wake_delay(Q)
+end
+evt(Q, 'resumed')
+return 1
+]])
+
+local STATE = { needs = {}, source = [[
+local function state_of(Q, id)
+  for _, name in ipairs { 'completed', 'failed', 'delayed', 'prioritized' } do
+    if redis.call('ZSCORE', Q .. name, id) then
+      return name
+    end
+  end
+  for _, name in ipairs { 'active', 'wait', 'paused' } do
+    if redis.call('LPOS', Q .. name, id) then
+      return name
+    end
+  end
+  if redis.call('ZSCORE', Q .. 'waiting-children', id) then
+    return 'waiting-children'
+  end
+  return 'unknown'
+end
+]] }
+parts.state = STATE
+
+--- A job: its state, its hash as names and values. KEYS: root. ARGV: id.
+M.job = parts.compose({ "state" }, [[
+local Q = KEYS[1] .. ':'
+local hash = redis.call('HGETALL', Q .. ARGV[1])
+if #hash == 0 then
+  return false
+end
+return { state_of(Q, ARGV[1]), hash }
+]])
+
+--- Jobs of a state: id and hash of each. KEYS: root. ARGV: "list" or "zset",
+--- key, from, to, "rev" or "".
+M.jobs = [[
+local call, Q, key = redis.call, KEYS[1] .. ':', KEYS[1] .. ':' .. ARGV[2]
+local ids
+if ARGV[1] == 'list' then
+  ids = call('LRANGE', key, ARGV[3], ARGV[4])
+elseif ARGV[5] == 'rev' then
+  ids = call('ZREVRANGE', key, ARGV[3], ARGV[4])
+else
+  ids = call('ZRANGE', key, ARGV[3], ARGV[4])
+end
+local out = {}
+for i = 1, #ids do
+  out[2 * i - 1], out[2 * i] = ids[i], call('HGETALL', Q .. ids[i])
+end
+return out
+]]
+
+--- How many there are of each state. KEYS: root.
+M.counts = [[
+local call, Q = redis.call, KEYS[1] .. ':'
+return {
+  call('LLEN', Q .. 'wait'), call('LLEN', Q .. 'paused'),
+  call('LLEN', Q .. 'active'), call('ZCARD', Q .. 'prioritized'),
+  call('ZCARD', Q .. 'delayed'), call('ZCARD', Q .. 'completed'),
+  call('ZCARD', Q .. 'failed'), call('ZCARD', Q .. 'waiting-children'),
+  call('HEXISTS', Q .. 'meta', 'paused'),
+}
+]]
+
+--- KEYS: root. ARGV: id, line, how many to keep (0: all).
+M.log = [[
+local call, J = redis.call, KEYS[1] .. ':' .. ARGV[1]
+if call('EXISTS', J) == 0 then
+  return -1
+end
+local n, keep = call('RPUSH', J .. ':logs', ARGV[2]), tonumber(ARGV[3])
+if keep > 0 and n > keep then
+  call('LTRIM', J .. ':logs', -keep, -1)
+  return keep
+end
+return n
+]]
+
+--- KEYS: root. ARGV: id, JSON.
+M.progress = parts.compose({ "base" }, [[
+local Q = KEYS[1] .. ':'
+if call('EXISTS', Q .. ARGV[1]) == 0 then
+  return -1
+end
+call('HSET', Q .. ARGV[1], 'progress', ARGV[2])
+evt(Q, 'progress', 'jobId', ARGV[1], 'data', ARGV[2])
+return 0
+]])
+
+--- KEYS: root. ARGV: id, JSON.
+M.update = [[
+local J = KEYS[1] .. ':' .. ARGV[1]
+if redis.call('EXISTS', J) == 0 then
+  return -1
+end
+redis.call('HSET', J, 'data', ARGV[2])
+return 0
+]]
+
+--- KEYS: root. ARGV: id, field, value.
+M.remember = [[
+local J = KEYS[1] .. ':' .. ARGV[1]
+if redis.call('EXISTS', J) == 0 then
+  return -1
+end
+redis.call('HSET', J, ARGV[2], ARGV[3])
+return 0
+]]
+
+--- Ended jobs run again. KEYS: root. ARGV: id.
+M.retry = parts.compose({ "places" }, [[
+local Q, id = KEYS[1] .. ':', ARGV[1]
+local J = Q .. id
+if call('EXISTS', J) == 0 then
+  return -1
+end
+local prev
+for _, state in ipairs { 'failed', 'completed' } do
+  if not prev and call('ZREM', Q .. state, id) == 1 then
+    prev = state
+  end
+end
+if not prev then
+  return -3
+end
+call('HDEL', J, 'finishedOn', 'processedOn', 'failedReason', 'returnvalue',
+  'defa', 'atm', 'ats', 'stc')
+local v = call('HMGET', J, 'opts', 'parentKey')
+local ok, opts = pcall(cjson.decode, v[1] or '{}')
+push(Q, id, 0, ok and opts.lifo == true)
+if v[2] and call('EXISTS', v[2]) == 1 then
+  local known = call('ZREM', v[2] .. ':unsuccessful', J)
+    + call('HDEL', v[2] .. ':failed', J) + call('HDEL', v[2] .. ':processed', J)
+  if known > 0 then
+    call('SADD', v[2] .. ':dependencies', J)
+  end
+end
+evt(Q, 'waiting', 'jobId', id, 'prev', prev)
+return 0
+]])
+
+--- KEYS: root. ARGV: id.
+M.promote = parts.compose({ "places" }, [[
+local Q, id = KEYS[1] .. ':', ARGV[1]
+if call('EXISTS', Q .. id) == 0 then
+  return -1
+elseif call('ZREM', Q .. 'delayed', id) == 0 then
+  return -3
+end
+push(Q, id, int(call('HGET', Q .. id, 'priority')))
+call('HSET', Q .. id, 'delay', '0')
+ev(Q, 'waiting', 'jobId', id, 'prev', 'delayed')
+return 0
+]])
+
+--- KEYS: root. ARGV: id, delay, now.
+M.change_delay = parts.compose({ "places" }, [[
+local Q, id, due = KEYS[1] .. ':', ARGV[1], ARGV[2] + ARGV[3]
+if call('EXISTS', Q .. id) == 0 then
+  return -1
+elseif call('ZREM', Q .. 'delayed', id) == 0 then
+  return -3
+end
+call('HSET', Q .. id, 'delay', ARGV[2])
+delay_until(Q, id, due)
+evt(Q, 'delayed', 'jobId', id, 'delay', text(due))
+wake_delay(Q)
+return 0
+]])
+
+--- KEYS: root. ARGV: id, priority.
+M.change_priority = parts.compose({ "places" }, [[
+local Q, id = KEYS[1] .. ':', ARGV[1]
+if call('EXISTS', Q .. id) == 0 then
+  return -1
+end
+if call('ZREM', Q .. 'prioritized', id) == 1
+  or call('LREM', meta(Q).target, 0, id) > 0 then
+  push(Q, id, tonumber(ARGV[2]))
+end
+call('HSET', Q .. id, 'priority', ARGV[2])
+return 0
+]])
+
+--- KEYS: root. ARGV: id. Gives 1; 0: it runs; -1, -8.
+M.remove = parts.compose({ "removal" }, [[
+local function children_of(J)
+  local out = {}
+  local function put(list, step)
+    for i = 1, #list, step do
+      out[#out + 1] = list[i]
+    end
+  end
+  put(call('SMEMBERS', J .. ':dependencies'), 1)
+  put(call('HKEYS', J .. ':processed'), 1)
+  put(call('HKEYS', J .. ':failed'), 1)
+  put(call('ZRANGE', J .. ':unsuccessful', 0, -1), 1)
+  return out
+end
+
+-- A queue's name has no colon, a prefix may have.
+local function split(J)
+  local parts = KEYS[1] == string.sub(J, 1, #KEYS[1])
+    and string.sub(J, #KEYS[1] + 1, #KEYS[1] + 1) == ':'
+  if parts then
+    return KEYS[1] .. ':', string.sub(J, #KEYS[1] + 2)
+  end
+  local prefix = string.match(KEYS[1], '^(.*:)')
+  local queue, id = string.match(string.sub(J, #prefix + 1), '^([^:]+):(.+)$')
+  return prefix .. queue .. ':', id
+end
+
+local function any_locked(J)
+  if call('EXISTS', J .. ':lock') == 1 then
+    return true
+  end
+  for _, child in ipairs(call('SMEMBERS', J .. ':dependencies')) do
+    if any_locked(child) then
+      return true
+    end
+  end
+  return false
+end
+
+local function remove(Q, id)
+  local J = Q .. id
+  for _, child in ipairs(children_of(J)) do
+    call('SREM', J .. ':dependencies', child)
+    if call('EXISTS', child) == 1 then
+      remove(split(child))
+    end
+  end
+  local known = call('EXISTS', J) == 1
+  detach(Q, id, false)
+  release_dedup(Q, id, call('HGET', J, 'deid'))
+  local prev = take_out(Q, id)
+  delete_keys(Q, id)
+  if known then
+    evt(Q, 'removed', 'jobId', id, 'prev', prev)
+  end
+  return known
+end
+
+local Q, id = KEYS[1] .. ':', ARGV[1]
+if is_live_iteration(Q, id) then
+  return -8
+elseif any_locked(Q .. id) then
+  return 0
+end
+return remove(Q, id) and 1 or -1
+]])
+
+--- Removes what waits. KEYS: root. ARGV: 1: delayed ones too. Gives how many.
+M.drain = parts.compose({ "removal" }, [[
+local Q, n = KEYS[1] .. ':', 0
+local function drain(key, list)
+  local ids = list and call('LRANGE', key, 0, -1) or call('ZRANGE', key, 0, -1)
+  local kept = {}
+  for i = 1, #ids do
+    if is_live_iteration(Q, ids[i]) then
+      kept[#kept + 1] = ids[i]
+    end
+  end
+  local scores = {}
+  for i = 1, #kept do
+    scores[i] = not list and call('ZSCORE', key, kept[i])
+  end
+  call('DEL', key)
+  for i = 1, #kept do
+    if list then
+      call('RPUSH', key, kept[i])
+    else
+      call('ZADD', key, scores[i], kept[i])
+    end
+  end
+  for i = 1, #ids do
+    if not is_live_iteration(Q, ids[i]) then
+      delete_job(Q, ids[i], true)
+      n = n + 1
+    end
+  end
+end
+drain(Q .. 'wait', true)
+drain(Q .. 'paused', true)
+drain(Q .. 'prioritized')
+if ARGV[1] == '1' then
+  drain(Q .. 'delayed')
+end
+return n
+]])
+
+--- Removes what ended (came) before. KEYS: root. ARGV: key of the state, "list"
+--- or "zset", until, how many (0: all). Gives the ids.
+M.clean = parts.compose({ "removal" }, [[
+local Q = KEYS[1] .. ':'
+local key, list = Q .. ARGV[1], ARGV[2] == 'list'
+local before, most = tonumber(ARGV[3]), tonumber(ARGV[4])
+local by_score = ARGV[1] == 'completed' or ARGV[1] == 'failed'
+local ids, out = nil, {}
+if list then
+  ids = call('LRANGE', key, 0, -1)
+elseif by_score then
+  local limit = most > 0 and most or -1
+  ids = call('ZRANGEBYSCORE', key, '-inf', text(before), 'LIMIT', 0, limit)
+else
+  ids = call('ZRANGE', key, 0, -1)
+end
+local function old(id)
+  if by_score then
+    return true
+  end
+  local v = call('HMGET', Q .. id, 'processedOn', 'timestamp')
+  return int(v[1] or v[2]) <= before
+end
+for i = #ids, 1, -1 do
+  local id = ids[i]
+  if most > 0 and #out >= most then
+    break
+  end
+  if old(id) and not is_live_iteration(Q, id)
+    and (ARGV[1] ~= 'active' or call('EXISTS', Q .. id .. ':lock') == 0) then
+    call(list and 'LREM' or 'ZREM', key, unpack(list and { 1, id } or { id }))
+    delete_job(Q, id, true)
+    out[#out + 1] = id
+  end
+end
+evt(Q, 'cleaned', 'count', text(#out))
+return out
+]])
+
+--- Removes a queue, in portions. KEYS: root. ARGV: 1: also with active jobs,
+--- size of a portion. Gives 1 when there is more, 0 at the end; -1 not paused,
+--- -2 jobs are active.
+M.obliterate = parts.compose({ "removal" }, [[
+local Q, most = KEYS[1] .. ':', tonumber(ARGV[2])
+if not meta(Q).paused then
+  return -1
+elseif ARGV[1] ~= '1' and call('LLEN', Q .. 'active') > 0 then
+  return -2
+end
+local function empty(name, list)
+  while most > 0 do
+    local id = list and call('RPOP', Q .. name)
+      or not list and call('ZPOPMIN', Q .. name)[1]
+    if not id then
+      return
+    end
+    release_dedup(Q, id, call('HGET', Q .. id, 'deid'))
+    delete_keys(Q, id)
+    most = most - 1
+  end
+end
+for _, name in ipairs { 'active', 'wait', 'paused' } do
+  empty(name, true)
+end
+for _, name in ipairs { 'delayed', 'prioritized', 'completed', 'failed',
+  'waiting-children' } do
+  empty(name)
+end
+for _, id in ipairs(call('ZRANGE', Q .. 'repeat', 0, -1)) do
+  call('DEL', Q .. 'repeat:' .. id)
+end
+if most == 0 then
+  return 1
+end
+for _, name in ipairs { 'repeat', 'events', 'stalled', 'stalled-check',
+  'stalled-check:lease', 'id', 'pc', 'marker', 'meta', 'limiter',
+  'metrics:completed', 'metrics:failed', 'metrics:completed:data',
+  'metrics:failed:data' } do
+  call('DEL', Q .. name)
+end
+return 0
+]])
+
+--- Children of a job: pending, results, failures. KEYS: root. ARGV: id.
+M.children = [[
+local call, J = redis.call, KEYS[1] .. ':' .. ARGV[1]
+return {
+  call('EXISTS', J), call('SCARD', J .. ':dependencies'),
+  call('HGETALL', J .. ':processed'), call('HGETALL', J .. ':failed'),
+  call('ZRANGE', J .. ':unsuccessful', 0, -1),
+}
+]]
+
+return M

@@ -1,0 +1,561 @@
+--- Queues in Redis: the scripts of those who run jobs.
+
+local parts = require "perigee.queue.redis.parts"
+
+local M = {}
+
+local FETCH = { needs = { "places" }, source = [[
+-- What of a job is handed out, in this order; M.FIELDS says it to the caller.
+local function read(Q, id)
+  return call('HMGET', Q .. id, 'name', 'data', 'opts', 'timestamp', 'delay',
+    'priority', 'atm', 'ats', 'stc', 'rjk', 'defa', 'parent', 'progress')
+end
+
+local function exists(Q, id, v)
+  return v[1] or v[2] or v[4] or call('EXISTS', Q .. id) == 1
+end
+
+-- How many may be started now; else why not, in ms, or 0.
+local function room(Q, n, worker_max)
+  local m = meta(Q)
+  local most = m.max or worker_max
+  if most then
+    local key = Q .. 'limiter'
+    local count = int(call('GET', key))
+    if count >= most then
+      local left = call('PTTL', key)
+      if left > 0 then
+        return 0, left
+      elseif left == 0 then
+        call('DEL', key)
+        count = 0
+      else
+        count = most - n -- it does not expire: no limit
+      end
+    end
+    n = math.min(n, most - count)
+  end
+  if m.paused then
+    return 0, 0
+  end
+  if m.concurrency then
+    n = math.min(n, m.concurrency - call('LLEN', Q .. 'active'))
+  end
+  return n, 0
+end
+
+local function pop(Q, n)
+  local ids = {}
+  while #ids < n do
+    local some = call('RPOP', Q .. 'wait', n - #ids)
+    if not some or #some == 0 then
+      break
+    end
+    for i = 1, #some do
+      -- Marks of old versions look like that.
+      if string.sub(some[i], 1, 2) ~= '0:' then
+        ids[#ids + 1] = some[i]
+      end
+    end
+  end
+  if #ids < n then
+    local some = call('ZPOPMIN', Q .. 'prioritized', n - #ids)
+    for i = 1, #some, 2 do
+      ids[#ids + 1] = some[i]
+    end
+    if #ids < n then
+      call('DEL', Q .. 'pc')
+    end
+  end
+  return ids
+end
+
+local function rate(Q, n, duration)
+  local m = meta(Q)
+  local window = duration or m.duration
+  if window and (m.max or duration) and n > 0
+    and call('INCRBY', Q .. 'limiter', n) == n then
+    call('PEXPIRE', Q .. 'limiter', window)
+  end
+end
+
+-- want: n token lock worker max duration. Appends to out what was begun: id
+-- and fields of each. Gives how many, how long the limit holds.
+local function fetch(Q, now, want, out)
+  promote(Q, now)
+  local n, left = room(Q, want.n, want.max)
+  if n <= 0 then
+    return 0, left
+  end
+  local ids, began = pop(Q, n), {}
+  local stamp = text(now)
+  for i = 1, #ids do
+    local id = ids[i]
+    local v = read(Q, id)
+    if exists(Q, id, v) then
+      local J = Q .. id
+      began[#began + 1] = id
+      call('SET', J .. ':lock', want.token, 'PX', want.lock)
+      call('XADD', Q .. 'events', '*', 'event', 'active', 'jobId', id, 'prev',
+        'waiting')
+      local started = text(int(v[8]) + 1)
+      if want.worker ~= '' then
+        call('HSET', J, 'processedOn', stamp, 'ats', started, 'pb',
+          want.worker)
+      else
+        call('HSET', J, 'processedOn', stamp, 'ats', started)
+      end
+      v[8] = started
+      out[#out + 1] = id
+      for k = 1, 13 do
+        out[#out + 1] = v[k]
+      end
+    end
+  end
+  if #began > 0 then
+    call('LPUSH', Q .. 'active', unpack(began))
+    rate(Q, #began, want.duration)
+  end
+  return #began, 0
+end
+
+-- The next sleeper is woken if there is work left for it.
+local function chain(Q)
+  if (call('LLEN', Q .. 'wait') > 0 or call('ZCARD', Q .. 'prioritized') > 0)
+    then
+    wake(Q)
+  end
+end
+
+local function next_due(Q)
+  local first = call('ZRANGE', Q .. 'delayed', 0, 0, 'WITHSCORES')
+  return first[2] and floor(tonumber(first[2]) / 4096) or 0
+end
+]] }
+
+local SETTLE = { needs = { "parents", "removal", "store" }, source = [[
+-- Locks are read for all at once, and deleted so with the keys of jobs that are
+-- not kept: calls are what a script's time goes to.
+local locks, unlocked, dead = {}, {}, {}
+
+local function read_locks(Q)
+  local ids, keys = {}, {}
+  for at = 9, #ARGV, 7 do
+    ids[#ids + 1] = ARGV[at + 1]
+    keys[#keys + 1] = Q .. ARGV[at + 1] .. ':lock'
+  end
+  local owners = #keys > 0 and call('MGET', unpack(keys))
+  for i = 1, #ids do
+    local id = ids[i]
+    locks[id] = owners[i]
+  end
+end
+
+local function unlock(Q, id, token)
+  local owner = locks[id]
+  if not owner then
+    return -2
+  elseif owner ~= token then
+    return -6
+  end
+  locks[id] = false
+  unlocked[#unlocked + 1] = id
+  dead[#dead + 1] = Q .. id .. ':lock'
+  return call('LREM', Q .. 'active', -1, id) == 0 and -3 or nil
+end
+
+local function delete_later(J)
+  local n = #dead
+  dead[n + 1], dead[n + 2], dead[n + 3] = J, J .. ':logs', J .. ':dependencies'
+  dead[n + 4], dead[n + 5] = J .. ':processed', J .. ':failed'
+  dead[n + 6] = J .. ':unsuccessful'
+end
+
+local function delete_now(Q)
+  if #unlocked > 0 then
+    call('SREM', Q .. 'stalled', unpack(unlocked))
+    call('DEL', unpack(dead))
+  end
+end
+
+-- "Keep the last if active": the job that was put off until this one ended.
+local function next_of_dedup(Q, key, dedup_id, now)
+  local d = Q .. 'dn:' .. dedup_id
+  local v = call('HMGET', d, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk',
+    'rjk')
+  call('DEL', d)
+  local opts = cjson.decode(v[3])
+  call('INCR', Q .. 'id')
+  call('SET', key, v[4])
+  local job = {
+    id = v[4], name = v[1], data = v[2], opts = v[3],
+    timestamp = opts.timestamp or now, delay = opts.delay or 0,
+    priority = opts.priority or 0, lifo = opts.lifo, parent_key = v[5],
+    parent = v[6], repeat_key = v[8], dedup_id = dedup_id,
+  }
+  store(Q, job)
+  enqueue(Q, job)
+  if v[5] and v[7] then
+    call('SADD', v[7], Q .. v[4])
+  end
+end
+
+local function end_dedup(Q, id, dedup_id, now)
+  local key = Q .. 'de:' .. dedup_id
+  if call('EXISTS', Q .. 'dn:' .. dedup_id) == 1
+    and call('GET', key) == id then
+    next_of_dedup(Q, key, dedup_id, now)
+    return
+  end
+  local left = call('PTTL', key)
+  if left == 0 or left == -1 and call('GET', key) == id then
+    call('DEL', key)
+  end
+end
+
+local function forget(Q, ids)
+  for i = 1, #ids do
+    delete_keys(Q, ids[i])
+  end
+end
+
+-- keep: "count age limit", age in seconds, count -1: any.
+local function retain(Q, state, keep, now)
+  local count, age, most = string.match(keep, '(%S+) (%S+) (%S+)')
+  local key = Q .. state
+  age, count = tonumber(age), tonumber(count)
+  if age >= 0 then
+    local old = call('ZREVRANGEBYSCORE', key, text(now - age * 1000), '-inf',
+      'LIMIT', 0, most)
+    forget(Q, old)
+    for i = 1, #old do
+      call('ZREM', key, old[i])
+    end
+  end
+  if count > 0 then
+    local n = call('ZCARD', key)
+    if n > count then
+      forget(Q, call('ZRANGE', key, 0, n - count - 1))
+      call('ZREMRANGEBYRANK', key, 0, n - count - 1)
+    end
+  end
+end
+
+local function measure(Q, state, count, most, now)
+  if count == 0 or most == 0 then
+    return
+  end
+  local key = Q .. 'metrics:' .. state
+  local old = call('HINCRBY', key, 'count', count) - count
+  local v = call('HMGET', key, 'prevTS', 'prevCount')
+  if not v[1] then
+    call('HSET', key, 'prevTS', text(now), 'prevCount', '0')
+    return
+  end
+  local n = math.min(floor(now / 60000) - floor(tonumber(v[1]) / 60000), most)
+  if n > 0 then
+    local list = key .. ':data'
+    call('LPUSH', list, text(old - int(v[2])))
+    for _ = 2, n do
+      call('LPUSH', list, '0')
+    end
+    call('LTRIM', list, 0, most - 1)
+    call('HSET', key, 'prevCount', text(old), 'prevTS', text(now))
+  end
+end
+
+-- A row for each attempt that failed, the last ten.
+local function add_stack(J, stack)
+  local ok, rows = pcall(cjson.decode, call('HGET', J, 'stacktrace') or '[]')
+  if not ok or type(rows) ~= 'table' then
+    rows = {}
+  end
+  rows[#rows + 1] = stack
+  while #rows > 10 do
+    table.remove(rows, 1)
+  end
+  call('HSET', J, 'stacktrace', cjson.encode(rows))
+end
+
+local function has_children(J)
+  if call('EXISTS', J .. ':dependencies', J .. ':unsuccessful') == 0 then
+    return nil
+  end
+  if call('SCARD', J .. ':dependencies') > 0 then
+    return -4
+  end
+  return call('ZCARD', J .. ':unsuccessful') > 0 and -9 or nil
+end
+
+-- Written down and kept, or gone.
+local function put_away(Q, job, state, field, now)
+  local id, J = job.id, Q .. job.id
+  if job.keep == '0' then
+    if job.parent_key then
+      detach(Q, id, false)
+    end
+    delete_later(J)
+    return
+  end
+  call('HSET', J, field, job.text, 'finishedOn', text(now), 'atm',
+    text(job.made))
+  if job.failed then
+    call('HDEL', J, 'defa')
+  end
+  call('ZADD', Q .. state, text(now), id)
+  if job.keep ~= '' then
+    retain(Q, state, job.keep, now)
+  end
+end
+
+local function finish(Q, job, now)
+  local id, J = job.id, Q .. job.id
+  local v = call('HMGET', J, 'deid', 'parentKey', 'parent', 'atm', 'timestamp')
+  if not v[5] and call('EXISTS', J) == 0 then
+    return -1
+  end
+  local why = not job.failed and has_children(J) or unlock(Q, id, job.token)
+  if why then
+    return why
+  end
+  if job.failed then
+    add_stack(J, job.stack)
+  end
+  if v[1] then
+    end_dedup(Q, id, v[1], now)
+  end
+  job.parent_key, job.made = v[2], int(v[4]) + 1
+  if v[2] and v[3] then
+    local parent = cjson.decode(v[3])
+    if job.failed then
+      child_failed(v[2], parent, J, job.text, now)
+    else
+      child_completed(v[2], parent, J, job.text, now)
+    end
+  end
+  if job.failed then
+    put_away(Q, job, 'failed', 'failedReason', now)
+    evt(Q, 'failed', 'jobId', id, 'failedReason', job.text, 'prev', 'active')
+    if job.made >= job.n then
+      ev(Q, 'retries-exhausted', 'jobId', id, 'attemptsMade', text(job.made))
+    end
+  else
+    put_away(Q, job, 'completed', 'returnvalue', now)
+    evt(Q, 'completed', 'jobId', id, 'returnvalue', job.text, 'prev',
+      'active')
+  end
+  return 0
+end
+
+-- Out of active into something else than its end: kind "r" is tried again after
+-- n ms; "w" goes back to the front and no attempt was made.
+local function put_back(Q, job, now)
+  local id, J = job.id, Q .. job.id
+  local v = call('HMGET', J, 'priority', 'opts', 'timestamp', 'atm')
+  if not v[3] and call('EXISTS', J) == 0 then
+    return -1
+  end
+  local why = unlock(Q, id, job.token)
+  if why then
+    return why
+  end
+  local priority = int(v[1])
+  if job.kind == 'w' then
+    if priority > 0 then
+      call('ZADD', Q .. 'prioritized', priority * 4294967296, id)
+      wake(Q)
+    else
+      push(Q, id, 0, true)
+    end
+    evt(Q, 'waiting', 'jobId', id, 'prev', 'active')
+    return 0
+  end
+  call('HSET', J, 'failedReason', job.text, 'atm', text(int(v[4]) + 1))
+  add_stack(J, job.stack)
+  if job.n > 0 then
+    call('HSET', J, 'delay', text(job.n))
+    delay_until(Q, id, now + job.n)
+    evt(Q, 'delayed', 'jobId', id, 'delay', text(now + job.n))
+    wake_delay(Q)
+  else
+    local ok, opts = pcall(cjson.decode, v[2] or '{}')
+    push(Q, id, priority, ok and opts.lifo == true)
+    evt(Q, 'waiting', 'jobId', id, 'prev', 'active')
+  end
+  return 0
+end
+]] }
+
+parts.fetch, parts.settle = FETCH, SETTLE
+
+--- The fields that fetch gives of each job after its id.
+M.FIELDS = {
+  "name", "data", "opts", "timestamp", "delay", "priority", "attempts",
+  "started", "crashed", "scheduler", "deferred", "parent", "progress",
+}
+
+--- Ends jobs and begins others. KEYS: root. ARGV: now, how many to begin,
+--- token, lock in ms, name of the worker, its limit: max and duration, points of
+--- metrics; then for each that ends: kind ("c" completed, "f" failed, "r" tried
+--- again, "w" given back), id, token, text, stack, keep, n (attempts, or
+--- ms until the next). Gives { how many, ms of the limit, due time of the next
+--- that is delayed, status of each that ended..., jobs... }.
+M.settle = parts.compose({ "settle", "fetch" }, [[
+local Q, now = KEYS[1] .. ':', tonumber(ARGV[1])
+local points = tonumber(ARGV[8])
+local out, completed, failed = { 0, 0, 0 }, 0, 0
+read_locks(Q)
+for at = 9, #ARGV, 7 do
+  local kind = ARGV[at]
+  local job = {
+    kind = kind, failed = kind == 'f', id = ARGV[at + 1],
+    token = ARGV[at + 2], text = ARGV[at + 3], stack = ARGV[at + 4],
+    keep = ARGV[at + 5], n = tonumber(ARGV[at + 6]),
+  }
+  local status
+  if kind == 'c' or kind == 'f' then
+    status = finish(Q, job, now)
+    if status == 0 then
+      completed = completed + (job.failed and 0 or 1)
+      failed = failed + (job.failed and 1 or 0)
+    end
+  else
+    status = put_back(Q, job, now)
+  end
+  out[#out + 1] = status
+end
+delete_now(Q)
+measure(Q, 'completed', completed, points, now)
+measure(Q, 'failed', failed, points, now)
+local want = {
+  n = tonumber(ARGV[2]), token = ARGV[3], lock = ARGV[4], worker = ARGV[5],
+  max = tonumber(ARGV[6]), duration = tonumber(ARGV[7]),
+}
+if want.n > 0 then
+  out[1], out[2] = fetch(Q, now, want, out)
+end
+if out[1] < want.n or want.n == 0 then
+  out[3] = next_due(Q)
+end
+if out[1] > 0 or want.n == 0 then
+  chain(Q)
+end
+if completed + failed > 0 and out[1] == 0 and out[2] == 0 and out[3] == 0
+  and not meta(Q).paused and call('LLEN', Q .. 'active') == 0
+  and call('LLEN', Q .. 'wait') == 0
+  and call('ZCARD', Q .. 'prioritized') == 0 then
+  ev(Q, 'drained')
+end
+return out
+]])
+
+--- Renews locks. KEYS: root. ARGV: lock in ms, then id and token of each. Gives
+--- the ids of those that are lost.
+M.renew = parts.compose({}, [[
+local call, Q, lost = redis.call, KEYS[1] .. ':', {}
+for i = 2, #ARGV, 2 do
+  local lock = Q .. ARGV[i] .. ':lock'
+  if call('GET', lock) == ARGV[i + 1] then
+    call('PEXPIRE', lock, ARGV[1])
+    call('SREM', Q .. 'stalled', ARGV[i])
+  else
+    lost[#lost + 1] = ARGV[i]
+  end
+end
+return lost
+]])
+
+local RECOVER = { needs = { "places" }, source = [[
+local function of_live_schedule(Q, key)
+  return key and (call('EXISTS', Q .. 'repeat:' .. key) == 1
+    or call('ZSCORE', Q .. 'repeat', key))
+end
+
+-- Back to the front: whoever had it is gone.
+local function recover(Q, id, most)
+  if call('LREM', Q .. 'active', 1, id) == 0 then
+    return false
+  end
+  if call('EXISTS', Q .. id) == 0 then
+    return false
+  end
+  if call('HINCRBY', Q .. id, 'stc', 1) > most
+    and not of_live_schedule(Q, call('HGET', Q .. id, 'rjk')) then
+    call('HSET', Q .. id, 'defa', 'job stalled more than allowable limit')
+  end
+  push(Q, id, 0, true)
+  ev(Q, 'waiting', 'jobId', id, 'prev', 'active')
+  ev(Q, 'stalled', 'jobId', id)
+  return true
+end
+]] }
+parts.recover = RECOVER
+
+--- Looks for jobs whose lock has run out. KEYS: root. ARGV: now, how often this
+--- is done by the fleet (ms), how often a job may stall. Gives the ids of those
+--- that wait again. A key of our own paces it: Node's is set for as long as
+--- Node's interval, which may be longer than a lock.
+M.stalled = parts.compose({ "recover" }, [[
+local Q = KEYS[1] .. ':'
+if not call('SET', Q .. 'stalled-check:lease', ARGV[1], 'PX', ARGV[2], 'NX') then
+  return {}
+end
+call('SET', Q .. 'stalled-check', ARGV[1], 'PX', ARGV[2], 'NX')
+local out, key = {}, Q .. 'stalled'
+local ids = call('SMEMBERS', key)
+call('DEL', key)
+for i = 1, #ids do
+  if call('EXISTS', Q .. ids[i] .. ':lock') == 0
+    and recover(Q, ids[i], tonumber(ARGV[3])) then
+    out[#out + 1] = ids[i]
+  end
+end
+local active = call('LRANGE', Q .. 'active', 0, -1)
+for i = 1, #active, 1000 do
+  call('SADD', key, unpack(active, i, math.min(i + 999, #active)))
+end
+return out
+]])
+
+--- Ids of active jobs and who has them: id, token, id, token... KEYS: root.
+M.owners = parts.compose({}, [[
+local call, Q, out = redis.call, KEYS[1] .. ':', {}
+local active = redis.call('LRANGE', Q .. 'active', 0, -1)
+for i = 1, #active do
+  local token = call('GET', Q .. active[i] .. ':lock')
+  if token then
+    out[#out + 1] = active[i]
+    out[#out + 1] = token
+  end
+end
+return out
+]])
+
+--- Jobs of a worker that has died. KEYS: root. ARGV: how often it may happen to
+--- a job, then id and token of each.
+M.abandoned = parts.compose({ "recover" }, [[
+local Q, out = KEYS[1] .. ':', {}
+for i = 2, #ARGV, 2 do
+  local lock = Q .. ARGV[i] .. ':lock'
+  if call('GET', lock) == ARGV[i + 1] then
+    call('DEL', lock)
+    call('SREM', Q .. 'stalled', ARGV[i])
+    if recover(Q, ARGV[i], tonumber(ARGV[1])) then
+      out[#out + 1] = ARGV[i]
+    end
+  end
+end
+return out
+]])
+
+--- A worker that leaves may have taken the mark that says there is work.
+M.nudge = parts.compose({ "base" }, [[
+local Q = KEYS[1] .. ':'
+if call('LLEN', Q .. 'wait') > 0 or call('ZCARD', Q .. 'prioritized') > 0 then
+  wake(Q)
+end
+wake_delay(Q)
+return 0
+]])
+
+return M

@@ -1,0 +1,174 @@
+--- Queues in Redis: ends of jobs, sent together, with the beginning of others.
+
+local codec = require "perigee.queue.redis.codec"
+local core = require "perigee.core.task"
+local store = require "perigee.queue.redis.store"
+local time = require "perigee.time"
+local work = require "perigee.queue.redis.script_work"
+
+local M = {}
+
+local FIELDS = work.FIELDS
+local STRIDE = #FIELDS + 1
+local NAME, DATA, OPTS = 1, 2, 3
+local BATCH = 64
+local RETRY_MIN_MS, RETRY_MAX_MS = 20, 500
+
+-- What runs jobs of a queue in this worker: see consumer.lua.
+---@class perigee.queue.redis.Settler
+---@field store perigee.queue.redis.Store
+---@field queue string
+---@field lock integer        # ms
+---@field worker string       # its name, or ""
+---@field points integer      # of metrics
+---@field token fun(): string
+
+local function header(c, n, token)
+  return {
+    time.now(), n, token, c.lock, c.worker, "", "", c.points,
+  }
+end
+
+local function record(c, reply, at, token)
+  local v = codec.present
+  local opts, raw = codec.options_in(reply[at + OPTS])
+  return {
+    id = reply[at], queue = c.queue, state = "active",
+    name = v(reply[at + NAME]) or "", data = v(reply[at + DATA]) or "{}",
+    opts = opts,
+    timestamp = tonumber(v(reply[at + 4])) or 0,
+    delay = tonumber(v(reply[at + 5])) or 0,
+    priority = tonumber(v(reply[at + 6])) or 0,
+    attempts = tonumber(v(reply[at + 7])) or 0,
+    started = tonumber(v(reply[at + 8])) or 0,
+    crashed = tonumber(v(reply[at + 9])) or 0,
+    scheduler = v(reply[at + 10]), deferred = v(reply[at + 11]),
+    parent = codec.parent_in(reply[at + 12]),
+    progress = v(reply[at + 13]),
+    token = token, raw_opts = raw,
+  }
+end
+
+-- Node throws after it has begun such a job, and it stalls for ever. Here it
+-- fails.
+local function record_or_fault(c, reply, at, token)
+  local ok, job = pcall(record, c, reply, at, token)
+  if ok then
+    return job
+  end
+  return {
+    id = reply[at], queue = c.queue, token = token, opts = {}, name = "",
+    data = "{}", attempts = 0,
+    deferred = "the job's data or options are not valid JSON",
+  }
+end
+
+local function jobs_of(c, reply, ended, token)
+  local jobs = {}
+  for at = 4 + ended, #reply, STRIDE do
+    jobs[#jobs + 1] = record_or_fault(c, reply, at, token)
+  end
+  return jobs
+end
+
+-- Runs the script. While the server is away it is tried again for as long as
+-- the leases may last.
+local function send(c, args, ended)
+  local give_up = time.monotonic() + c.lock
+  local pause = RETRY_MIN_MS
+  while true do
+    local reply, err = c.store:run("settle", c.queue, args)
+    if reply then
+      return reply
+    elseif ended == 0 or err.kind ~= "unavailable" and err.kind ~= "timeout"
+      or time.monotonic() > give_up then
+      return nil, err
+    end
+    core.sleep(pause)
+    pause = math.min(pause * 2, RETRY_MAX_MS)
+  end
+end
+
+local function deliver(batch, reply, err)
+  for i = 1, batch.n do
+    if not reply then
+      batch.err = err
+    elseif reply[3 + i] < 0 then
+      batch[i] = store.refusal(reply[3 + i])
+    else
+      batch[i] = true
+    end
+  end
+  batch.event:set()
+end
+
+local function take_batch(c)
+  local batch = c.ending
+  c.ending = nil
+  return batch
+end
+
+local function flush(c, batch)
+  core.yield()
+  if c.ending ~= batch then
+    return -- it went along with a fetch
+  end
+  c.ending = nil
+  deliver(batch, send(c, batch.args, batch.n))
+end
+
+--- Ends a job; gives true, or nil and why not.
+---@param c perigee.queue.redis.Settler
+---@param kind "c"|"f"|"r"|"w"
+---@param job perigee.queue.Record
+---@param text string # result, or why
+---@param stack string
+---@param keep string
+---@param n integer
+function M.finish(c, kind, job, text, stack, keep, n)
+  local batch = c.ending
+  if not batch or batch.n >= BATCH then
+    batch = { args = header(c, 0, ""), n = 0, event = core.event() }
+    c.ending = batch
+    core.spawn_detached(flush, c, batch)
+  end
+  local place = batch.n + 1
+  batch.n = place
+  local args = batch.args
+  local at = #args
+  args[at + 1], args[at + 2], args[at + 3] = kind, job.id, job.token
+  args[at + 4], args[at + 5], args[at + 6] = text, stack, keep
+  args[at + 7] = n
+  batch.event:wait()
+  if batch.err then
+    return nil, batch.err
+  elseif batch[place] ~= true then
+    return nil, batch[place]
+  end
+  return true
+end
+
+--- Begins jobs, n at most; ends what is to be ended in the same step.
+---@param c perigee.queue.redis.Settler
+---@param n integer
+---@return perigee.queue.Record[]? jobs
+---@return perigee.Error|integer limited # ms for which a limit holds
+---@return integer due # when the next delayed one is; 0: none
+function M.fetch(c, n)
+  local token, batch = c.token(), take_batch(c)
+  local args, ended = header(c, n, token), 0
+  if batch then
+    args, ended = batch.args, batch.n
+    args[1], args[2], args[3] = time.now(), n, token
+  end
+  local reply, err = send(c, args, ended)
+  if batch then
+    deliver(batch, reply, err)
+  end
+  if not reply then
+    return nil, err, 0
+  end
+  return jobs_of(c, reply, ended, token), reply[2], reply[3]
+end
+
+return M
