@@ -289,6 +289,27 @@ static void apply_metrics(peri_host *host, const perilua_gen *gen)
                                     host->env.logger);
 }
 
+static uint32_t client_setting(const perilua_gen *gen, const char *key,
+                               uint32_t fallback)
+{
+    return (uint32_t)peri_settings_int(gen->settings, key, fallback);
+}
+
+static void apply_client(peri_host *host, const perilua_gen *gen)
+{
+    peri_client_limits limits = {
+        .connections = client_setting(gen, "client.connections",
+                                      PERI_CLIENT_CONNECTIONS_MAX),
+        .waiting =
+            client_setting(gen, "client.waiting", PERI_CLIENT_WAITING_MAX),
+        .idle_ms =
+            client_setting(gen, "client.idle_timeout", PERI_CLIENT_IDLE_MS),
+        .dns_ms = client_setting(gen, "client.dns_ttl", PERI_CLIENT_DNS_MS),
+    };
+
+    peri_client_set_limits(host->env.client, &limits);
+}
+
 void perilua_host_commit(peri_host *host, uint64_t number)
 {
     perilua_gen *old = host->live;
@@ -308,6 +329,7 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     apply_metrics(host, gen);
     peri_tracer_configure(host->env.tracer, gen->settings);
     note_observers(host);
+    apply_client(host, gen);
     atomic_store(&host->own_generation, number);
     if (old != NULL && old->loaded &&
         hand_over(old, gen, "merge", why, sizeof why) < 0) {

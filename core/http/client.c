@@ -132,7 +132,8 @@ void peri_origin_serve(peri_origin *origin)
         }
     }
     while (origin->connecting < origin->waiting &&
-           origin->open + origin->connecting < PERI_CLIENT_CONNECTIONS_MAX &&
+           origin->open + origin->connecting <
+               origin->client->limits.connections &&
            !origin->client->closing) {
         peri_connect_start(origin);
     }
@@ -174,6 +175,12 @@ peri_client *peri_client_create(uv_loop_t *loop)
     peri_client *client = peri_calloc(1, sizeof *client);
 
     client->loop = loop;
+    client->limits = (peri_client_limits){
+        .connections = PERI_CLIENT_CONNECTIONS_MAX,
+        .waiting = PERI_CLIENT_WAITING_MAX,
+        .idle_ms = PERI_CLIENT_IDLE_MS,
+        .dns_ms = PERI_CLIENT_DNS_MS,
+    };
     peri_list_init(&client->origins);
     peri_later_init(&client->later, loop);
     peri_wheel_init(&client->wheel, loop, on_due);
@@ -229,6 +236,12 @@ void peri_client_close(peri_client *client, void (*closed)(void *data),
     }
     peri_later_close(&client->later, on_closed, client);
     peri_wheel_close(&client->wheel, on_closed, client);
+}
+
+void peri_client_set_limits(peri_client *client,
+                            const peri_client_limits *limits)
+{
+    client->limits = *limits;
 }
 
 void peri_client_get_stats(const peri_client *client, peri_client_stats *out)

@@ -1,7 +1,7 @@
 /* Client: requests to other servers, over connections that are kept.
  *
  * One client serves a host and outlives its generations. Calls to one origin
- * share its connections, at most PERI_CLIENT_CONNECTIONS_MAX; further calls
+ * share its connections, up to a number; further calls
  * wait in a queue with a limit of its own. A connection goes back to its pool
  * only after an answer that was read to its end and nothing behind it. A kept
  * connection that turns out to be closed before any byte of an answer is tried
@@ -23,6 +23,7 @@
 #define PERI_CLIENT_CONNECTIONS_MAX 64
 #define PERI_CLIENT_WAITING_MAX 10000
 #define PERI_CLIENT_IDLE_MS 4000
+#define PERI_CLIENT_DNS_MS 5000
 /* Of an answer's body that nobody takes; then reading stops. */
 #define PERI_CLIENT_BODY_HIGH_BYTES 131072
 #define PERI_CLIENT_OUT_HIGH_BYTES 65536
@@ -75,6 +76,18 @@ peri_client *peri_client_create(uv_loop_t *loop);
  * freed then. */
 void peri_client_close(peri_client *client, void (*closed)(void *data),
                        void *data);
+
+/* For each origin, but for dns_ms. */
+typedef struct peri_client_limits {
+    uint32_t connections;
+    uint32_t waiting; /* calls without a connection */
+    uint32_t idle_ms; /* then a kept connection is closed; 0: none is kept */
+    uint32_t dns_ms;  /* how long addresses are believed */
+} peri_client_limits;
+
+/* From now on; PERI_CLIENT_... below hold as long as nobody says otherwise. */
+void peri_client_set_limits(peri_client *client,
+                            const peri_client_limits *limits);
 
 typedef struct peri_client_stats {
     uint64_t connects;

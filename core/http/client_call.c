@@ -372,6 +372,16 @@ static peri_call *call_create(peri_client *client, const peri_call_options *o)
     return call;
 }
 
+/* Whether the call would have to wait, and there is no room for that. */
+static bool queue_full(const peri_origin *origin)
+{
+    const peri_client_limits *limits = &origin->client->limits;
+
+    return peri_list_empty(&origin->idle) &&
+           (uint64_t)origin->open + origin->waiting >=
+               (uint64_t)limits->connections + limits->waiting;
+}
+
 int peri_call_start(peri_client *client, const peri_call_options *options,
                     void (*on_event)(void *data), void *data, peri_call **out)
 {
@@ -392,7 +402,7 @@ int peri_call_start(peri_client *client, const peri_call_options *options,
     *out = call;
     write_request(call, options);
     set_deadline(call);
-    if (call->origin->waiting >= PERI_CLIENT_WAITING_MAX) {
+    if (queue_full(call->origin)) {
         peri_call_fail(call, PERI_ELIMIT, NULL);
         peri_call_notify_later(call);
         return 0;

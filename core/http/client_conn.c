@@ -141,7 +141,8 @@ static void detach(peri_client_conn *conn, peri_call *call, bool keep)
     call->conn = NULL;
     keep = keep && call->reply.keep_alive && call->body_finished &&
            !conn->broken && peri_client_conn_pending(conn) == 0 &&
-           !origin->client->closing;
+           !origin->client->closing &&
+           (origin->client->limits.idle_ms > 0 || origin->waiting > 0);
     if (!keep) {
         peri_client_conn_close(conn);
         return;
@@ -149,7 +150,8 @@ static void detach(peri_client_conn *conn, peri_call *call, bool keep)
     peri_list_remove(&conn->link);
     peri_list_prepend(&origin->idle, &conn->link);
     peri_client_timer_set(origin->client, &conn->idle,
-                          uv_now(origin->client->loop) + PERI_CLIENT_IDLE_MS);
+                          uv_now(origin->client->loop) +
+                              origin->client->limits.idle_ms);
     peri_client_conn_read(conn, true);
     if (origin->waiting > 0) {
         peri_origin_serve(origin);
@@ -331,7 +333,7 @@ void peri_client_conn_established(peri_client_conn *conn)
     }
     peri_list_prepend(&origin->idle, &conn->link);
     peri_client_timer_set(client, &conn->idle,
-                          uv_now(client->loop) + PERI_CLIENT_IDLE_MS);
+                          uv_now(client->loop) + client->limits.idle_ms);
     peri_client_conn_read(conn, true);
     peri_origin_serve(origin);
 }

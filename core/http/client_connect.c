@@ -203,7 +203,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status,
     if (status == 0) {
         any = keep_addresses(c->origin, list);
         c->origin->resolved_until_ms =
-            uv_now(client->loop) + PERI_CLIENT_RESOLVED_MS;
+            uv_now(client->loop) + client->limits.dns_ms;
     }
     uv_freeaddrinfo(list);
     if (c->over) {

@@ -14,7 +14,6 @@
 #define PERI_CLIENT_READ_BYTES 65536
 #define PERI_CLIENT_ADDRS_MAX 8
 #define PERI_CLIENT_STAGGER_MS 250
-#define PERI_CLIENT_RESOLVED_MS 5000 /* how long addresses are believed */
 
 /* A deadline on the client's wheel. */
 typedef struct peri_client_timer {
@@ -53,6 +52,7 @@ struct peri_client {
     bool closing;
     void (*closed)(void *data);
     void *closed_data;
+    peri_client_limits limits;
     peri_client_stats stats;
 };
 

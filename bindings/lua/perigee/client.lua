@@ -1,10 +1,13 @@
 --- The HTTP client; perigee.http hands its functions out.
 
+local config = require "perigee.config"
+local cookies = require "perigee.client.cookies"
 local core = require "perigee.core.client"
 local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 local json = require "perigee.json"
-local task = require "perigee.task"
+local proxies = require "perigee.client.proxy"
+local tasks = require "perigee.core.task"
 local time = require "perigee.time"
 local units = require "perigee.units"
 local watch = require "perigee.client.watch"
@@ -16,7 +19,7 @@ local BODY_MAX = 16 * 1024 * 1024
 local TIMEOUT_MS = 30000
 local CONNECT_MS = 10000
 local REDIRECTS = 5
-local RETRY_BASE_MS, RETRY_MAX_MS = 100, 2000
+local RETRY_MAX_MS = 2000
 
 local IDEMPOTENT = {
   GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true,
@@ -38,6 +41,8 @@ local SECRET = {
   ["proxy-authorization"] = true, ["host"] = true,
 }
 
+local SEND_DEADLINE = config.get("client.send_deadline", true)
+
 ---@class perigee.ClientOptions
 ---@field method string?        # "GET" unless told
 ---@field url string?           # http://...
@@ -49,7 +54,11 @@ local SECRET = {
 ---@field timeout string|number? # the whole exchange, redirects and all; "30s"
 ---@field connect_timeout string|number? # with the wait for a free connection; "10s"
 ---@field first_byte_timeout string|number?
----@field retry integer?        # attempts of an idempotent request; 1
+---@field retry (integer|perigee.RetryOptions)? # attempts of an idempotent request; 1
+---@field cookies (perigee.CookieJar|table<string, string>)? # http.cookie_jar(), or names and values
+---@field proxy (string|false)? # "http://host:port", "env": http_proxy and no_proxy; as configured
+---@field no_proxy string?      # "internal.example, 10.0.0.1:8080": hosts and domains that are spoken to directly
+---@field send_deadline boolean? # X-Request-Timeout-Ms: what is left of the task's time, if it has a deadline; as configured
 ---@field stream boolean?       # the body comes through res:chunks()
 ---@field redirects integer?    # followed at most; 5, 0: given as they are
 ---@field body_max string|number? # of an answer, unpacked; "16mb"
@@ -215,6 +224,18 @@ local function set_body(plan, opts)
   end
 end
 
+-- Attempts and their rules; a number has pauses up to two seconds.
+local function rules_of(opts)
+  local given = opts.retry
+  if given == nil or given == 1 then
+    return nil
+  end
+  if type(given) == "number" then
+    given = { attempts = given, max = RETRY_MAX_MS }
+  end
+  return require("perigee.resilience.retry").rules(given)
+end
+
 local function make_plan(opts)
   local method = opts.method or "GET"
   if type(opts.url) ~= "string" or type(method) ~= "string" then
@@ -232,7 +253,7 @@ local function make_plan(opts)
     connect = duration(opts, "connect_timeout", CONNECT_MS),
     first_byte = duration(opts, "first_byte_timeout", 0),
     left = opts.redirects or REDIRECTS,
-    unix = opts.unix,
+    unix = opts.unix, rules = rules_of(opts),
   }
   for name, value in pairs(opts.headers or {}) do
     add_header(plan, name, value)
@@ -252,6 +273,20 @@ end
 
 -- ---- one exchange ----
 
+local function add_field(fields, name, value)
+  if value then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+end
+
+local function sends_deadline(opts)
+  if opts.send_deadline ~= nil then
+    return opts.send_deadline
+  end
+  return SEND_DEADLINE
+end
+
 local function fields_of(plan)
   local url = plan.url
   local fields = {}
@@ -263,6 +298,16 @@ local function fields_of(plan)
     fields[#fields + 1] = header[3]
   end
   watch.add_headers(plan, fields)
+  if plan.opts.cookies and not plan.has.cookie
+    and (not plan.strayed or cookies.is_jar(plan.opts.cookies)) then
+    add_field(fields, "cookie", cookies.header(plan.opts.cookies, url))
+  end
+  local left_ms = sends_deadline(plan.opts) and tasks.remaining()
+  if left_ms then
+    left_ms = math.min(plan.until_ms - time.monotonic(), left_ms)
+    add_field(fields, "x-request-timeout-ms",
+      ("%d"):format(math.max(1, left_ms)))
+  end
   if url.user and not plan.has.authorization then
     local user = url.user:gsub("%%(%x%x)", function(hex)
       return string.char(tonumber(hex, 16))
@@ -304,6 +349,27 @@ local function send_source(plan, call)
   core.finish(call)
 end
 
+-- Whom to connect to, and what for.
+local function place_of(plan, fields)
+  local url = plan.url
+  if plan.unix then
+    return { host = plan.unix, port = url.port, target = url.target }
+  end
+  local proxy, err = proxies.find(url, plan.opts.proxy, plan.opts.no_proxy)
+  if not proxy then
+    return proxy == false and url or nil, err
+  end
+  if plan.opts.deny_private then
+    err = errors.new("invalid", "%s: deny_private cannot be kept through a "
+      .. "proxy, which looks the name up itself", address(url))
+    err.code = "bad_proxy"
+    return nil, err
+  end
+  add_field(fields, "proxy-authorization", proxy.authorization)
+  return { host = proxy.host, port = proxy.port,
+    target = "http://" .. url.authority .. url.target }
+end
+
 local function start(plan)
   local opts, url = plan.opts, plan.url
   local left_ms = plan.until_ms - time.monotonic()
@@ -313,10 +379,15 @@ local function start(plan)
   if url.scheme == "https" then
     return no_tls(plan)
   end
+  local fields = fields_of(plan)
+  local at, err = place_of(plan, fields)
+  if not at then
+    return nil, err
+  end
   return core.start {
-    method = plan.method, host = plan.unix or url.host, port = url.port,
-    is_local = plan.unix ~= nil, target = url.target,
-    fields = fields_of(plan), body = plan.body,
+    method = plan.method, host = at.host, port = at.port,
+    is_local = plan.unix ~= nil, target = at.target,
+    fields = fields, body = plan.body,
     streams_body = plan.source ~= nil,
     deny_private = opts.deny_private, whole = not opts.stream,
     decompress = opts.decompress ~= false,
@@ -342,6 +413,9 @@ local function exchange_once(plan)
   if not status then
     return nil, headers
   end
+  if headers["set-cookie"] and cookies.is_jar(plan.opts.cookies) then
+    plan.opts.cookies:store(plan.url, headers["set-cookie"])
+  end
   local res = setmetatable({
     status = status, headers = headers, body = body, url = address(plan.url),
   }, Response)
@@ -356,34 +430,49 @@ local exchange = watch.wrap(exchange_once)
 
 -- ---- attempts and redirects ----
 
-local function worth_retrying(res, err)
-  if res then
-    return RETRIED[res.status]
-  end
+local function worth_retrying(err)
   return err.kind == "unavailable" and err.code ~= "tls_unavailable"
     and err.code ~= "bad_response" or err.code == "connect_timeout"
 end
 
+-- An answer that calls for another attempt is a failure until the last one.
+local function attempt(plan, last)
+  local res, err = exchange(plan)
+  if last.res then
+    last.res:close()
+    last.res = nil
+  end
+  if not res or not RETRIED[res.status] then
+    return res, err
+  end
+  last.res = res
+  err = errors.new("unavailable", "%s: status %d", address(plan.url),
+    res.status)
+  err.code = "retried_status"
+  local after = tonumber(res.headers["retry-after"])
+  err.retry_after_ms = after and after * 1000
+  return nil, err
+end
+
 local function attempts(plan)
-  local count = plan.opts.retry or 1
-  if not IDEMPOTENT[plan.method] or plan.source then
-    count = 1
+  local rules = plan.rules
+  if not rules or not IDEMPOTENT[plan.method] or plan.source then
+    return exchange(plan)
   end
-  for attempt = 1, count do
-    local res, err = exchange(plan)
-    if attempt >= count or not worth_retrying(res, err) then
-      return res, err
-    end
-    local cap = math.min(RETRY_MAX_MS, RETRY_BASE_MS * 2 ^ (attempt - 1))
-    local pause = math.random() * cap
-    if time.monotonic() + pause >= plan.until_ms then
-      return res, err
-    end
-    if res then
-      res:close()
-    end
-    task.sleep(pause)
+  rules = setmetatable({
+    retry_on = function(err, number)
+      return worth_retrying(err) and time.monotonic() < plan.until_ms
+        and (type(plan.opts.retry) == "number" or not plan.opts.retry.retry_on
+          or rules.retry_on(err, number))
+    end,
+  }, { __index = rules })
+  local last = {}
+  local res, err = require("perigee.resilience.retry").run(rules, attempt,
+    plan, last)
+  if not res and last.res then
+    return last.res
   end
+  return res, err
 end
 
 local function drop_headers(plan, unwanted)
@@ -435,6 +524,7 @@ local function follow(plan, res)
         "it redirects away from the socket")
     end
     drop_headers(plan, function(name) return SECRET[name] end)
+    plan.strayed = true
   elseif not url.user then
     url.user = plan.url.user
   end
@@ -495,6 +585,12 @@ function M.get(url, opts) end -- luacheck: ignore 212
 
 for _, name in ipairs { "get", "post", "put", "patch", "delete", "head" } do
   M[name] = with_method(name:upper())
+end
+
+--- An empty cookie jar, for the option `cookies`.
+---@return perigee.CookieJar
+function M.cookie_jar()
+  return cookies.jar()
 end
 
 --- What the worker's connections have done: requests, connects, reused, open,

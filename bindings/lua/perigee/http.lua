@@ -184,8 +184,12 @@ function M.delete(url, opts) end -- luacheck: ignore 212
 ---@return perigee.Error? err
 function M.head(url, opts) end -- luacheck: ignore 212
 
+--- An empty cookie jar, for the option `cookies` of requests.
+---@return perigee.CookieJar
+function M.cookie_jar() end -- luacheck: ignore 212
+
 for _, name in ipairs { "request", "get", "post", "put", "patch", "delete",
-  "head" } do
+  "head", "cookie_jar" } do
   M[name] = lazy(name)
 end
 

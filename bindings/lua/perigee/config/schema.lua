@@ -222,6 +222,16 @@ local limits = t.section {
   offload_memory = t.size { default = "64mb", min = 2 * 1024 * 1024 },
 }
 
+local client = t.section {
+  connections = t.integer { default = 64, min = 1, max = 65535 },
+  waiting = t.integer { default = 10000, min = 0 },
+  idle_timeout = t.duration { default = "4s" },
+  dns_ttl = t.duration { default = "5s" },
+  proxy = t.string { secret = true },
+  no_proxy = t.string(),
+  send_deadline = t.boolean { default = true },
+}
+
 local cache = t.section {
   size = t.size { default = "16mb", min = 65536 },
   entries = t.integer { default = 10000, min = 1 },
@@ -341,6 +351,7 @@ M.root = t.section {
   metrics = metrics,
   trace = trace,
   limits = limits,
+  client = client,
   cache = cache,
   redis = redis,
   sqlite = sqlite,
