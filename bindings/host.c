@@ -386,6 +386,19 @@ static double heap_of(const perilua_gen *gen)
     return lua_gc(L, LUA_GCCOUNT, 0) * 1024.0 + lua_gc(L, LUA_GCCOUNTB, 0);
 }
 
+void perilua_host_cut(peri_host *host)
+{
+    static const char message[] = "the host is stopping";
+
+    if (host->live != NULL) {
+        perilua_gen_cancel(host->live, message);
+    }
+    for (const peri_list *link = host->retired.next; link != &host->retired;
+         link = link->next) {
+        perilua_gen_cancel(PERI_CONTAINER(link, perilua_gen, link), message);
+    }
+}
+
 double perilua_host_heap_bytes(const peri_host *host)
 {
     double bytes = host->live != NULL ? heap_of(host->live) : 0;

@@ -61,6 +61,9 @@ void perilua_host_set_fault(peri_host *host, const char *reason);
 /* Of all VMs that are live, in Lua's own count. */
 double perilua_host_heap_bytes(const peri_host *host);
 
+/* Cancels what runs, as unavailable. */
+void perilua_host_cut(peri_host *host);
+
 /* What a worker published (perigee.events): to the live generation. */
 void perilua_host_hear(peri_host *host, peri_slice text);
 

@@ -68,6 +68,11 @@ static void app_hear(void *app, peri_slice text)
     perilua_host_hear(app, text);
 }
 
+static void app_cut(void *app)
+{
+    perilua_host_cut(app);
+}
+
 static double app_heap_bytes(void *app)
 {
     return perilua_host_heap_bytes(app);
@@ -84,4 +89,5 @@ const peri_worker_app perilua_worker_app = {
     .reload_failed = app_reload_failed,
     .hear = app_hear,
     .heap_bytes = app_heap_bytes,
+    .cut = app_cut,
 };

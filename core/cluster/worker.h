@@ -68,6 +68,9 @@ typedef struct peri_worker_app {
     void (*hear)(void *app, peri_slice text);
     /* The size of its heap in bytes, for the metrics. May be NULL. */
     double (*heap_bytes)(void *app);
+    /* shutdown.timeout is over: what still runs is cancelled, and answered as
+     * unavailable. May be NULL. */
+    void (*cut)(void *app);
 } peri_worker_app;
 
 /* The whole life of a worker process: descriptors and slot come from the

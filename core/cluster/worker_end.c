@@ -80,6 +80,15 @@ static void on_hard_deadline(uv_timer_t *timer)
     _exit(1);
 }
 
+/* Cancelled requests have had the time to be answered. */
+static void on_cut_deadline(uv_timer_t *timer)
+{
+    peri_worker *w = timer->data;
+
+    uv_timer_start(timer, on_hard_deadline, w->hard_ms, 0);
+    peri_worker_end(w);
+}
+
 static void on_soft_deadline(uv_timer_t *timer)
 {
     peri_worker *w = timer->data;
@@ -93,9 +102,14 @@ static void on_soft_deadline(uv_timer_t *timer)
         peri_log(&w->logger, PERI_LOG_WARN,
                  "shutdown.timeout: cutting off %u requests",
                  stats.requests_active);
+        if (w->app->cut != NULL) {
+            w->app->cut(w->host);
+            w->hard_ms /= 2;
+            uv_timer_start(timer, on_cut_deadline, w->hard_ms, 0);
+            return;
+        }
     }
-    uv_timer_start(timer, on_hard_deadline, w->hard_ms, 0);
-    peri_worker_end(w);
+    on_cut_deadline(timer);
 }
 
 void peri_worker_drain(peri_worker *w, uint64_t limit_ms)

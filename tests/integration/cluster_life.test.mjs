@@ -177,6 +177,20 @@ test("shutdown.timeout ends what does not end by itself", async (t) => {
   assert.ok(took > 300 && took < 3000, `${took} ms`);
 });
 
+test("what outlasts shutdown.timeout is told so", async (t) => {
+  const app = await start(t, { route: WHO, settings: { "shutdown.timeout": "3s" } });
+  const connection = await app.connect();
+  connection.write("GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n");
+  await sleep(100);
+  app.signal("SIGTERM");
+  const answer = await connection.answer();
+  assert.equal(answer.status, 503);
+  assert.equal(answer.headers.connection, "close");
+  assert.equal(answer.json.status, 503);
+  assert.equal(await connection.rest(), "");
+  assert.deepEqual(await app.ended, { code: 1, signal: null });
+});
+
 test("while shutdown.drain_delay runs, readiness fails and requests are served", async (t) => {
   const app = await start(t, { route: WHO, settings: { "shutdown.drain_delay": "400ms" } });
   const admin = (await app.line((l) => l.msg === "listening" && l.admin)).port;
