@@ -260,6 +260,13 @@ static int queue_release(lua_State *L)
     return 0;
 }
 
+/* check(): raises when the running task has been cancelled. */
+static int queue_check(lua_State *L)
+{
+    perilua_task_check(L);
+    return 0;
+}
+
 /* runs_jobs(): this generation has jobs: it is told when it retires. */
 static int queue_runs_jobs(lua_State *L)
 {
@@ -295,6 +302,7 @@ int perilua_open_queue(lua_State *L)
                                          {"bell", bell_new},
                                          {"owners", owner_open},
                                          {"hold", queue_hold},
+                                         {"check", queue_check},
                                          {"release", queue_release},
                                          {"runs_jobs", queue_runs_jobs},
                                          {NULL, NULL}};

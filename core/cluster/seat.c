@@ -375,11 +375,26 @@ static void count_failure(peri_seat *seat, const peri_proc *proc)
     seat->failed_starts = since != 0 ? 0 : seat->failed_starts + 1;
 }
 
+/* The jobs that it ran are for the others to take back, at once. */
+static void tell_others(peri_master *master, const peri_proc *gone)
+{
+    for (int i = 0; i < master->seat_count; i++) {
+        peri_proc *proc = master->seats[i]->proc;
+
+        if (proc != NULL && proc != gone &&
+            proc->state == PERI_PROC_SERVING) {
+            peri_proc_tell(proc, PERI_CHANNEL_HEAR, 0, 0,
+                           "perigee.worker.exit\n{}", -1);
+        }
+    }
+}
+
 void peri_seat_proc_ended(peri_seat *seat, peri_proc *proc)
 {
     peri_master *master = seat->master;
 
     master->ends_total[proc->reason]++;
+    tell_others(master, proc);
     if (proc == seat->successor) {
         seat->successor = NULL;
         master->record_used[proc->record] = false;

@@ -79,6 +79,11 @@ local function load_jobs()
   end
 end
 
+local function has_jobs()
+  return package.loaded["perigee.jobs"] ~= nil
+    and #require("perigee.jobs").list() > 0
+end
+
 local function call(fn, ...)
   return fn(...)
 end
@@ -238,11 +243,22 @@ end
 --- The generation has taken over.
 function M.committed()
   hot.run "load"
+  if has_jobs() then
+    require("perigee.queue.runner").start(require("perigee.jobs").list())
+  end
+end
+
+--- It is to end, or another one has taken over: begins no more jobs.
+function M.stop_jobs()
+  require("perigee.queue.runner").stop()
 end
 
 --- The last request has ended.
 function M.stop()
   hot.run "unload"
+  if package.loaded["perigee.queue.driver"] then
+    require("perigee.queue.driver").close_all()
+  end
   if started and main.on_stop then
     main.on_stop()
   end

@@ -1,16 +1,68 @@
 --- Loads scripts/jobs/*.lua: each returns a job, a schedule, or a list of such.
 
 local core = require "perigee.core.app"
+local units = require "perigee.units"
 
 local M = {}
 
+---@class perigee.JobDefinition
+---@field queue string?         # the file's name unless told
+---@field name string?          # only jobs of that name; without: all others
+---@field concurrency integer?  # at once in each worker; 1 unless told
+---@field timeout string|number|nil # a run may take
+---@field run fun(job: perigee.RunningJob): any, perigee.Error?
+---@field every string|number|nil # a schedule: so often
+---@field cron string?          # a schedule: 5 or 6 fields
+---@field tz string?            # of cron
+---@field data any              # of a schedule's jobs
+---@field opts table?           # options of a schedule's jobs
+---@field catch_up string?      # of a schedule: "one", "none" or "all" of what was missed
+
+---@type perigee.JobDefinition[]
 local definitions = {}
 
 local FIELDS = {
   queue = "string", name = "string", concurrency = "number", timeout = true,
   run = "function", every = true, cron = "string", tz = "string",
-  data = true, opts = "table",
+  data = true, opts = "table", catch_up = "string",
 }
+
+local function fault(file, text, ...)
+  error(("%s:1: "):format(file) .. text:format(...), 0)
+end
+
+local function check_values(file, made)
+  if made.queue == "" or made.queue:find "[:%c]" then
+    fault(file, "queue: %q is no name for a queue", made.queue)
+  end
+  if made.concurrency and (made.concurrency < 1
+    or made.concurrency ~= math.floor(made.concurrency)) then
+    fault(file, "concurrency: a whole number from 1 expected")
+  end
+  for _, key in ipairs { "timeout", "every" } do
+    if made[key] ~= nil then
+      local ms, why = units.duration(made[key])
+      if not ms or ms < 1 then
+        fault(file, "%s: %s", key, why or "more than nothing expected")
+      end
+      made[key] = math.floor(ms)
+    end
+  end
+  if made.every and made.cron then
+    fault(file, "a schedule has either every or cron")
+  elseif made.cron then
+    local _, why = require("perigee.queue.cron").parse(made.cron, made.tz)
+    if why then
+      fault(file, "%s", why)
+    end
+  end
+  if made.opts then
+    local ok, why = pcall(require("perigee.queue.options").check, made.opts, 0)
+    if not ok then
+      fault(file, "opts: %s", why)
+    end
+  end
+end
 
 local function check(file, definition)
   if type(definition) ~= "table" then
@@ -30,7 +82,16 @@ local function check(file, definition)
   if type(definition.run) ~= "function" then
     error(file .. ":1: a job needs run = function(job)", 0)
   end
-  definitions[#definitions + 1] = definition
+  local base = file:match "([^/]+)%.lua$"
+  local made = {}
+  for key, value in pairs(definition) do
+    made[key] = value
+  end
+  made.queue = definition.queue or base
+  made.schedule = definition.name or base
+  made.file = file
+  check_values(file, made)
+  definitions[#definitions + 1] = made
 end
 
 --- For perigee.app.

@@ -71,7 +71,7 @@ function Queue:add(name, data, opts)
   if tx then
     local outbox = require "perigee.queue.outbox"
     local added
-    added, err = outbox.put(tx, self.settings, self.name, entry)
+    added, err = outbox.put(tx, self.driver, self.name, entry)
     return added and jobs.added(self.driver, self.name, entry, data, added),
       err
   end

@@ -2,6 +2,7 @@
 
 local core = require "perigee.core.sqlite"
 local errors = require "perigee.error"
+local task = require "perigee.task"
 
 local M = {}
 
@@ -44,6 +45,8 @@ local Db = core.db
 local Tx = core.tx
 
 local depths = setmetatable({}, { __mode = "k" })
+local committed = setmetatable({}, { __mode = "k" }) -- tx -> functions
+local databases = setmetatable({}, { __mode = "k" }) -- tx -> db
 
 local function check_function(fn)
   if type(fn) ~= "function" then
@@ -85,8 +88,13 @@ function Db:transaction(fn)
   end
   core.enter(tx)
   depths[tx] = 0
+  databases[tx] = self
   return settle(function()
-    return core.commit(tx)
+    local kept, why = core.commit(tx)
+    for _, fn in ipairs(kept and committed[tx] or {}) do
+      task.spawn_detached(fn, self)
+    end
+    return kept, why
   end, function()
     core.rollback(tx)
   end, pcall(fn, tx))
@@ -139,6 +147,20 @@ end
 ---@return any
 function M.blob(bytes)
   return core.blob(bytes)
+end
+
+--- For the library's own modules: fn(db) is called, as a task of its own, when
+--- the transaction has been committed. Once for the same key.
+function M.after_commit(tx, key, fn)
+  if not databases[tx] then
+    error("a transaction of db:transaction expected", 3)
+  end
+  local list = committed[tx] or {}
+  committed[tx] = list
+  if not list[key] then
+    list[key] = true
+    list[#list + 1] = fn
+  end
 end
 
 --- How many reads, writes and commits of writes there were in this worker.

@@ -228,4 +228,12 @@ function M.open(settings)
   return driver
 end
 
+--- Every driver that was opened: jobs that were taken go back.
+function M.close_all()
+  for key, driver in pairs(open) do
+    open[key] = nil
+    driver:close()
+  end
+end
+
 return M

@@ -8,6 +8,8 @@ local units = require "perigee.units"
 
 local M = {}
 
+local LOOK_FIRST_MS, LOOK_LAST_MS = 20, 1000
+
 --- A job as it was when it was read.
 ---@class perigee.Job
 ---@field id string
@@ -111,6 +113,7 @@ end
 -- Looks again when it hears of the job, and now and then all the same: a
 -- message may be lost, the store is right.
 local function await(self, signal, deadline)
+  local pause = LOOK_FIRST_MS
   while true do
     local record, err = self.driver:job(self.queue, self.id)
     if err then
@@ -135,7 +138,8 @@ local function await(self, signal, deadline)
       return nil, errors.new("timeout", "job %s of queue %s has not ended",
         self.id, self.queue)
     end
-    signal:wait(math.min(left, 1000))
+    signal:wait(math.min(left, pause))
+    pause = math.min(pause * 2, LOOK_LAST_MS)
   end
 end
 

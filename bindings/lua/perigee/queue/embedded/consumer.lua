@@ -1,0 +1,432 @@
+--- Who runs jobs of one queue in this worker, on the embedded store.
+
+local core_app = require "perigee.core.app"
+local core_queue = require "perigee.core.queue"
+local errors = require "perigee.error"
+local events = require "perigee.queue.embedded.events"
+local records = require "perigee.queue.embedded.records"
+local sql = require "perigee.queue.embedded.sql"
+local time = require "perigee.time"
+
+local M = {}
+
+local CRASHES_MAX = 3
+local LOOK_EVERY_MS = 1000 -- while there is always something to do
+
+---@class perigee.queue.embedded.Consumer: perigee.queue.Consumer
+local Consumer = {}
+Consumer.__index = Consumer
+
+-- ---- owners ----
+
+-- Numbers are drawn and locked before they are written down: whoever finds one
+-- in the table without its lock may take its jobs.
+local function register(store, name)
+  if store.owner then
+    return true
+  end
+  local owners, err = core_queue.owners(store.path .. "-owners")
+  if not owners then
+    return nil, err
+  end
+  local number
+  repeat
+    number = math.random(1, 2 ^ 31 - 2)
+  until not owners:alive(number) and owners:take(number)
+  local ok
+  ok, err = store:exec("INSERT INTO owner(id, pid, name, since) "
+    .. "VALUES (?, ?, ?, ?)", number, core_app.host().pid, name, time.now())
+  if not ok then
+    owners:close()
+    return nil, err
+  end
+  store.owners, store.owner = owners, number
+  return true
+end
+
+local function tell_crashed(store, rows)
+  local told = {}
+  for _, row in ipairs(rows) do
+    local id = row.cid or ("%d"):format(row.seq)
+    events.tell(store, row.queue, { event = "stalled", id = id })
+    if row.state == sql.FAILED then
+      events.tell(store, row.queue,
+        { event = "failed", id = id, failure = row.failure })
+    end
+    told[row.queue] = true
+  end
+  for queue in pairs(told) do
+    store:notify(queue)
+  end
+end
+
+--- Jobs of workers that are no more run again; those that took three workers
+--- with them have failed.
+---@param store perigee.queue.Store
+---@return integer? jobs
+---@return perigee.Error? err
+function M.recover(store)
+  if store.recovering or not store.owners then
+    return 0
+  end
+  local rows, err = store.db:query "SELECT id FROM owner"
+  if not rows then
+    return nil, err
+  end
+  local count = 0
+  for _, row in ipairs(rows) do
+    if store.owners and row.id ~= store.owner
+      and not store.owners:alive(row.id) then
+      local outcomes, ids, from = store:run {
+        { sql.CRASHED, CRASHES_MAX, row.id, store:place(), time.now(), n = 4 },
+        { "DELETE FROM owner WHERE id = ?", row.id, n = 1 },
+      }
+      if not outcomes then
+        return nil, ids
+      end
+      local crashed = outcomes[from + 1]
+      if type(crashed) == "table" then
+        count = count + #crashed
+        tell_crashed(store, crashed)
+      end
+    end
+  end
+  return count
+end
+
+-- ---- taking ----
+
+local function taken(self, rows, list)
+  if type(rows) ~= "table" then
+    return
+  end
+  for i = 1, #rows do
+    list[#list + 1] = records.taken(self.queue, rows[i])
+  end
+end
+
+local function by_place(a, b)
+  if a.prio ~= b.prio then
+    return a.prio < b.prio
+  end
+  return a.pos < b.pos
+end
+
+local function claim(self, text, n)
+  local store = self.store
+  return { text, store.owner, time.now(), self.queue_id, n,
+    math.floor(store:now()), n = 5 }
+end
+
+-- What may be taken in one go; groups and others take turns in being first.
+local function statements(self, n)
+  local list, claims = {}, {}
+  local now = self.store:now()
+  local view = self.view
+  local rated = view and view.rate_max
+  local function add(text, wanted)
+    list[#list + 1] = claim(self, text, wanted)
+    claims[#claims + 1] = #list
+    if rated then
+      list[#list + 1] = { sql.COUNT_RATE, self.queue_id, math.floor(now),
+        n = 2 }
+    end
+  end
+  if view and view.due and view.due <= now * 1000 then
+    list[1] = { sql.PROMOTE, self.queue_id, math.floor(now * 1000), n = 2 }
+    self.look = true
+  end
+  if view and view.suspects == 1 then
+    add(sql.CLAIM_SUSPECT, 1)
+  end
+  local grouped = view and view.grouped == 1
+  local share = grouped and self.turn and math.ceil(n / 2) or 0
+  self.turn = not self.turn
+  for _ = 1, share do
+    add(sql.CLAIM_GROUP, 1)
+  end
+  if n - share > 0 then
+    add(sql.CLAIM, n - share)
+  end
+  for _ = 1, grouped and n - share or 0 do
+    add(sql.CLAIM_GROUP, 1)
+  end
+  return list, claims
+end
+
+-- More than n may come of one go with groups: they are put back.
+local function keep(self, list, n)
+  while #list > n do
+    local extra = table.remove(list)
+    self.store:exec(sql.RELEASE, extra.seq, extra.token)
+  end
+  return list
+end
+
+local function attempt(self, n)
+  local list, claims = statements(self, n)
+  local outcomes, ids, from = self.store:run(list)
+  if not outcomes then
+    return nil, ids
+  end
+  local jobs = {}
+  for _, at in ipairs(claims) do
+    taken(self, outcomes[from + at], jobs)
+  end
+  if #jobs > 1 then
+    table.sort(jobs, by_place)
+  end
+  return keep(self, jobs, n)
+end
+
+local function look(self)
+  self.look = false
+  self.looked = time.monotonic()
+  local view, err = self.store.db:one(sql.OUTLOOK, self.queue_id)
+  if not view then
+    return nil, err or errors.new("unavailable", "queue %s was removed",
+      self.queue)
+  end
+  self.view = view
+  return true
+end
+
+-- How long until there may be something that nobody rings for.
+local function patience(self)
+  local view, now = self.view, self.store:now()
+  local ms = self.idle_ms
+  if view.due then
+    ms = math.min(ms, view.due / 1000 - now)
+  end
+  if view.rate_max and view.window_count >= view.rate_max then
+    ms = math.min(ms, view.window_start + view.rate_ms - now)
+  end
+  if view.group_rate_ms and view.grouped == 1 then
+    ms = math.min(ms, math.max(view.group_rate_ms / 10, 5))
+  end
+  return math.max(ms, 1)
+end
+
+local function prepare(self)
+  if self.queue_id then
+    return true
+  end
+  local id, err = self.store:queue(self.queue)
+  if not id then
+    return nil, err
+  end
+  local ok
+  ok, err = register(self.store, self.name)
+  if not ok then
+    return nil, err
+  end
+  self.queue_id = id
+  table.insert(self.store.consumers, self)
+  if not self.store.recovered then
+    self.store.recovered = true
+    ok, err = M.recover(self.store)
+    if not ok then
+      return nil, err
+    end
+  end
+  return true
+end
+
+function Consumer:take(n)
+  local ok, err = prepare(self)
+  if not ok then
+    return nil, err
+  end
+  while not self.closed do
+    if self.look or time.monotonic() - self.looked > LOOK_EVERY_MS then
+      ok, err = look(self)
+      if not ok then
+        return nil, err
+      end
+    end
+    local due_before = self.view.due
+    local jobs
+    jobs, err = attempt(self, n)
+    if not jobs then
+      return nil, err
+    end
+    if #jobs > 0 then
+      events.started(self.store, self.queue_id, jobs)
+      return jobs
+    end
+    if not self.closed then
+      ok, err = look(self)
+      if not ok then
+        return nil, err
+      end
+      if not (self.view.due and self.view.due <= self.store:now() * 1000
+        and self.view.due ~= due_before) then
+        self.wanted = n
+        self.signal:wait(patience(self))
+        self.wanted = 0
+      end
+    end
+  end
+  return nil
+end
+
+-- ---- ending ----
+
+local function lost(job)
+  return nil, errors.new("conflict",
+    "job %s of queue %s runs (or has run) elsewhere: its lease was lost",
+    job.id, job.queue)
+end
+
+-- Runs what ends a job; its first statement tells whether it was still his.
+local function ending(self, job, list)
+  local outcomes, ids, from = self.store:run(list)
+  if not outcomes then
+    return nil, ids
+  end
+  if outcomes[from + 1] ~= 1 then
+    return lost(job)
+  end
+  local view = self.view
+  if job.crashed >= 2 or (view and (view.concurrency
+    or view.group_concurrency)) then
+    self.store:notify(self.queue_id)
+  end
+  return true
+end
+
+local function retention(self, list, keep_what, state)
+  if type(keep_what) == "number" then
+    keep_what = { count = keep_what }
+  end
+  if type(keep_what) ~= "table" then
+    return
+  end
+  if keep_what.count then
+    list[#list + 1] = { sql.KEEP_COUNT, self.queue_id, state,
+      keep_what.count, n = 3 }
+  end
+  if keep_what.age then
+    list[#list + 1] = { sql.KEEP_AGE, self.queue_id, state,
+      math.floor((self.store:now() - keep_what.age) * 1000), n = 3 }
+  end
+end
+
+local function parent_waits(self, job)
+  if job.parent then
+    self.store:notify_all()
+  end
+end
+
+function Consumer:complete(job, result)
+  local remove = job.opts.remove_on_complete
+  local list
+  if remove == true and not job.parent then
+    list = { { sql.COMPLETE_REMOVE, job.seq, job.token, n = 2 } }
+  else
+    list = { { sql.COMPLETE, self.store:place(), time.now(), result,
+      job.seq, job.token, n = 5 } }
+    if remove == true then
+      list[2] = { sql.REMOVE_ENDED, job.seq, n = 1 }
+    elseif remove then
+      retention(self, list, remove, sql.COMPLETED)
+    end
+  end
+  local ok, err = ending(self, job, list)
+  if ok then
+    self.store:count(self.queue_id, "completed")
+    events.tell(self.store, self.queue_id,
+      { event = "completed", id = job.id, result = result })
+    parent_waits(self, job)
+  end
+  return ok, err
+end
+
+local function fail_for_good(self, job, failure)
+  local remove = job.opts.remove_on_fail
+  local list = {
+    { sql.FAIL, self.store:place(), time.now(), failure.message,
+      failure.stack, job.seq, job.token, n = 6 },
+  }
+  if remove == true then
+    list[2] = { sql.REMOVE_ENDED, job.seq, n = 1 }
+  elseif remove then
+    retention(self, list, remove, sql.FAILED)
+  end
+  local ok, err = ending(self, job, list)
+  if ok then
+    self.store:count(self.queue_id, "failed")
+    events.tell(self.store, self.queue_id,
+      { event = "failed", id = job.id, failure = failure.message })
+    parent_waits(self, job)
+  end
+  return ok, err
+end
+
+function Consumer:fail(job, failure, retry_in)
+  if not retry_in then
+    return fail_for_good(self, job, failure)
+  end
+  local list
+  if retry_in > 0 then
+    list = { { sql.RETRY_LATER,
+      math.floor((self.store:now() + retry_in) * 1000), retry_in,
+      failure.message, failure.stack, job.seq, job.token, n = 6 } }
+  else
+    list = { { sql.RETRY, self.store:place(), failure.message, failure.stack,
+      job.seq, job.token, n = 5 } }
+  end
+  local ok, err = ending(self, job, list)
+  if ok then
+    self.store:notify(self.queue_id, retry_in == 0 and 1 or nil)
+    events.tell(self.store, self.queue_id,
+      { event = retry_in > 0 and "delayed" or "waiting", id = job.id })
+  end
+  return ok, err
+end
+
+function Consumer:release(job)
+  local outcomes, ids, from = self.store:run {
+    { sql.RELEASE, job.seq, job.token, n = 2 },
+  }
+  if not outcomes then
+    return nil, ids
+  end
+  if outcomes[from + 1] ~= 1 then
+    return lost(job)
+  end
+  self.store:notify(self.queue_id, 1)
+  return true
+end
+
+function Consumer:heartbeat(job)
+  local row, err = self.store.db:one(sql.HELD, job.seq, job.token)
+  if err then
+    return nil, err
+  elseif not row then
+    return lost(job)
+  end
+  return true
+end
+
+function Consumer:close()
+  self.closed = true
+  for i, other in ipairs(self.store.consumers) do
+    if other == self then
+      table.remove(self.store.consumers, i)
+      break
+    end
+  end
+  self.signal:set()
+end
+
+---@return perigee.queue.Consumer
+function M.open(store, queue, options, settings)
+  return setmetatable({
+    store = store, queue = queue, name = options.name, wanted = 0,
+    look = true, looked = 0, signal = core_queue.signal(),
+    idle_ms = settings.idle_timeout or 5000,
+  }, Consumer)
+end
+
+return M

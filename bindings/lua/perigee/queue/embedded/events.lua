@@ -1,0 +1,148 @@
+--- Events of the embedded driver: to those in this worker at once, to other
+--- workers only where somebody there listens.
+
+local host_events = require "perigee.events"
+local json = require "perigee.json"
+local shared = require "perigee.shared"
+local task = require "perigee.task"
+
+local M = {}
+
+local TOPIC = "perigee.queue"
+local TEXT_MAX = 30000
+
+-- How many listen in all workers: looked up before anything is sent.
+local function interest(store, queue)
+  local dict = store.interest or shared.internal("perigee.queue", 65536)
+  store.interest = dict
+  return dict, "listen:" .. store.path .. ":" .. queue
+end
+
+local function call_each(store, queue, event)
+  local listeners = store.listeners and store.listeners[queue]
+  for i = 1, listeners and #listeners or 0 do
+    task.spawn_detached(listeners[i], event)
+  end
+end
+
+local function hear(store)
+  if store.hears then
+    return
+  end
+  store.hears = true
+  store.off = host_events.on(TOPIC, function(message)
+    if message.path ~= store.path or message.from == store.mark then
+      return
+    end
+    for _, event in ipairs(message.events) do
+      call_each(store, message.queue, event)
+    end
+  end)
+end
+
+local function mark_of(store)
+  store.mark = store.mark
+    or require("perigee.crypto").uuid.v4()
+  return store.mark
+end
+
+-- Events of one turn of the loop go out together.
+local function send(store, queue)
+  local list = store.outgoing[queue]
+  store.outgoing[queue] = nil
+  local batch, size = {}, 0
+  local function out()
+    if #batch > 0 then
+      host_events.publish(TOPIC, { path = store.path, queue = queue,
+        from = mark_of(store), events = batch })
+      batch, size = {}, 0
+    end
+  end
+  for _, event in ipairs(list) do
+    local text = json.encode(event)
+    if #text > TEXT_MAX then
+      event = { event = event.event, id = event.id }
+      text = json.encode(event)
+    end
+    if size + #text > TEXT_MAX then
+      out()
+    end
+    batch[#batch + 1] = event
+    size = size + #text + 1
+  end
+  out()
+end
+
+--- Tells an event of the queue with that number.
+function M.tell(store, queue, event)
+  if store.listeners and store.listeners[queue] then
+    call_each(store, queue, event)
+  end
+  local dict, key = interest(store, queue)
+  local all = dict:get(key) or 0
+  local own = store.listeners and store.listeners[queue]
+    and #store.listeners[queue] or 0
+  if all <= own then
+    return
+  end
+  store.outgoing = store.outgoing or {}
+  local list = store.outgoing[queue]
+  if list then
+    list[#list + 1] = event
+    return
+  end
+  store.outgoing[queue] = { event }
+  task.spawn_detached(function()
+    task.yield()
+    send(store, queue)
+  end)
+end
+
+--- Whether anybody hears of a queue.
+function M.wanted(store, queue)
+  if store.listeners and store.listeners[queue] then
+    return true
+  end
+  local dict, key = interest(store, queue)
+  return (dict:get(key) or 0) > 0
+end
+
+--- Jobs were taken.
+function M.started(store, queue, jobs)
+  if not M.wanted(store, queue) then
+    return
+  end
+  for i = 1, #jobs do
+    M.tell(store, queue, { event = "active", id = jobs[i].id })
+  end
+end
+
+--- Calls fn with each event of a queue; gives what ends that.
+function M.subscribe(store, queue, fn)
+  hear(store)
+  store.listeners = store.listeners or {}
+  local list = store.listeners[queue] or {}
+  store.listeners[queue] = list
+  list[#list + 1] = fn
+  local dict, key = interest(store, queue)
+  dict:incr(key, 1, 0)
+  local ended = false
+  return function()
+    if ended then
+      return
+    end
+    ended = true
+    for i, one in ipairs(list) do
+      if one == fn then
+        table.remove(list, i)
+        break
+      end
+    end
+    if #list == 0 and store.listeners[queue] == list then
+      store.listeners[queue] = nil
+    end
+    dict:incr(key, -1, 0)
+  end
+end
+
+return M

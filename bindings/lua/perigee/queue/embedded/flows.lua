@@ -1,0 +1,90 @@
+--- The embedded driver, continued: parents that wait for their children. What
+--- happens when a child ends is a trigger's (perigee.queue.embedded.sql).
+
+local errors = require "perigee.error"
+local events = require "perigee.queue.embedded.events"
+local single = require "perigee.queue.embedded.jobs"
+local sql = require "perigee.queue.embedded.sql"
+
+local M = {}
+
+---@type perigee.queue.embedded.Driver
+local Driver = {}
+M.methods = Driver
+
+local function insert(store, tx, node, ids, parent)
+  local entry = node.entry
+  local queue_id = ids[node.queue]
+  if entry.opts.group then
+    assert(tx:exec(sql.TENANT, queue_id, entry.opts.group))
+  end
+  local statement = single.insertion(store, queue_id, entry)
+  local inserted = assert(tx:exec(unpack(statement, 1, statement.n + 1)))
+  if inserted.changes == 0 then
+    error(errors.new("conflict", "there is a job %s in queue %s already",
+      entry.opts.job_id, node.queue), 0)
+  end
+  local seq = inserted.last_id
+  local added = {
+    id = entry.opts.job_id or ("%d"):format(seq), queue = node.queue,
+    children = {},
+  }
+  if parent then
+    assert(tx:exec("UPDATE job SET parent = ?, on_failure = ? WHERE seq = ?",
+      parent, entry.opts.on_child_failure, seq))
+  end
+  if node.children then
+    assert(tx:exec("UPDATE job SET state = 5, prio = 0, pending = ?, "
+      .. "extras = 1 WHERE seq = ?", #node.children, seq))
+    for i, child in ipairs(node.children) do
+      added.children[i] = insert(store, tx, child, ids, seq)
+    end
+  end
+  return added
+end
+
+local function queue_ids(store, node, ids)
+  if not ids[node.queue] then
+    local id, err = store:queue(node.queue)
+    if not id then
+      return nil, err
+    end
+    ids[node.queue] = id
+  end
+  for _, child in ipairs(node.children or {}) do
+    local ok, err = queue_ids(store, child, ids)
+    if not ok then
+      return nil, err
+    end
+  end
+  return ids
+end
+
+local function tell(store, node, added, ids)
+  events.tell(store, ids[node.queue],
+    { event = "added", id = added.id, name = node.entry.name })
+  for i, child in ipairs(node.children or {}) do
+    tell(store, child, added.children[i], ids)
+  end
+end
+
+function Driver:flow(root)
+  local ids, err = queue_ids(self.store, root, {})
+  if not ids then
+    return nil, err
+  end
+  local ok, added, why = pcall(self.store.db.transaction, self.store.db,
+    function(tx)
+      return insert(self.store, tx, root, ids)
+    end)
+  if not ok then
+    return nil, errors.wrap(added)
+  elseif not added then
+    return nil, why
+  end
+  tell(self.store, root, added, ids)
+  self.store:notify_all()
+  return added
+end
+
+return M

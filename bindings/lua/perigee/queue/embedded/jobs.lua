@@ -1,0 +1,416 @@
+--- The embedded driver, continued: what is done with single jobs.
+
+local errors = require "perigee.error"
+local events = require "perigee.queue.embedded.events"
+local json = require "perigee.json"
+local records = require "perigee.queue.embedded.records"
+local sql = require "perigee.queue.embedded.sql"
+local time = require "perigee.time"
+
+local M = {}
+
+---@class perigee.queue.embedded.Driver: perigee.queue.Driver
+local Driver = {}
+M.methods = Driver
+
+-- ---- adding ----
+
+local function place_of(store, opts)
+  local pos = store:place()
+  local delay = opts.delay or 0
+  if delay > 0 then
+    return sql.DELAYED, 0, pos + delay * 1000, delay
+  end
+  local state = opts.group and sql.GROUPED or sql.WAITING
+  return state, opts.priority or 0, opts.lifo and -pos or pos, 0
+end
+
+--- The statement that adds a job; state and pending for one with children.
+---@return table statement
+function M.insertion(store, queue_id, entry, scheduler)
+  local opts = entry.opts
+  local state, prio, pos, delay = place_of(store, opts)
+  local cid = entry.cid or opts.job_id
+  local text = next(opts) and json.encode(opts) or nil
+  if cid then
+    return { sql.INSERT_CID, queue_id, state, prio, pos, opts.priority or 0,
+      delay, opts.timestamp or time.now(), opts.group, entry.name, text,
+      entry.data, cid, scheduler, n = 13 }
+  end
+  return { sql.INSERT, queue_id, state, prio, pos, opts.priority or 0, delay,
+    opts.timestamp or time.now(), opts.group, entry.name, text, entry.data,
+    n = 11 }
+end
+
+local function tell_added(store, queue_id, entries, added)
+  local ready, delayed = 0, false
+  for _, entry in ipairs(entries) do
+    if entry.opts.delay and entry.opts.delay > 0 or entry.opts.group then
+      delayed = true
+    else
+      ready = ready + 1
+    end
+  end
+  if delayed then
+    store:notify(queue_id)
+  else
+    store:notify(queue_id, ready)
+  end
+  if not events.wanted(store, queue_id) then
+    return
+  end
+  for i, entry in ipairs(entries) do
+    local late = entry.opts.delay and entry.opts.delay > 0
+    if not added[i].duplicate then
+      events.tell(store, queue_id,
+        { event = "added", id = added[i].id, name = entry.name })
+      events.tell(store, queue_id,
+        { event = late and "delayed" or "waiting", id = added[i].id })
+    else
+      events.tell(store, queue_id, { event = entry.opts.dedup
+        and "deduplicated" or "duplicated", id = added[i].id })
+    end
+  end
+end
+
+-- One at a time in a transaction of its own: what is there decides.
+local function add_unique(store, tx, queue_id, entry)
+  local dedup = entry.opts.dedup
+  local now = math.floor(store:now())
+  local owner = tx:one([[SELECT d.job, d.until, j.state, j.cid, j.seq
+    FROM dedup d LEFT JOIN job j ON j.seq = d.job
+    WHERE d.queue = ? AND d.id = ?]], queue_id, dedup.id)
+  local live = owner and (owner["until"] and owner["until"] > now
+    or not owner["until"] and owner.seq ~= nil
+    and owner.state ~= sql.COMPLETED and owner.state ~= sql.FAILED)
+  if live and not (dedup.replace and owner.state == sql.DELAYED) then
+    if dedup.extend and dedup.ttl then
+      tx:exec("UPDATE dedup SET until = ? WHERE queue = ? AND id = ?",
+        now + dedup.ttl, queue_id, dedup.id)
+    end
+    return { id = owner.cid or ("%d"):format(owner.job), duplicate = true }
+  elseif live then
+    assert(tx:exec("DELETE FROM job WHERE seq = ?", owner.job))
+  end
+  local statement = M.insertion(store, queue_id, entry)
+  local inserted = assert(tx:exec(unpack(statement, 1, statement.n + 1)))
+  if inserted.changes == 0 then
+    return { id = entry.opts.job_id, duplicate = true }
+  end
+  assert(tx:exec("UPDATE job SET dedup = ? WHERE seq = ?", dedup.id,
+    inserted.last_id))
+  assert(tx:exec("INSERT OR REPLACE INTO dedup(queue, id, job, until) "
+    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, inserted.last_id,
+    dedup.ttl and now + dedup.ttl))
+  return {
+    id = entry.opts.job_id or ("%d"):format(inserted.last_id),
+  }
+end
+
+local function add_in_transaction(store, queue_id, entries)
+  return store.db:transaction(function(tx)
+    local added = {}
+    for i, entry in ipairs(entries) do
+      if entry.opts.group then
+        assert(tx:exec(sql.TENANT, queue_id, entry.opts.group))
+      end
+      if entry.opts.dedup then
+        added[i] = add_unique(store, tx, queue_id, entry)
+      else
+        local statement = M.insertion(store, queue_id, entry)
+        local inserted = assert(tx:exec(unpack(statement, 1,
+          statement.n + 1)))
+        added[i] = {
+          id = entry.opts.job_id or ("%d"):format(inserted.last_id),
+          duplicate = inserted.changes == 0 or nil,
+        }
+      end
+    end
+    return added
+  end)
+end
+
+function Driver:add(queue, entries)
+  local store = self.store
+  local queue_id, err = store:queue(queue)
+  if not queue_id then
+    return nil, err
+  end
+  local list, places, unique = {}, {}, false
+  for i = 1, #entries do
+    local entry = entries[i]
+    if entry.opts.dedup then
+      unique = true
+      break
+    end
+    if entry.opts.group then
+      list[#list + 1] = { sql.TENANT, queue_id, entry.opts.group, n = 2 }
+    end
+    list[#list + 1] = M.insertion(store, queue_id, entry)
+    places[i] = #list
+  end
+  local added
+  if unique then
+    local done
+    done, added, err = pcall(add_in_transaction, store, queue_id, entries)
+    if not done then
+      added, err = nil, errors.wrap(added)
+    end
+    if not added then
+      return nil, err
+    end
+  else
+    local outcomes, ids, from = store:run(list)
+    if not outcomes then
+      return nil, ids
+    end
+    added = {}
+    for i = 1, #entries do
+      local at = from + places[i]
+      added[i] = {
+        id = entries[i].opts.job_id or ("%d"):format(ids[at]),
+        duplicate = outcomes[at] == 0 or nil,
+      }
+    end
+  end
+  tell_added(store, queue_id, entries, added)
+  return added
+end
+
+-- ---- reading ----
+
+local COLUMNS = "SELECT job.*, queue.name AS queue_name, queue.paused, "
+  .. "(SELECT name FROM owner WHERE id = job.owner) AS worker, "
+  .. "(SELECT coalesce(p.cid, p.seq) FROM job p WHERE p.seq = job.parent) "
+  .. "AS parent_id, (SELECT q.name FROM job p JOIN queue q ON q.id = p.queue "
+  .. "WHERE p.seq = job.parent) AS parent_queue "
+  .. "FROM job JOIN queue ON queue.id = job.queue "
+
+M.COLUMNS = COLUMNS
+
+-- " WHERE ..." and what is bound to it.
+local function by_id(id)
+  if id:find "^%d+$" then
+    return "job.queue = ? AND job.seq = ?", tonumber(id)
+  end
+  return "job.queue = ? AND job.cid = ?", id
+end
+
+local function not_found(queue, id)
+  return errors.new("not_found", "no job %s in queue %s", id, queue)
+end
+
+function Driver:job(queue, id)
+  local queue_id, err = self.store:queue(queue)
+  if not queue_id then
+    return nil, err
+  end
+  local where, key = by_id(id)
+  local row
+  row, err = self.store.db:one(COLUMNS .. "WHERE " .. where, queue_id, key)
+  return row and records.of(row), err
+end
+
+-- UPDATE or DELETE of one job; what says why it changed nothing.
+local function change(self, queue, id, text, why, ...)
+  local queue_id, err = self.store:queue(queue)
+  if not queue_id then
+    return nil, err
+  end
+  local where, key = by_id(id)
+  local values = { ... }
+  local count = select("#", ...)
+  values[count + 1], values[count + 2] = queue_id, key
+  local changed
+  changed, err = self.store:exec(text:gsub("%$WHERE",
+    (where:gsub("job%.", "")), 1), unpack(values, 1, count + 2))
+  if not changed then
+    return nil, err
+  elseif changed == 0 then
+    local record
+    record, err = self:job(queue, id)
+    if err then
+      return nil, err
+    elseif not record then
+      return nil, not_found(queue, id)
+    end
+    return nil, errors.new("conflict", "job %s of queue %s is %s: %s", id,
+      queue, record.state, why)
+  end
+  return queue_id
+end
+
+function Driver:progress(queue, id, progress)
+  local queue_id, err = change(self, queue, id,
+    "UPDATE job SET progress = ? WHERE $WHERE", "", progress)
+  if not queue_id then
+    return nil, err
+  end
+  events.tell(self.store, queue_id,
+    { event = "progress", id = id, progress = progress })
+  return true
+end
+
+function Driver:update(queue, id, data)
+  local queue_id, err = change(self, queue, id,
+    "UPDATE job SET data = ? WHERE $WHERE", "", data)
+  return queue_id and true, err
+end
+
+function Driver:retry(queue, id)
+  local queue_id, err = change(self, queue, id, "UPDATE job SET "
+    .. "state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END, prio = priority, "
+    .. "pos = ?, finished_on = NULL, processed_on = NULL, failure = NULL, "
+    .. "result = NULL, stack = NULL, crashed = 0 "
+    .. "WHERE $WHERE AND state IN (3, 4)",
+    "only failed and completed ones are retried", self.store:place())
+  if not queue_id then
+    return nil, err
+  end
+  self.store:notify(queue_id)
+  events.tell(self.store, queue_id, { event = "waiting", id = id })
+  return true
+end
+
+function Driver:promote(queue, id)
+  local queue_id, err = change(self, queue, id, "UPDATE job SET "
+    .. "state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END, prio = priority, "
+    .. "pos = ?, delay = 0 WHERE $WHERE AND state = 2",
+    "only delayed ones are promoted", self.store:place())
+  if not queue_id then
+    return nil, err
+  end
+  self.store:notify(queue_id)
+  events.tell(self.store, queue_id,
+    { event = "waiting", id = id, prev = "delayed" })
+  return true
+end
+
+function Driver:remove(queue, id)
+  local queue_id, err = change(self, queue, id,
+    "DELETE FROM job WHERE $WHERE AND state <> 1", "it runs")
+  if not queue_id then
+    return nil, err
+  end
+  events.tell(self.store, queue_id, { event = "removed", id = id })
+  self.store:notify(queue_id)
+  return true
+end
+
+function Driver:change_priority(queue, id, priority)
+  local queue_id, err = change(self, queue, id, "UPDATE job SET "
+    .. "priority = ?1, prio = CASE WHEN state IN (0, 6, 7) THEN ?1 "
+    .. "ELSE prio END, opts = json_set(coalesce(opts, '{}'), "
+    .. "'$.priority', ?1) WHERE $WHERE", "", priority)
+  return queue_id and true, err
+end
+
+function Driver:change_delay(queue, id, delay)
+  local due = math.floor((self.store:now() + delay) * 1000)
+  local queue_id, err = change(self, queue, id,
+    "UPDATE job SET pos = ?, delay = ? WHERE $WHERE AND state = 2",
+    "only delayed ones have a delay", due, delay)
+  if not queue_id then
+    return nil, err
+  end
+  self.store:notify(queue_id)
+  return true
+end
+
+-- ---- logs and steps ----
+
+local function seq_of(self, queue, id)
+  local record, err = self:job(queue, id)
+  if not record then
+    return nil, err or not_found(queue, id)
+  end
+  return record.seq
+end
+
+function Driver:logs(queue, id)
+  local seq, err = seq_of(self, queue, id)
+  if not seq then
+    return nil, err
+  end
+  local rows
+  rows, err = self.store.db:query(
+    "SELECT line FROM log WHERE job = ? ORDER BY n", seq)
+  if not rows then
+    return nil, err
+  end
+  local lines = {}
+  for i, row in ipairs(rows) do
+    lines[i] = row.line
+  end
+  return lines
+end
+
+function Driver:log(queue, id, line, keep)
+  local seq, err = seq_of(self, queue, id)
+  if not seq then
+    return nil, err
+  end
+  local list = {
+    { "INSERT INTO log(job, line) VALUES (?, ?)", seq, line, n = 2 },
+    { "UPDATE job SET extras = 1 WHERE seq = ? AND extras = 0", seq, n = 1 },
+    { "DELETE FROM log WHERE n IN (SELECT n FROM log WHERE job = ? "
+      .. "ORDER BY n DESC LIMIT -1 OFFSET ?)", seq, keep or 1000, n = 2 },
+    { "SELECT count(*) AS lines FROM log WHERE job = ?", seq, n = 1 },
+  }
+  local outcomes, ids, from = self.store:run(list)
+  if not outcomes then
+    return nil, ids
+  end
+  return outcomes[from + 4][1].lines
+end
+
+function Driver:recall(queue, id, key)
+  local seq, err = seq_of(self, queue, id)
+  if not seq then
+    return nil, err
+  end
+  local row
+  row, err = self.store.db:one(
+    "SELECT value FROM step WHERE job = ? AND key = ?", seq, key)
+  return row and row.value, err
+end
+
+function Driver:remember(queue, id, key, value)
+  local seq, err = seq_of(self, queue, id)
+  if not seq then
+    return nil, err
+  end
+  local outcomes
+  outcomes, err = self.store:run {
+    { "INSERT OR REPLACE INTO step(job, key, value) VALUES (?, ?, ?)", seq,
+      key, value, n = 3 },
+    { "UPDATE job SET extras = 1 WHERE seq = ? AND extras = 0", seq, n = 1 },
+  }
+  return outcomes and true, not outcomes and err or nil
+end
+
+function Driver:children(queue, id)
+  local seq, err = seq_of(self, queue, id)
+  if not seq then
+    return nil, err
+  end
+  local rows, row
+  rows, err = self.store.db:query(
+    "SELECT key, result, failure FROM child WHERE parent = ?", seq)
+  if not rows then
+    return nil, err
+  end
+  row, err = self.store.db:one("SELECT pending FROM job WHERE seq = ?", seq)
+  if err then
+    return nil, err
+  end
+  local values, failed = {}, {}
+  for _, child in ipairs(rows) do
+    values[child.key] = child.result
+    failed[child.key] = child.failure
+  end
+  return { values = values, failed = failed, pending = row and row.pending
+    or 0 }
+end
+
+return M

@@ -1,0 +1,309 @@
+--- The store of the embedded driver: one SQLite file for all workers of a host.
+---
+--- Statements of all tasks of a worker are gathered and run together, in one
+--- transaction and one fsync with those that the other tasks have (and the
+--- writer thread joins what waits once more): `run` returns when that commit is
+--- durable.
+
+local core = require "perigee.core.sqlite"
+local core_app = require "perigee.core.app"
+local core_queue = require "perigee.core.queue"
+local core_task = require "perigee.core.task"
+local errors = require "perigee.error"
+local shared = require "perigee.shared"
+local sql = require "perigee.queue.embedded.sql"
+local task = require "perigee.task"
+local time = require "perigee.time"
+
+local M = {}
+
+local FLUSHES_MAX = 2 -- one is written while the next one is put together
+
+---@class perigee.queue.Store
+local Store = {}
+Store.__index = Store
+
+local function absolute(path)
+  if path:sub(1, 1) == "/" then
+    return path
+  end
+  return core_app.host().dir .. "/" .. path
+end
+
+---@param settings table
+---@return perigee.queue.Store
+function M.open(settings)
+  local path = absolute(settings.path or "var/queue.sqlite")
+  local db = core.open("perigee.queue", path, settings.synchronous or "full")
+  if not db then
+    error("no databases can be opened here", 0)
+  end
+  return setmetatable({
+    db = db, path = path, statements = {}, tickets = {}, flushes = 0,
+    queue_ids = {}, last_us = 0, consumers = {}, made = false,
+    ended = {},
+  }, Store)
+end
+
+-- ---- the clock ----
+
+-- The monotonic clock, set to Unix time when the host began: delays are not
+-- moved by whoever sets the system's clock.
+local function anchor()
+  local dict = shared.internal("perigee.queue", 65536)
+  local offset = dict:get "offset"
+  if not offset then
+    dict:add("offset", time.now() - time.monotonic())
+    offset = dict:get "offset"
+  end
+  return offset
+end
+
+--- The host's time in ms; goes on evenly.
+function Store:now()
+  if not self.offset then
+    self.offset = anchor()
+  end
+  return time.monotonic() + self.offset
+end
+
+--- In microseconds, never the same twice in a worker: a place in a queue.
+function Store:place()
+  local us = math.floor(self:now() * 1000)
+  if us <= self.last_us then
+    us = self.last_us + 1
+  end
+  self.last_us = us
+  return us
+end
+
+-- ---- statements ----
+
+local function settle(tickets, outcomes, ids, err)
+  for i = 1, #tickets do
+    local ticket = tickets[i]
+    ticket.outcomes, ticket.ids, ticket.err = outcomes, ids, err
+    ticket.done:set()
+  end
+end
+
+-- What one has done wrong is not for the others to bear.
+local function one_by_one(self, statements, tickets)
+  for i = 1, #tickets do
+    local ticket = tickets[i]
+    local own = {}
+    for k = 1, ticket.count do
+      own[k] = statements[ticket.from + k]
+    end
+    local outcomes, ids = core.batch(self.db, own)
+    ticket.from = 0
+    if outcomes then
+      settle({ ticket }, outcomes, ids)
+    else
+      settle({ ticket }, nil, nil, ids)
+    end
+  end
+end
+
+local function flush(self)
+  while #self.tickets > 0 do
+    local statements, tickets = self.statements, self.tickets
+    self.statements, self.tickets = {}, {}
+    self:add_counts(statements)
+    local done, outcomes, ids = pcall(core.batch, self.db, statements)
+    if not done then
+      settle(tickets, nil, nil, errors.wrap(outcomes))
+      self.flushes = self.flushes - 1
+      error(outcomes, 0)
+    elseif outcomes then
+      settle(tickets, outcomes, ids)
+    elseif #tickets > 1 and ids.kind ~= "unavailable" then
+      one_by_one(self, statements, tickets)
+    else
+      settle(tickets, nil, nil, ids)
+    end
+    task.yield() -- those that were told have something new, most likely
+  end
+  self.flushes = self.flushes - 1
+end
+
+--- Runs statements, each {sql, values..., n = how many values}, all or none:
+--- the outcomes and ids of all that ran with them, and where one's own begin
+--- (`outcomes[from + 1]`): rows, or how many were changed.
+---@param statements table[]
+---@return table? outcomes
+---@return table|perigee.Error ids
+---@return integer? from
+function Store:run(statements)
+  local list = self.statements
+  local from = #list
+  for i = 1, #statements do
+    list[from + i] = statements[i]
+  end
+  local ticket = {
+    from = from, count = #statements, done = core_task.event(),
+  }
+  self.tickets[#self.tickets + 1] = ticket
+  if self.flushes < FLUSHES_MAX and (self.flushes == 0
+    or #self.tickets == 1) then
+    self.flushes = self.flushes + 1
+    task.spawn_detached(flush, self)
+  end
+  ticket.done:wait()
+  if ticket.err then
+    return nil, ticket.err
+  end
+  return ticket.outcomes, ticket.ids, ticket.from
+end
+
+--- One statement: its outcome and id.
+---@return any? outcome
+---@return any id_or_err
+function Store:exec(text, ...)
+  local outcomes, ids, from = self:run {
+    { text, n = select("#", ...), ... },
+  }
+  if not outcomes then
+    return nil, ids
+  end
+  return outcomes[from + 1], ids[from + 1]
+end
+
+--- Statements by themselves, also while all other tasks are being cancelled.
+function Store:run_alone(statements)
+  return core.batch(self.db, statements)
+end
+
+-- ---- how many have ended ----
+
+local COUNT = "UPDATE queue SET completed = completed + ?, "
+  .. "failed = failed + ? WHERE id = ?"
+
+--- One more has "completed" or "failed": written with what comes next.
+function Store:count(queue_id, what)
+  local ended = self.ended[queue_id]
+  if not ended then
+    ended = { completed = 0, failed = 0 }
+    self.ended[queue_id] = ended
+  end
+  ended[what] = ended[what] + 1
+end
+
+function Store:add_counts(statements)
+  for queue_id, ended in pairs(self.ended) do
+    statements[#statements + 1] = { COUNT, ended.completed, ended.failed,
+      queue_id, n = 3 }
+  end
+  if next(self.ended) then
+    self.ended = {}
+  end
+end
+
+-- ---- set up ----
+
+--- The tables are there, as far as this worker knows.
+---@return true? ok
+---@return perigee.Error? err
+function Store:ready()
+  if self.made then
+    return true
+  end
+  local ok, err = self.db:exec(sql.SCHEMA)
+  if not ok then
+    return nil, err
+  end
+  ok, err = self.db:exec "PRAGMA recursive_triggers = ON"
+  if not ok then
+    return nil, err
+  end
+  if not self.bell then
+    local signal = core_queue.signal()
+    self.bell, err = core_queue.bell(self.path .. "-bell", signal)
+    if not self.bell then
+      return nil, err
+    end
+    task.spawn_detached(function()
+      while not self.closed do
+        signal:wait()
+        self:rung()
+      end
+    end)
+  end
+  self.made = true
+  return true
+end
+
+--- The number of a queue, made when there is none.
+---@return integer? id
+---@return perigee.Error? err
+function Store:queue(name)
+  local id = self.queue_ids[name]
+  if id then
+    return id
+  end
+  local ok, err = self:ready()
+  if not ok then
+    return nil, err
+  end
+  local outcomes, from
+  outcomes, err, from = self:run {
+    { "INSERT OR IGNORE INTO queue(name) VALUES (?)", name, n = 1 },
+    { "SELECT id FROM queue WHERE name = ?", name, n = 1 },
+  }
+  if not outcomes then
+    return nil, err
+  end
+  id = outcomes[from + 2][1].id
+  self.queue_ids[name] = id
+  return id
+end
+
+-- ---- waking ----
+
+--- Somebody, perhaps in another worker, has rung: everybody looks.
+function Store:rung()
+  for i = 1, #self.consumers do
+    local consumer = self.consumers[i]
+    consumer.look = true
+    consumer.signal:set()
+  end
+end
+
+--- There is something new in a queue: count jobs that could begin, or
+--- something else to know (nil).
+function Store:notify(queue_id, count)
+  local free = 0
+  for i = 1, #self.consumers do
+    local consumer = self.consumers[i]
+    if consumer.queue_id == queue_id then
+      if not count then
+        consumer.look = true
+      end
+      if consumer.wanted > 0 then
+        free = free + consumer.wanted
+      end
+      consumer.signal:set()
+    end
+  end
+  if self.bell and (not count or free < count) then
+    self.bell:ring()
+  end
+end
+
+--- Something that may concern any queue.
+function Store:notify_all()
+  self:rung()
+  if self.bell then
+    self.bell:ring()
+  end
+end
+
+function Store:close()
+  self.closed = true
+  if self.bell then
+    self.bell:close()
+    self.bell = nil
+  end
+end
+
+return M

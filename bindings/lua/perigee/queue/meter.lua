@@ -1,0 +1,71 @@
+--- Metrics of queues: how long jobs take, and how many there are.
+
+local config = require "perigee.config"
+local log = require "perigee.log"
+local metrics = require "perigee.metrics"
+local task = require "perigee.task"
+
+local M = {}
+
+local EVERY_MS = 5000
+
+local duration, waiting
+
+local function enabled()
+  local queue = config.queue
+  return not queue or queue.metrics ~= false
+end
+
+local function declare()
+  if duration then
+    return
+  end
+  duration = metrics.own.histogram {
+    name = "messaging_process_duration_seconds",
+    help = "How long jobs ran.",
+    labels = { "messaging_system", "messaging_destination_name",
+      "error_type" },
+  }
+  waiting = metrics.own.gauge {
+    name = "perigee_queue_jobs", help = "Jobs in each state.",
+    labels = { "queue", "state" }, merge = "last",
+  }
+end
+
+--- A job has run for so long; kind: of its error, or nil.
+function M.processed(system, queue, ms, kind)
+  if not enabled() then
+    return
+  end
+  declare()
+  duration:observe(ms / 1000, system, queue, kind or "")
+end
+
+local function count(client, names)
+  for _, name in ipairs(names) do
+    local counts, err = client.driver:counts(name)
+    if not counts then
+      log.debug("jobs could not be counted", { queue = name, err = err })
+      return
+    end
+    for state, jobs in pairs(counts) do
+      waiting:set(jobs, name, state)
+    end
+  end
+end
+
+--- Counts the jobs of these queues now and then, as long as tasks run.
+function M.watch(client, names)
+  if not enabled() then
+    return
+  end
+  declare()
+  task.spawn_detached(function()
+    while true do
+      count(client, names)
+      task.sleep(EVERY_MS)
+    end
+  end)
+end
+
+return M

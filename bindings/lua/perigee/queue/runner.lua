@@ -1,0 +1,300 @@
+--- Runs the jobs of scripts/jobs/ in this worker, on any driver.
+
+local config = require "perigee.config"
+local core = require "perigee.core.queue"
+local core_task = require "perigee.core.task"
+local errors = require "perigee.error"
+local host = require "perigee.host"
+local jobs = require "perigee.queue.job"
+local json = require "perigee.json"
+local log = require "perigee.log"
+local meter = require "perigee.queue.meter"
+local options = require "perigee.queue.options"
+local queues = require "perigee.queue"
+local task = require "perigee.task"
+local time = require "perigee.time"
+
+local M = {}
+
+local STACK_MAX = 4000
+local PAUSE_MS = 1000 -- after the driver has failed
+
+---@class perigee.queue.Runner
+---@field running integer   # functions that run
+---@field finishing integer # have run, and are being stored as ended
+local Runner = {}
+Runner.__index = Runner
+
+local runners = {}
+local stopping = false
+
+-- ---- one job ----
+
+local function definition_of(self, name)
+  return self.by_name[name] or self.default
+end
+
+-- The message, and where it came from, of what a function raised or returned.
+local function failure_of(err, stack)
+  local message = errors.is(err) and err.message or tostring(err)
+  if stack then
+    stack = stack:sub(1, STACK_MAX)
+  end
+  return { message = message, stack = stack }
+end
+
+local function caught(err)
+  return { err = err, stack = debug.traceback(tostring(err), 2) }
+end
+
+-- What became of it: the result's JSON, or nil and the error and a stack.
+local function outcome(ok, value, why)
+  if not ok then
+    return nil, value.err, value.stack
+  end
+  if value == nil and why ~= nil then
+    return nil, why
+  end
+  if value == nil then
+    return "null"
+  end
+  local text, err = json.encode(value)
+  if not text then
+    return nil, errors.wrap(err, "the result")
+  end
+  return text
+end
+
+local function call(definition, job, timeout)
+  if timeout then
+    return task.with_deadline(timeout, definition.run, job)
+  end
+  return definition.run(job)
+end
+
+local function settle_failure(self, record, err, stack)
+  local failed = record.attempts + 1
+  local left = (record.opts.attempts or 1) - failed
+  local retry_in
+  if left > 0 and not (errors.is(err) and err.kind == "unrecoverable") then
+    retry_in = options.backoff(record.opts, failed)
+  end
+  log.warn("job failed", {
+    queue = record.queue, job = record.id, name = record.name,
+    attempt = failed, retry_in = retry_in, err = err,
+  })
+  return self.consumer:fail(record, failure_of(err, stack), retry_in)
+end
+
+local function settle(self, record, text, err, stack)
+  local ok, why
+  if text then
+    ok, why = self.consumer:complete(record, text)
+  else
+    ok, why = settle_failure(self, record, err, stack)
+  end
+  if not ok then
+    log.error("a job that has ended could not be stored as such", {
+      queue = record.queue, job = record.id, err = why,
+    })
+  end
+end
+
+local function execute(self, record)
+  local definition = definition_of(self, record.name)
+  if not definition then
+    return nil, errors.unrecoverable("nothing in scripts/jobs runs jobs "
+      .. "named %q of queue %s", record.name, record.queue)
+  end
+  local timeout = record.opts.timeout or definition.timeout
+  local job = jobs.running(self.driver, self.consumer, record)
+  return outcome(xpcall(call, caught, definition, job, timeout))
+end
+
+-- The function has ended: the next job may begin while this one is stored.
+local function freed(self, record)
+  self.tasks[record] = nil
+  self.running = self.running - 1
+  self.finishing = self.finishing + 1
+  self.slots:set()
+end
+
+local function run(self, record)
+  local began = time.monotonic()
+  local text, err, stack = execute(self, record)
+  core.check()
+  freed(self, record)
+  meter.processed(self.driver.name, self.queue, time.monotonic() - began,
+    not text and (errors.is(err) and err.kind or "internal") or nil)
+  settle(self, record, text, err, stack)
+end
+
+-- A task of its own. What cancels all tasks (the host ends, the code was
+-- replaced and its time is over) cancels this one too: then nothing is stored,
+-- and the job goes back when the driver is closed.
+local function guarded(self, record)
+  local ok, err = pcall(run, self, record)
+  if self.tasks[record] then
+    freed(self, record)
+  end
+  if not ok then
+    log.debug("a job was cut off and goes back to its queue", {
+      queue = record.queue, job = record.id, err = err,
+    })
+  end
+  self.finishing = self.finishing - 1
+  self.slots:set()
+  core.release()
+end
+
+local function begin(self, record)
+  self.running = self.running + 1
+  core.hold()
+  self.tasks[record] = true
+  local handle = task.spawn_detached(guarded, self, record)
+  if self.tasks[record] then
+    self.tasks[record] = handle
+  end
+end
+
+-- ---- one queue ----
+
+local function room(self)
+  return math.min(self.concurrency - self.running,
+    2 * self.concurrency - self.running - self.finishing)
+end
+
+local function fetch(self)
+  while not stopping do
+    local free = room(self)
+    if free <= 0 then
+      self.slots:wait()
+    else
+      local list, err = self.consumer:take(free)
+      if list then
+        for i = 1, #list do
+          begin(self, list[i])
+        end
+      elseif err then
+        log.error("no jobs could be taken", { queue = self.queue, err = err })
+        core_task.sleep(PAUSE_MS)
+      else
+        return
+      end
+    end
+  end
+end
+
+local function open(client, name, definitions)
+  local self = setmetatable({
+    queue = name, driver = client.driver, by_name = {}, concurrency = 0,
+    running = 0, finishing = 0, slots = core.signal(), tasks = {},
+  }, Runner)
+  for _, definition in ipairs(definitions) do
+    if definition.name then
+      self.by_name[definition.name] = definition
+    else
+      self.default = definition
+    end
+    -- Jobs of a schedule carry its name.
+    if definition.every or definition.cron then
+      self.by_name[definition.schedule] = definition
+    end
+    self.concurrency = self.concurrency + (definition.concurrency or 1)
+  end
+  self.consumer = client.driver:consume(name, {
+    concurrency = self.concurrency,
+    name = client.settings.worker_name
+      or ("%s-%d"):format("worker", host.worker),
+    on_lost = function(record)
+      local handle = self.tasks[record]
+      if type(handle) == "table" or type(handle) == "userdata" then
+        handle:cancel "the job's lease has gone to another worker"
+      end
+    end,
+  })
+  task.spawn_detached(fetch, self)
+  return self
+end
+
+-- ---- schedules and limits of the code and the configuration ----
+
+local function apply_limits(client, limits)
+  for name, limit in pairs(limits or {}) do
+    local ok, err = client:get(name):limit(limit)
+    if not ok then
+      log.error("limits could not be set", { queue = name, err = err })
+    end
+  end
+end
+
+local function set_schedules(client, definitions)
+  local wanted = {}
+  for _, definition in ipairs(definitions) do
+    if definition.every or definition.cron then
+      wanted[definition.queue .. ":" .. definition.schedule] = true
+      local ok, err = client.driver:schedule(definition.queue,
+        definition.schedule, {
+          every = definition.every, cron = definition.cron,
+          tz = definition.tz, catch_up = definition.catch_up,
+          origin = "code",
+        }, {
+          name = definition.schedule,
+          data = definition.data ~= nil and assert(json.encode(
+            definition.data)) or "{}",
+          opts = options.check(definition.opts),
+        })
+      if not ok then
+        log.error("a schedule could not be set",
+          { file = definition.file, err = err })
+      end
+    end
+  end
+  for _, name in ipairs(client.driver:queues() or {}) do
+    for _, schedule in ipairs(client.driver:schedules(name) or {}) do
+      if schedule.origin == "code"
+        and not wanted[name .. ":" .. schedule.id] then
+        client.driver:unschedule(name, schedule.id)
+      end
+    end
+  end
+end
+
+--- The generation has taken over: its jobs begin.
+---@param definitions perigee.JobDefinition[]
+function M.start(definitions)
+  core.runs_jobs()
+  local client = queues.open()
+  local by_queue, order = {}, {}
+  for _, definition in ipairs(definitions) do
+    if not by_queue[definition.queue] then
+      by_queue[definition.queue] = {}
+      order[#order + 1] = definition.queue
+    end
+    table.insert(by_queue[definition.queue], definition)
+  end
+  for _, name in ipairs(order) do
+    runners[#runners + 1] = open(client, name, by_queue[name])
+  end
+  apply_limits(client, config.queue and config.queue.limits)
+  set_schedules(client, definitions)
+  meter.watch(client, order)
+  task.spawn_detached(function()
+    local names = {}
+    for name in pairs(config.sqlite or {}) do
+      names[#names + 1] = name
+    end
+    require("perigee.queue.outbox").sweep(names, client.driver)
+  end)
+end
+
+--- No more jobs are begun; those that run go on.
+function M.stop()
+  stopping = true
+  for _, runner in ipairs(runners) do
+    runner.consumer:close()
+    runner.slots:set()
+  end
+end
+
+return M

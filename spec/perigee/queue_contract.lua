@@ -1,0 +1,562 @@
+--- What every driver of queues has to do: run once for each of them by
+--- queue_DRIVER_spec.lua. `settings` is what queue.open takes.
+
+local errors = require "perigee.error"
+local json = require "perigee.json"
+local queue = require "perigee.queue"
+local task = require "perigee.task"
+
+local serial = 0
+
+return function(driver_name, settings)
+  describe("a queue on the driver " .. driver_name, function()
+    local client, q, consumers, unique
+
+    before_each(function()
+      client = queue.open(type(settings) == "function" and settings()
+        or settings)
+      serial = serial + 1
+      unique = ("spec-%d-%d"):format(math.random(1, 1e9), serial)
+      q = client:get(unique)
+      consumers = {}
+    end)
+
+    after_each(function()
+      for _, consumer in ipairs(consumers) do
+        consumer:close()
+      end
+      q:pause()
+      q:obliterate { force = true }
+    end)
+
+    local function consume(name, options)
+      options = options or {}
+      options.concurrency = options.concurrency or 10
+      local consumer = client.driver:consume(name or unique, options)
+      consumers[#consumers + 1] = consumer
+      return consumer
+    end
+
+    -- The next job; fails when there is none for long.
+    local function take(consumer, n)
+      local jobs, err = task.with_deadline("10s", function()
+        return consumer:take(n or 1)
+      end)
+      assert.is_nil(err)
+      return n and jobs or jobs[1]
+    end
+
+    local function nothing(consumer, ms)
+      local _, err = task.with_deadline(ms or 100, function()
+        return consumer:take(1)
+      end)
+      assert.equal("timeout", err and err.kind)
+    end
+
+    local function until_true(fn)
+      for _ = 1, 400 do
+        if fn() then
+          return
+        end
+        task.sleep(25)
+      end
+      error("it did not come true", 2)
+    end
+
+    describe("add", function()
+      it("gives a job with an id that is a string", function()
+        local job = assert(q:add("mail", { to = "a" }))
+        assert.is_string(job.id)
+        assert.equal(1, q:counts().waiting)
+      end)
+
+      it("brings data back as they went in", function()
+        local text = '{"a":[],"big":1e21,"n":null,"o":{},"s":"ü\\u0000"}'
+        local job = assert(q:add("x", (json.decode(text))))
+        local found = assert(q:job(job.id))
+        assert.equal(json.encode((json.decode(text)), { pretty = true }),
+          json.encode(found.data, { pretty = true }))
+        assert.equal("x", found.name)
+        assert.equal("waiting", found.state)
+        assert.equal(0, found.attempts)
+      end)
+
+      it("serves in the order of adding", function()
+        for i = 1, 5 do
+          assert(q:add("x", { n = i }))
+        end
+        local consumer = consume()
+        for i = 1, 5 do
+          assert.equal(i, json.decode(take(consumer).data).n)
+        end
+      end)
+
+      it("puts lifo jobs in front", function()
+        assert(q:add("a"))
+        assert(q:add("b", nil, { lifo = true }))
+        local consumer = consume()
+        assert.equal("b", take(consumer).name)
+        assert.equal("a", take(consumer).name)
+      end)
+
+      it("serves no priority first, then 1 before 5", function()
+        assert(q:add("five", nil, { priority = 5 }))
+        assert(q:add("one", nil, { priority = 1 }))
+        assert(q:add("none"))
+        local counts = q:counts()
+        assert.equal(2, counts.prioritized)
+        assert.equal(1, counts.waiting)
+        local consumer = consume()
+        for _, name in ipairs { "none", "one", "five" } do
+          assert.equal(name, take(consumer).name)
+        end
+      end)
+
+      it("takes an id, and once only", function()
+        local job = assert(q:add("x", { n = 1 }, { job_id = "order-7" }))
+        assert.equal("order-7", job.id)
+        local again = assert(q:add("x", { n = 2 }, { job_id = "order-7" }))
+        assert.equal("order-7", again.id)
+        assert.equal(1, q:counts().waiting)
+        assert.equal(1, q:job("order-7").data.n)
+      end)
+
+      it("refuses what is no option", function()
+        assert.error_matches(function()
+          q:add("x", nil, { dely = 1 })
+        end, "unknown option")
+        assert.error_matches(function()
+          q:add("x", nil, { attempts = 0 })
+        end, "attempts")
+        assert.error_matches(function()
+          q:add("x", nil, { job_id = "12" })
+        end, "job_id")
+      end)
+
+      it("says what JSON cannot", function()
+        local job, err = q:add("x", { f = print })
+        assert.is_nil(job)
+        assert.equal("invalid", err.kind)
+      end)
+
+      it("adds many at once, in order", function()
+        local list = {}
+        for i = 1, 50 do
+          list[i] = { name = "x", data = { n = i } }
+        end
+        local jobs = assert(q:add_bulk(list))
+        assert.equal(50, #jobs)
+        assert.equal(50, q:counts().waiting)
+        local consumer = consume()
+        local seen = {}
+        while #seen < 50 do
+          for _, record in ipairs(take(consumer, 10)) do
+            seen[#seen + 1] = json.decode(record.data).n
+          end
+        end
+        for i = 1, 50 do
+          assert.equal(i, seen[i])
+        end
+      end)
+
+      it("keeps one of those with the same dedup id", function()
+        local first = assert(q:add("x", { n = 1 }, { dedup = { id = "d" } }))
+        local second = assert(q:add("x", { n = 2 }, { dedup = { id = "d" } }))
+        assert.equal(first.id, second.id)
+        assert.equal(1, q:counts().waiting)
+        local consumer = consume()
+        assert(consumer:complete(take(consumer), "1"))
+        local third = assert(q:add("x", { n = 3 }, { dedup = { id = "d" } }))
+        assert.are_not.equal(first.id, third.id)
+      end)
+
+      it("holds a dedup id for its ttl", function()
+        local first = assert(q:add("x", nil,
+          { dedup = { id = "d", ttl = "1h" } }))
+        local consumer = consume()
+        assert(consumer:complete(take(consumer), "1"))
+        local second = assert(q:add("x", nil,
+          { dedup = { id = "d", ttl = "1h" } }))
+        assert.equal(first.id, second.id)
+      end)
+    end)
+
+    describe("a delayed job", function()
+      it("waits for its time", function()
+        local consumer = consume()
+        local job = assert(q:add("x", nil, { delay = 300 }))
+        assert.equal(1, q:counts().delayed)
+        assert.equal("delayed", q:job(job.id).state)
+        assert.equal(job.id, take(consumer).id)
+      end)
+
+      it("may be promoted", function()
+        local job = assert(q:add("x", nil, { delay = "1h" }))
+        assert(q:job(job.id):promote())
+        assert.equal(job.id, take(consume()).id)
+        local _, err = q:job(job.id):promote()
+        assert.equal("conflict", err.kind)
+      end)
+    end)
+
+    describe("a job that was taken", function()
+      it("is active, then completed with its result", function()
+        local job = assert(q:add("x"))
+        local consumer = consume()
+        local record = take(consumer)
+        assert.equal("active", q:job(job.id).state)
+        assert.equal(1, q:counts().active)
+        assert(consumer:complete(record, '{"list":[]}'))
+        local found = q:job(job.id)
+        assert.equal("completed", found.state)
+        assert.equal('{"list":[]}', json.encode(found.result))
+        assert.equal(1, found.attempts)
+        assert.is_number(found.finished_on)
+        assert.equal(1, q:counts().completed)
+      end)
+
+      it("has json.null for a result that is null", function()
+        local job = assert(q:add("x"))
+        local consumer = consume()
+        assert(consumer:complete(take(consumer), "null"))
+        assert.equal(json.null, q:job(job.id).result)
+      end)
+
+      it("ends once: a late finisher is refused", function()
+        assert(q:add("x"))
+        local consumer = consume()
+        local record = take(consumer)
+        assert(consumer:complete(record, "1"))
+        local ok, err = consumer:complete(record, "2")
+        assert.is_nil(ok)
+        assert.equal("conflict", err.kind)
+      end)
+
+      it("goes back without a lost attempt when it is released", function()
+        local job = assert(q:add("x"))
+        assert(q:add("y"))
+        local consumer = consume()
+        local record = take(consumer)
+        assert(consumer:release(record))
+        assert.equal("waiting", q:job(job.id).state)
+        local ok, err = consumer:complete(record, "1")
+        assert.is_nil(ok)
+        assert.equal("conflict", err.kind)
+        record = take(consumer)
+        assert.equal(job.id, record.id)
+        assert.equal(0, record.attempts)
+      end)
+
+      it("is tried again at once, or later", function()
+        local job = assert(q:add("x", nil, { attempts = 3 }))
+        local consumer = consume()
+        assert(consumer:fail(take(consumer), { message = "no" }, 0))
+        local record = take(consumer)
+        assert.equal(1, record.attempts)
+        assert(consumer:fail(record, { message = "no, later" }, 200))
+        assert.equal("delayed", q:job(job.id).state)
+        assert.equal("no, later", q:job(job.id).failure)
+        record = take(consumer)
+        assert.equal(2, record.attempts)
+        assert(consumer:complete(record, "1"))
+        assert.equal(3, q:job(job.id).attempts)
+      end)
+
+      it("fails for good, and may be retried by hand", function()
+        local job = assert(q:add("x"))
+        local consumer = consume()
+        assert(consumer:fail(take(consumer), { message = "broken",
+          stack = "at x" }))
+        local found = q:job(job.id)
+        assert.equal("failed", found.state)
+        assert.equal("broken", found.failure)
+        assert.equal(1, q:counts().failed)
+        assert.equal(job.id, q:jobs("failed")[1].id)
+        assert(found:retry())
+        assert.equal("waiting", q:job(job.id).state)
+        assert.equal(job.id, take(consumer).id)
+      end)
+
+      it("cannot be removed", function()
+        local job = assert(q:add("x"))
+        take(consume())
+        local ok, err = job:remove()
+        assert.is_nil(ok)
+        assert.equal("conflict", err.kind)
+      end)
+
+      it("tells its progress and keeps a log", function()
+        local job = assert(q:add("x"))
+        take(consume())
+        local driver = client.driver
+        assert(driver:progress(unique, job.id, '{"done":3}'))
+        assert.equal(1, driver:log(unique, job.id, "one"))
+        assert.equal(2, driver:log(unique, job.id, "two"))
+        local found = q:job(job.id)
+        assert.same({ done = 3 }, found.progress)
+        assert.same({ "one", "two" }, found.logs)
+      end)
+
+      it("remembers its steps", function()
+        local job = assert(q:add("x"))
+        local driver = client.driver
+        assert.is_nil(driver:recall(unique, job.id, "paid"))
+        assert(driver:remember(unique, job.id, "paid", '{"id":7}'))
+        assert.equal('{"id":7}', driver:recall(unique, job.id, "paid"))
+      end)
+    end)
+
+    describe("retention", function()
+      it("removes completed jobs at once", function()
+        local job = assert(q:add("x", nil, { remove_on_complete = true }))
+        local consumer = consume()
+        assert(consumer:complete(take(consumer), "1"))
+        assert.is_nil(q:job(job.id))
+        assert.equal(0, q:counts().completed)
+      end)
+
+      it("keeps as many as it is told", function()
+        local consumer = consume()
+        local last
+        for _ = 1, 5 do
+          last = assert(q:add("x", nil, { remove_on_complete = 2,
+            remove_on_fail = 1 }))
+          assert(consumer:complete(take(consumer), "1"))
+        end
+        assert.equal(2, q:counts().completed)
+        assert.equal(last.id, q:jobs("completed")[1].id)
+      end)
+    end)
+
+    describe("administration", function()
+      it("pauses and resumes", function()
+        local consumer = consume()
+        assert(q:pause())
+        assert.is_true(q:is_paused())
+        assert(q:add("x"))
+        local counts = q:counts()
+        assert.equal(1, counts.paused)
+        assert.equal(0, counts.waiting)
+        nothing(consumer)
+        assert(q:resume())
+        assert.equal("x", take(consumer).name)
+      end)
+
+      it("drains what waits", function()
+        assert(q:add("a"))
+        assert(q:add("b", nil, { priority = 1 }))
+        assert(q:add("c", nil, { delay = "1h" }))
+        assert(q:drain())
+        assert.same({ 0, 0, 1 }, { q:counts().waiting,
+          q:counts().prioritized, q:counts().delayed })
+        assert(q:drain { delayed = true })
+        assert.equal(0, q:counts().delayed)
+      end)
+
+      it("cleans what has ended", function()
+        local consumer = consume()
+        local ids = {}
+        for i = 1, 3 do
+          ids[i] = assert(q:add("x")).id
+          assert(consumer:complete(take(consumer), "1"))
+        end
+        assert.same({}, q:clean("1h"))
+        task.sleep(5)
+        assert.same({ ids[1] }, q:clean(0, 1))
+        assert.equal(2, #q:clean(0))
+        assert.equal(0, q:counts().completed)
+      end)
+
+      it("removes one, changes its data and its priority", function()
+        local job = assert(q:add("x", { n = 1 }))
+        assert(q:job(job.id):update { n = 2 })
+        assert.equal(2, q:job(job.id).data.n)
+        assert(job:change_priority(3))
+        assert.equal(1, q:counts().prioritized)
+        assert(job:remove())
+        assert.is_nil(q:job(job.id))
+        local _, err = job:remove()
+        assert.equal("not_found", err.kind)
+      end)
+
+      it("lists by state, with a range", function()
+        for i = 1, 5 do
+          assert(q:add("x", { n = i }))
+        end
+        local list = assert(q:jobs("waiting", { from = 1, to = 2 }))
+        assert.same({ 2, 3 }, { list[1].data.n, list[2].data.n })
+        assert.equal(5, q:jobs("waiting", { ascending = false })[1].data.n)
+      end)
+
+      it("obliterates only what is paused", function()
+        assert(q:add("x"))
+        local ok, err = q:obliterate()
+        assert.is_nil(ok)
+        assert.equal("conflict", err.kind)
+        assert(q:pause())
+        assert(q:obliterate())
+        assert.is_false(q:is_paused())
+        assert.equal(0, q:counts().waiting)
+      end)
+
+      it("knows the names of its queues", function()
+        assert(q:add("x"))
+        local found = false
+        for _, name in ipairs(assert(client:names())) do
+          found = found or name == unique
+        end
+        assert.is_true(found)
+      end)
+    end)
+
+    describe("limits of the whole queue", function()
+      it("hold for how many run at once", function()
+        assert(q:limit { concurrency = 2 })
+        for _ = 1, 4 do
+          assert(q:add("x"))
+        end
+        local consumer = consume()
+        local jobs = take(consumer, 10)
+        if #jobs == 1 then
+          jobs[2] = take(consumer)
+        end
+        assert.equal(2, #jobs)
+        nothing(consumer)
+        assert(consumer:complete(jobs[1], "1"))
+        assert.equal("x", take(consumer).name)
+      end)
+
+      it("hold for how many begin in a time", function()
+        assert(q:limit { rate = { max = 2, duration = "1m" } })
+        for _ = 1, 4 do
+          assert(q:add("x"))
+        end
+        local consumer = consume()
+        local seen = #take(consumer, 10)
+        while seen < 2 do
+          seen = seen + #take(consumer, 10)
+        end
+        assert.equal(2, seen)
+        nothing(consumer)
+      end)
+    end)
+
+    describe("events", function()
+      it("tell what happens", function()
+        local seen = {}
+        local off = q:on("completed", function(event)
+          seen[#seen + 1] = event
+        end)
+        task.sleep(50)
+        local job = assert(q:add("x"))
+        local consumer = consume()
+        assert(consumer:complete(take(consumer), '{"n":1}'))
+        until_true(function()
+          return #seen > 0
+        end)
+        assert.equal(job.id, seen[1].id)
+        assert.same({ n = 1 }, seen[1].result)
+        off()
+      end)
+
+      it("let a caller wait for the result", function()
+        local consumer = consume()
+        task.spawn(function()
+          local record = take(consumer)
+          task.sleep(50)
+          assert(consumer:complete(record, "42"))
+        end)
+        local job = assert(q:add("x", nil, { remove_on_complete = true }))
+        assert.equal(42, job:wait "10s")
+      end)
+
+      it("let a caller wait for the failure", function()
+        local consumer = consume()
+        task.spawn(function()
+          assert(consumer:fail(take(consumer), { message = "broken" }))
+        end)
+        local job = assert(q:add("x"))
+        local result, err = job:wait "10s"
+        assert.is_nil(result)
+        assert.is_true(errors.is(err))
+        assert.equal("broken", err.message)
+      end)
+    end)
+
+    describe("flows", function()
+      local function flow(opts)
+        return assert(client:flow {
+          name = "parent", queue = unique, data = { p = 1 },
+          children = {
+            { name = "a", queue = unique, data = { n = 1 }, opts = opts },
+            { name = "b", queue = unique, data = { n = 2 } },
+          },
+        })
+      end
+
+      it("let parents wait for their children", function()
+        local parent = flow()
+        assert.equal(1, q:counts().waiting_children)
+        local consumer = consume()
+        for i = 1, 2 do
+          assert(consumer:complete(take(consumer), tostring(i)))
+        end
+        local record = take(consumer)
+        assert.equal(parent.id, record.id)
+        local values = {}
+        for _, value in pairs((assert(q:job(parent.id):children_values()))) do
+          values[#values + 1] = value
+        end
+        table.sort(values)
+        assert.same({ 1, 2 }, values)
+      end)
+
+      it("let a parent go on when a failed child may be ignored", function()
+        local parent = flow { on_child_failure = "ignore" }
+        local consumer = consume()
+        for _ = 1, 2 do
+          local record = take(consumer)
+          if record.name == "a" then
+            assert(consumer:fail(record, { message = "no" }))
+          else
+            assert(consumer:complete(record, "1"))
+          end
+        end
+        assert.equal(parent.id, take(consumer).id)
+      end)
+    end)
+
+    describe("schedules", function()
+      it("add a job again and again", function()
+        assert(q:schedule("tick", { every = 100 }, { name = "t",
+          data = { n = 1 } }))
+        local consumer = consume()
+        for _ = 1, 2 do
+          local record = take(consumer)
+          assert.equal("t", record.name)
+          assert.equal(1, json.decode(record.data).n)
+          assert(consumer:complete(record, "1"))
+        end
+        assert.equal("tick", q:schedules()[1].id)
+        assert.is_true(q:unschedule "tick")
+        assert.is_false(q:unschedule "tick")
+      end)
+
+      it("know when a cron pattern is next", function()
+        local scheduled = assert(q:schedule("night", {
+          cron = "30 3 * * *", tz = "UTC" }))
+        assert.equal(3 * 3600 + 1800, scheduled.next / 1000 % 86400)
+        assert(q:unschedule "night")
+      end)
+
+      it("refuse nonsense", function()
+        assert.error_matches(function()
+          q:schedule("x", { cron = "61 * * * *" })
+        end, "minute")
+        assert.error_matches(function()
+          q:schedule("x", { every = "1s", cron = "* * * * *" })
+        end, "either")
+      end)
+    end)
+  end)
+end

@@ -1,0 +1,122 @@
+local path = ("var/spec-queue-%d.sqlite"):format(require("perigee.host").pid)
+
+local contract = setfenv(assert(loadfile "spec/perigee/queue_contract.lua"),
+  getfenv(1))()
+local queue = require "perigee.queue"
+local task = require "perigee.task"
+
+local settings = {
+  driver = "embedded", path = path, synchronous = "off", idle_timeout = 5000,
+}
+
+teardown(function()
+  queue.open(settings).driver:close()
+  for _, suffix in ipairs { "", "-wal", "-shm", "-bell", "-owners", "-turn" } do
+    os.remove(path .. suffix)
+  end
+end)
+
+contract("embedded", settings)
+
+describe("the embedded driver", function()
+  local client = queue.open(settings)
+  local number = 0
+  local q, consumer
+
+  before_each(function()
+    number = number + 1
+    q = client:get("own-" .. number)
+    consumer = client.driver:consume(q.name, { concurrency = 10 })
+  end)
+
+  after_each(function()
+    consumer:close()
+  end)
+
+  local function take(n)
+    return assert(task.with_deadline("10s", function()
+      return consumer:take(n)
+    end))
+  end
+
+  it("serves groups in turn", function()
+    for i = 1, 4 do
+      assert(q:add("a" .. i, nil, { group = "a" }))
+    end
+    assert(q:add("b1", nil, { group = "b" }))
+    local names = {}
+    for _ = 1, 3 do
+      names[#names + 1] = take(1)[1].name
+    end
+    assert.same({ "a1", "b1", "a2" }, names)
+  end)
+
+  it("limits how many of a group run at once", function()
+    assert(q:limit { group = { concurrency = 1 } })
+    for i = 1, 2 do
+      assert(q:add("a" .. i, nil, { group = "a" }))
+      assert(q:add("b" .. i, nil, { group = "b" }))
+    end
+    local jobs = take(10)
+    while #jobs < 2 do
+      jobs[#jobs + 1] = take(1)[1]
+    end
+    assert.equal(2, #jobs)
+    assert.are_not.equal(jobs[1].group, jobs[2].group)
+    local _, err = task.with_deadline(100, function()
+      return consumer:take(1)
+    end)
+    assert.equal("timeout", err.kind)
+    assert(consumer:complete(jobs[1], "1"))
+    assert.equal(jobs[1].group, take(1)[1].group)
+  end)
+
+  it("replaces a delayed job of the same dedup id", function()
+    local first = assert(q:add("x", { n = 1 },
+      { delay = "1h", dedup = { id = "d", replace = true } }))
+    local second = assert(q:add("x", { n = 2 },
+      { delay = "1h", dedup = { id = "d", replace = true } }))
+    assert.are_not.equal(first.id, second.id)
+    assert.is_nil(q:job(first.id))
+    assert.equal(1, q:counts().delayed)
+  end)
+
+  it("takes back the jobs of a worker that is no more", function()
+    local job = assert(q:add("x"))
+    take(1)
+    local store = client.driver.store
+    -- As if it had died: its number is in the table, its lock is not held.
+    assert(store:exec("UPDATE job SET owner = 4711 WHERE seq = ?", job.id))
+    assert(store:exec "INSERT INTO owner(id, pid) VALUES (4711, 1)")
+    local recover = require("perigee.queue.embedded.consumer").recover
+    assert.equal(1, recover(store))
+    assert.equal(job.id, take(1)[1].id)
+    for _ = 1, 2 do
+      assert(store:exec("UPDATE job SET owner = 4711 WHERE seq = ?", job.id))
+      assert(store:exec "INSERT INTO owner(id, pid) VALUES (4711, 1)")
+      assert.equal(1, recover(store))
+      if q:job(job.id).state ~= "failed" then
+        assert.equal(job.id, take(1)[1].id)
+      end
+    end
+    assert.equal("failed", q:job(job.id).state)
+    assert.matches("died 3 times", q:job(job.id).failure)
+  end)
+
+  it("adds as part of a transaction of the application's", function()
+    local sqlite = require "perigee.sqlite"
+    local db = sqlite.get()
+    local kept = db:transaction(function(tx)
+      return assert(q:add("kept", { n = 1 }, { tx = tx }))
+    end)
+    local _, err = db:transaction(function(tx)
+      assert(q:add("undone", nil, { tx = tx }))
+      return nil, require("perigee.error").new("conflict", "no")
+    end)
+    assert.equal("conflict", err.kind)
+    local record = take(1)[1]
+    assert.equal("kept", record.name)
+    assert.equal(kept.id, record.id)
+    assert.equal(0, q:counts().waiting)
+  end)
+end)
