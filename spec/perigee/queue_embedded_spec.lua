@@ -106,6 +106,7 @@ describe("the embedded driver", function()
   it("adds as part of a transaction of the application's", function()
     local sqlite = require "perigee.sqlite"
     local db = sqlite.get()
+    assert(db:exec "DROP TABLE IF EXISTS perigee_outbox")
     local kept = db:transaction(function(tx)
       return assert(q:add("kept", { n = 1 }, { tx = tx }))
     end)
