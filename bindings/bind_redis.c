@@ -1,5 +1,4 @@
 /* perigee.core.redis: Redis for Lua. See perigee/redis.lua. */
-#include <math.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +7,6 @@
 #include "bindings/sqlite_value.h"
 #include "core/base/alloc.h"
 
-#define NAME_MAX_BYTES 64
-
 int perilua_open_redis(lua_State *L);
 
 perilua_redis *perilua_redis_check(lua_State *L, int index)
@@ -17,91 +14,34 @@ perilua_redis *perilua_redis_check(lua_State *L, int index)
     return luaL_checkudata(L, index, PERILUA_REDIS);
 }
 
-/* ---- clients ---- */
-
-static uint32_t setting(perilua_vm *vm, const char *name, const char *key,
-                        int64_t fallback)
-{
-    char full[NAME_MAX_BYTES * 2];
-
-    snprintf(full, sizeof full, "redis.%s.%s", name, key);
-    return (uint32_t)peri_settings_int(vm->settings, full, fallback);
-}
-
-static const char *setting_str(perilua_vm *vm, const char *name,
-                               const char *key, const char *fallback)
-{
-    char full[NAME_MAX_BYTES * 2];
-
-    snprintf(full, sizeof full, "redis.%s.%s", name, key);
-    return peri_settings_str(vm->settings, full, fallback);
-}
-
-static const char *refusal(perilua_vm *vm, const peri_redis_config *config)
-{
-    peri_redis_url target;
-    const char *why = NULL;
-
-    if (peri_redis_url_parse(peri_slice_str(config->url), &target, &why) < 0) {
-        return why;
-    }
-    peri_redis_url_fini(&target);
-    if (setting_str(vm, config->name, "prefix", "")[0] != '\0') {
-        return "a prefix of keys is not supported yet";
-    }
-    return NULL;
-}
-
-/* open(name) -> client; nil when the configuration has none of that name; nil
- * and why it cannot be used. */
-static int redis_open(lua_State *L)
-{
-    const char *name = luaL_checkstring(L, 1);
-    perilua_vm *vm = perilua_vm_of(L);
-    peri_redis_config config = {.name = name};
-    const char *why;
-    perilua_redis *redis;
-
-    if (vm->settings != NULL && strlen(name) < NAME_MAX_BYTES) {
-        config.url = setting_str(vm, name, "url", NULL);
-    }
-    if (config.url == NULL || vm->env->redis == NULL) {
-        return 0;
-    }
-    why = refusal(vm, &config);
-    if (why != NULL) {
-        lua_pushnil(L);
-        lua_pushstring(L, why);
-        return 2;
-    }
-    config.connect_timeout_ms = setting(vm, name, "connect_timeout", 2000);
-    config.timeout_ms = setting(vm, name, "timeout", 5000);
-    config.pool = setting(vm, name, "pool", 4);
-    config.own_max = setting(vm, name, "connections_max", 1000);
-    config.queue_max = setting(vm, name, "queue_max", 10000);
-    config.reply_max_bytes = setting(vm, name, "reply_max", 64 << 20);
-    redis = lua_newuserdata(L, sizeof *redis);
-    redis->set = vm->env->redis;
-    redis->client = peri_redis_set_ref(redis->set, &config);
-    luaL_getmetatable(L, PERILUA_REDIS);
-    lua_setmetatable(L, -2);
-    return 1;
-}
-
+/* Also close(client): it is not used any more, here. */
 static int redis_gc(lua_State *L)
 {
     perilua_redis *redis = perilua_redis_check(L, 1);
+    peri_redis_client *client = redis->client;
 
-    peri_redis_set_unref(redis->set, redis->client);
+    redis->client = NULL;
+    if (client != NULL) {
+        peri_redis_set_unref(redis->set, client);
+    }
     return 0;
+}
+
+int perilua_redis_push_closed(lua_State *L)
+{
+    return perilua_fail(L, "unavailable", "closed",
+                        "redis: the server is not used any more");
 }
 
 /* stats(client) -> {commands, writes, timeouts, connects}. */
 static int redis_stats(lua_State *L)
 {
-    peri_redis_stats stats;
+    const perilua_redis *redis = perilua_redis_check(L, 1);
+    peri_redis_stats stats = {0};
 
-    peri_redis_client_get_stats(perilua_redis_check(L, 1)->client, &stats);
+    if (redis->client != NULL) {
+        peri_redis_client_get_stats(redis->client, &stats);
+    }
     lua_createtable(L, 0, 4);
     lua_pushnumber(L, (lua_Number)stats.commands);
     lua_setfield(L, -2, "commands");
@@ -206,6 +146,9 @@ static int redis_command(lua_State *L)
     int rc;
 
     perilua_task_check(L);
+    if (redis->client == NULL) {
+        return perilua_redis_push_closed(L);
+    }
     perilua_redis_encode(L, 3, &command);
     call = new_call(shape, 1);
     rc = peri_redis_submit(redis->client, &call->op, peri_buf_slice(&command),
@@ -217,11 +160,12 @@ static int redis_command(lua_State *L)
 /* many(client or lease, shape, text, count): commands that were encoded. */
 static int redis_many(lua_State *L)
 {
-    perilua_lease *lease = perilua_redis_to_lease(L, 1);
+    const perilua_lease *lease = perilua_redis_to_lease(L, 1);
     perilua_redis_shape shape = (perilua_redis_shape)luaL_checkint(L, 2);
     peri_slice text = perilua_check_slice(L, 3);
     uint32_t count = (uint32_t)luaL_checkint(L, 4);
-    perilua_redis *redis = lease == NULL ? perilua_redis_check(L, 1) : NULL;
+    peri_redis_client *client =
+        lease != NULL ? lease->client : perilua_redis_check(L, 1)->client;
     peri_redis_fault fault;
     redis_call *call;
     int rc;
@@ -230,13 +174,16 @@ static int redis_many(lua_State *L)
     if (lease != NULL && lease->conn == NULL) {
         return perilua_redis_push_fault(L, &lease->fault);
     }
+    if (client == NULL) {
+        return perilua_redis_push_closed(L);
+    }
     call = new_call(shape, count);
     if (lease != NULL) {
         rc = peri_redis_conn_submit(
             lease->conn, &call->op, text,
-            peri_redis_client_config(lease->client)->timeout_ms, &fault);
+            peri_redis_client_config(client)->timeout_ms, &fault);
     } else {
-        rc = peri_redis_submit(redis->client, &call->op, text, &fault);
+        rc = peri_redis_submit(client, &call->op, text, &fault);
     }
     return start(L, call, rc, &fault);
 }
@@ -271,6 +218,9 @@ static int redis_take(lua_State *L)
     perilua_lease *lease = lua_newuserdata(L, sizeof *lease);
     const peri_redis_holder holder = {.data = lease, .down = on_lease_down};
 
+    if (redis->client == NULL) {
+        return perilua_redis_push_closed(L);
+    }
     memset(lease, 0, sizeof *lease);
     lease->conn = peri_redis_take(redis->client, &holder, &lease->fault);
     if (lease->conn == NULL) {
@@ -338,7 +288,7 @@ static int redis_on(lua_State *L)
     return start(L, call, rc, &fault);
 }
 
-static const luaL_Reg functions[] = {{"open", redis_open},
+static const luaL_Reg functions[] = {{"close", redis_gc},
                                      {"stats", redis_stats},
                                      {"sha1_hex", redis_sha1},
                                      {"encode", redis_encode},
@@ -361,6 +311,7 @@ int perilua_open_redis(lua_State *L)
     make_class(L, PERILUA_REDIS_LEASE, lease_gc);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
+    perilua_redis_add_open(L);
     perilua_set_waiting(L, "command", redis_command);
     perilua_set_waiting(L, "many", redis_many);
     perilua_set_waiting(L, "on", redis_on);

@@ -1,5 +1,4 @@
-/* Redis bindings, inside: what bind_redis.c, redis_value.c and redis_sub.c
- * share. */
+/* Redis bindings, inside: what bind_redis.c and redis_*.c share. */
 #ifndef PERILUA_REDIS_BIND_H
 #define PERILUA_REDIS_BIND_H
 
@@ -13,7 +12,7 @@
 /* Userdata: a client, for one generation. */
 typedef struct perilua_redis {
     peri_redis_set *set;
-    peri_redis_client *client;
+    peri_redis_client *client; /* NULL: closed */
 } perilua_redis;
 
 /* Userdata: a connection of its own. */
@@ -34,6 +33,9 @@ typedef enum perilua_redis_shape {
 
 perilua_redis *perilua_redis_check(lua_State *L, int index);
 
+/* Pushes nil and an error: the client has been closed. */
+int perilua_redis_push_closed(lua_State *L);
+
 /* ---- redis_value.c ---- */
 
 /* The arguments from index on as a command; raises for what cannot be one.
@@ -49,6 +51,9 @@ int perilua_redis_push_reply(lua_State *L, const peri_redis_reply *reply,
 
 /* NULL when it is no lease. */
 perilua_lease *perilua_redis_to_lease(lua_State *L, int index);
+
+/* ---- redis_open.c: adds to the module's table, on top ---- */
+void perilua_redis_add_open(lua_State *L);
 
 /* ---- redis_sub.c: adds to the module's table, on top ---- */
 void perilua_redis_add_sub(lua_State *L);

@@ -78,20 +78,29 @@ static int park(lua_State *L, perilua_sub *s)
     return perilua_task_park(L, &waiter->wait);
 }
 
-/* subscribe(client, count, command[, before, after]) -> sub. next() waits until
- * it is live. With before and after it watches: see peri_redis_sub_watch(). */
+/* subscribe(client, count, command[, before, after]) -> sub. event() waits
+ * until it is live. With before and after it watches: see
+ * peri_redis_sub_watch(); before false: it does not come back. */
 static int redis_subscribe(lua_State *L)
 {
     perilua_redis *redis = perilua_redis_check(L, 1);
     uint32_t count = (uint32_t)luaL_checkint(L, 2);
     peri_slice command = perilua_check_slice(L, 3);
-    bool watches = !lua_isnoneornil(L, 4);
-    perilua_sub *s = lua_newuserdata(L, sizeof *s);
+    bool once = lua_isboolean(L, 4);
+    bool watches = !once && !lua_isnoneornil(L, 4);
+    perilua_sub *s;
 
+    if (redis->client == NULL) {
+        return perilua_redis_push_closed(L);
+    }
+    s = lua_newuserdata(L, sizeof *s);
     s->set = redis->set;
     s->client = redis->client;
     s->waiter = NULL;
     s->sub = peri_redis_sub_open(s->client, command, count, on_changed, s);
+    if (once) {
+        peri_redis_sub_once(s->sub);
+    }
     if (watches) {
         peri_redis_sub_watch(s->sub, perilua_check_slice(L, 4),
                              perilua_check_slice(L, 5));

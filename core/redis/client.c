@@ -60,10 +60,10 @@ uint64_t peri_redis_client_slot(peri_redis_client *client)
         at_ms += random_below(client,
                               bound < BACKOFF_MAX_MS ? bound : BACKOFF_MAX_MS);
     }
-    if (at_ms < client->next_slot_ms) {
-        at_ms = client->next_slot_ms;
+    if (at_ms < *client->next_slot_ms) {
+        at_ms = *client->next_slot_ms;
     }
-    client->next_slot_ms = at_ms + SPACING_MS;
+    *client->next_slot_ms = at_ms + SPACING_MS;
     return at_ms - now_ms;
 }
 
@@ -231,25 +231,51 @@ void peri_redis_give_back(peri_redis_conn *conn, bool keep)
 
 /* ---- life ---- */
 
+static void make_target(peri_redis_client *client)
+{
+    peri_redis_config *config = &client->config;
+    peri_redis_url *target = &config->target;
+    const char *why;
+
+    peri_redis_url_parse(peri_slice_str(config->url), target, &why);
+    if (config->host != NULL) {
+        free(target->host);
+        target->host = peri_strdup(config->host);
+        target->port = config->port;
+    }
+    if (config->sentinel) {
+        free(target->user);
+        free(target->password);
+        target->user = target->sentinel_user;
+        target->password = target->sentinel_password;
+        target->sentinel_user = NULL;
+        target->sentinel_password = NULL;
+        target->db = 0;
+    }
+}
+
 peri_redis_client *peri_redis_client_create(uv_loop_t *loop,
-                                            const peri_redis_config *config)
+                                            const peri_redis_config *config,
+                                            uint64_t *next_slot_ms)
 {
     peri_redis_client *client = peri_calloc(1, sizeof *client);
-    peri_redis_url *target = &client->config.target;
-    const char *why;
+    const peri_redis_url *target = &client->config.target;
     char label[512];
 
     client->loop = loop;
+    client->next_slot_ms = next_slot_ms;
     client->config = *config;
     client->config.name = peri_strdup(config->name);
     client->config.url = peri_strdup(config->url);
-    peri_redis_url_parse(peri_slice_str(config->url), target, &why);
+    make_target(client);
+    client->config.host = NULL; /* was the caller's */
     if (target->path != NULL) {
         snprintf(label, sizeof label, "redis %s (%s)", config->name,
                  target->path);
     } else {
-        snprintf(label, sizeof label, "redis %s (%s:%u)", config->name,
-                 target->host, target->port);
+        snprintf(label, sizeof label, "redis %.*s (%s:%u)",
+                 (int)strcspn(config->name, "@"), config->name, target->host,
+                 target->port);
     }
     client->label = peri_strdup(label);
     client->read_buffer = peri_alloc(PERI_REDIS_READ_BYTES);

@@ -20,7 +20,13 @@ typedef struct peri_redis_config {
     uint32_t own_max;   /* connections besides the shared one */
     uint32_t queue_max; /* commands under way on one connection */
     uint64_t reply_max_bytes;
-    peri_redis_url target; /* of url; filled in by create */
+    /* One of several that the URL leads to; NULL: the URL's own. */
+    const char *host;
+    uint32_t port;
+    bool sentinel;         /* it is one: logs in with the sentinels' login */
+    bool readonly;         /* a replica of a cluster, to read from */
+    bool transient;        /* closed when nobody uses it */
+    peri_redis_url target; /* of url and host; filled in by create */
 } peri_redis_config;
 
 typedef struct peri_redis_stats {
@@ -30,9 +36,12 @@ typedef struct peri_redis_stats {
     uint64_t connects; /* attempts */
 } peri_redis_stats;
 
-/* Copies the config; its url has been parsed before. */
+/* Copies the config; its url has been parsed before. next_slot_ms: when the
+ * next attempt to connect may begin; clients that share it keep the limit
+ * together. */
 peri_redis_client *peri_redis_client_create(uv_loop_t *loop,
-                                            const peri_redis_config *config);
+                                            const peri_redis_config *config,
+                                            uint64_t *next_slot_ms);
 void peri_redis_client_close(peri_redis_client *client,
                              void (*closed)(void *data), void *data);
 const peri_redis_config *

@@ -51,6 +51,11 @@ static void send_login(peri_redis_conn *conn)
         put(&conn->out, "SELECT");
         put(&conn->out, db);
     }
+    if (conn->client->config.readonly) {
+        conn->logins++;
+        peri_redis_put_count(&conn->out, 1);
+        put(&conn->out, "READONLY");
+    }
     peri_redis_put_count(&conn->out, 1);
     put(&conn->out, "PING");
     peri_redis_conn_flush(conn);

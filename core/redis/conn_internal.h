@@ -112,9 +112,9 @@ struct peri_redis_client {
     uint32_t idle_count;
     uint32_t own_count; /* connections besides the main one */
     uv_timer_t retry;
-    uint32_t failures; /* attempts in a row; 0: not known to be down */
-    uint64_t next_slot_ms;
-    uint64_t lost_ms; /* when a connection ended last; 0: never */
+    uint32_t failures;      /* attempts in a row; 0: not known to be down */
+    uint64_t *next_slot_ms; /* its set's */
+    uint64_t lost_ms;       /* when a connection ended last; 0: never */
     uint64_t random;
     peri_redis_fault cause; /* of being down */
     peri_redis_stats stats;

@@ -17,6 +17,7 @@ struct peri_redis_set {
     uv_loop_t *loop;
     uv_timer_t timer; /* so that closed comes from the loop, clients or none */
     peri_list members;
+    uint64_t next_slot_ms; /* for all attempts to connect */
     uint32_t open;
     bool closing;
     void (*closed)(void *data);
@@ -85,7 +86,8 @@ static bool same_config(const peri_redis_config *a, const peri_redis_config *b)
            a->connect_timeout_ms == b->connect_timeout_ms &&
            a->timeout_ms == b->timeout_ms && a->pool == b->pool &&
            a->own_max == b->own_max && a->queue_max == b->queue_max &&
-           a->reply_max_bytes == b->reply_max_bytes;
+           a->reply_max_bytes == b->reply_max_bytes &&
+           a->sentinel == b->sentinel && a->readonly == b->readonly;
 }
 
 static set_member *member_add(peri_redis_set *set,
@@ -94,7 +96,8 @@ static set_member *member_add(peri_redis_set *set,
     set_member *member = peri_calloc(1, sizeof *member);
 
     member->set = set;
-    member->client = peri_redis_client_create(set->loop, config);
+    member->client =
+        peri_redis_client_create(set->loop, config, &set->next_slot_ms);
     peri_list_append(&set->members, &member->link);
     set->open++;
     return member;
@@ -158,7 +161,8 @@ void peri_redis_set_unref(peri_redis_set *set, peri_redis_client *client)
 {
     set_member *member = member_of(set, client);
 
-    if (member != NULL && --member->refs == 0 && member->superseded) {
+    if (member != NULL && --member->refs == 0 &&
+        (member->superseded || peri_redis_client_config(client)->transient)) {
         member_close(member);
     }
 }

@@ -25,6 +25,7 @@ struct peri_redis_sub {
     peri_redis_sub_state state;
     peri_redis_fault fault;
     bool closed;
+    bool once; /* it does not come back */
     bool watches;
     uint32_t missed;   /* signs of life in a row */
     peri_buf tracking; /* to be sent before and after the id; */
@@ -49,7 +50,7 @@ static void on_down(void *data, const peri_redis_fault *fault, bool was_up)
 
     (void)was_up;
     sub->conn = NULL;
-    if (sub->state == PERI_REDIS_SUB_WAITING) {
+    if (sub->state == PERI_REDIS_SUB_WAITING || sub->once) {
         end(sub, fault);
     } else if (sub->state == PERI_REDIS_SUB_LIVE) {
         uv_timer_start(&sub->timer, on_again, AGAIN_MS, 0);
@@ -245,12 +246,17 @@ static void on_message(void *data, const peri_redis_reply *reply)
         sub->changed(sub->data);
         return;
     }
-    if (is_kind(reply, "message", 3)) {
+    if (is_kind(reply, "sunsubscribe", 3)) {
+        refused(sub, PERI_SLICE("MOVED the channel's slot is elsewhere now"));
+        return;
+    }
+    if (is_kind(reply, "message", 3) || is_kind(reply, "smessage", 3)) {
         keep(sub, reply);
     } else if (is_kind(reply, "pmessage", 4)) {
         keep_matched(sub, reply);
     } else if ((!is_kind(reply, "subscribe", 3) &&
-                !is_kind(reply, "psubscribe", 3)) ||
+                !is_kind(reply, "psubscribe", 3) &&
+                !is_kind(reply, "ssubscribe", 3)) ||
                !confirm(sub)) {
         return;
     }
@@ -292,6 +298,11 @@ peri_redis_sub *peri_redis_sub_open(peri_redis_client *client,
     client->open++;
     connect_sub(sub);
     return sub;
+}
+
+void peri_redis_sub_once(peri_redis_sub *sub)
+{
+    sub->once = true;
 }
 
 void peri_redis_sub_watch(peri_redis_sub *sub, peri_slice before,

@@ -1,4 +1,5 @@
-/* Sub: a subscription, with a connection of its own that comes back.
+/* Sub: a subscription, with a connection of its own that comes back (unless
+ * told otherwise: where another server may have the channel then).
  *
  * Messages that wait are bounded: when nobody takes them the connection is
  * not read, and the server sees it. What is published while the connection is
@@ -41,6 +42,9 @@ void peri_redis_sub_close(peri_redis_sub *sub);
  *   all keys is a message without channel. */
 void peri_redis_sub_watch(peri_redis_sub *sub, peri_slice before,
                           peri_slice after);
+
+/* Told as early: it ends when its connection is lost. */
+void peri_redis_sub_once(peri_redis_sub *sub);
 
 peri_redis_sub_state peri_redis_sub_state_of(const peri_redis_sub *sub);
 

@@ -8,6 +8,7 @@
 #include "core/base/url.h"
 
 #define DEFAULT_PORT 6379
+#define SENTINEL_PORT 26379
 #define DB_MAX 1000000
 
 static bool take_prefix(peri_slice *text, const char *prefix)
@@ -60,12 +61,37 @@ static bool to_number(peri_slice text, uint32_t max, uint32_t *out)
     return value <= max;
 }
 
+static const char *read_option(peri_slice text, peri_redis_url *out)
+{
+    if (take_prefix(&text, "db=")) {
+        return to_number(text, DB_MAX, &out->db)
+                   ? NULL
+                   : "db is not the number of a database";
+    }
+    if (out->mode == PERI_REDIS_SENTINEL &&
+        take_prefix(&text, "sentinel_user=")) {
+        free(out->sentinel_user);
+        out->sentinel_user = decoded(text);
+        return NULL;
+    }
+    if (out->mode == PERI_REDIS_SENTINEL &&
+        take_prefix(&text, "sentinel_password=")) {
+        free(out->sentinel_password);
+        out->sentinel_password = decoded(text);
+        return NULL;
+    }
+    return "an unknown word after ?";
+}
+
 static const char *read_query(peri_slice query, peri_redis_url *out)
 {
-    if (!take_prefix(&query, "db=") || !to_number(query, DB_MAX, &out->db)) {
-        return "after ? only db=NUMBER is known";
+    const char *why = NULL;
+    peri_slice option;
+
+    while (why == NULL && cut(&query, '&', &option)) {
+        why = read_option(option, out);
     }
-    return NULL;
+    return why != NULL ? why : read_option(query, out);
 }
 
 static const char *read_login(peri_slice login, peri_redis_url *out)
@@ -82,7 +108,8 @@ static const char *read_login(peri_slice login, peri_redis_url *out)
     return NULL;
 }
 
-static const char *read_host(peri_slice text, peri_redis_url *out)
+static const char *read_host(peri_slice text, peri_redis_host *out,
+                             uint32_t port)
 {
     peri_slice host = text;
     peri_slice rest = {"", 0};
@@ -98,12 +125,65 @@ static const char *read_host(peri_slice text, peri_redis_url *out)
     } else if (cut(&text, ':', &host)) {
         rest = text;
     }
-    out->port = DEFAULT_PORT;
+    out->port = port;
     if (rest.length > 0 &&
         (!to_number(rest, 65535, &out->port) || out->port == 0)) {
         return "the port is not a number from 1 to 65535";
     }
-    out->host = host.length > 0 ? decoded(host) : peri_strdup("127.0.0.1");
+    out->name = host.length > 0 ? decoded(host) : peri_strdup("127.0.0.1");
+    return NULL;
+}
+
+static const char *read_hosts(peri_slice text, peri_redis_url *out)
+{
+    uint32_t port =
+        out->mode == PERI_REDIS_SENTINEL ? SENTINEL_PORT : DEFAULT_PORT;
+    peri_redis_host first = {NULL, 0};
+    peri_slice part;
+    const char *why = NULL;
+    bool more = true;
+
+    if (out->mode == PERI_REDIS_SINGLE) {
+        why = read_host(text, &first, port);
+        out->host = first.name;
+        out->port = first.port;
+        return why;
+    }
+    out->hosts = peri_calloc(PERI_REDIS_HOSTS_MAX, sizeof *out->hosts);
+    while (why == NULL && more) {
+        more = cut(&text, ',', &part);
+        if (out->host_count == PERI_REDIS_HOSTS_MAX) {
+            return "too many hosts";
+        }
+        why =
+            read_host(more ? part : text, &out->hosts[out->host_count++], port);
+    }
+    if (why == NULL) {
+        out->host = peri_strdup(out->hosts[0].name);
+        out->port = out->hosts[0].port;
+    }
+    return why;
+}
+
+/* What comes behind the hosts and a slash. */
+static const char *read_path(peri_slice path, peri_redis_url *out)
+{
+    peri_slice master = path;
+    peri_slice rest = path;
+
+    if (out->mode == PERI_REDIS_SENTINEL) {
+        path = PERI_SLICE("");
+        if (cut(&rest, '/', &master)) {
+            path = rest;
+        }
+        if (master.length == 0) {
+            return "the master's name is missing: .../NAME";
+        }
+        out->master = decoded(master);
+    }
+    if (path.length > 0 && !to_number(path, DB_MAX, &out->db)) {
+        return "the path is not the number of a database";
+    }
     return NULL;
 }
 
@@ -136,40 +216,55 @@ static const char *read_parts(peri_slice text, bool local, peri_redis_url *out)
     text = rest;
     if (cut(&rest, '/', &part)) {
         text = part;
-        if (rest.length > 0 && !to_number(rest, DB_MAX, &out->db)) {
-            return "the path is not the number of a database";
-        }
+    } else {
+        rest = PERI_SLICE("");
     }
-    return read_host(text, out);
+    why = read_path(rest, out);
+    if (why == NULL && out->mode == PERI_REDIS_CLUSTER && out->db != 0) {
+        why = "a cluster has no databases but 0";
+    }
+    return why != NULL ? why : read_hosts(text, out);
 }
 
-static const char *refusal(peri_slice text)
+static bool take_scheme(peri_slice *text, peri_redis_url *out, bool *local)
 {
-    if (take_prefix(&text, "redis+cluster:") ||
-        take_prefix(&text, "rediss+cluster:")) {
-        return "Redis Cluster is not supported yet";
+    static const struct {
+        const char *scheme;
+        peri_redis_mode mode;
+        bool tls;
+        bool local;
+    } schemes[] = {
+        {"redis://", PERI_REDIS_SINGLE, false, false},
+        {"rediss://", PERI_REDIS_SINGLE, true, false},
+        {"redis+cluster://", PERI_REDIS_CLUSTER, false, false},
+        {"rediss+cluster://", PERI_REDIS_CLUSTER, true, false},
+        {"redis+sentinel://", PERI_REDIS_SENTINEL, false, false},
+        {"rediss+sentinel://", PERI_REDIS_SENTINEL, true, false},
+        {"unix://", PERI_REDIS_SINGLE, false, true},
+        {"redis+unix://", PERI_REDIS_SINGLE, false, true},
+        {"unix:", PERI_REDIS_SINGLE, false, true},
+    };
+
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        if (take_prefix(text, schemes[i].scheme)) {
+            out->mode = schemes[i].mode;
+            out->tls = schemes[i].tls;
+            *local = schemes[i].local;
+            return true;
+        }
     }
-    if (take_prefix(&text, "redis+sentinel:") ||
-        take_prefix(&text, "rediss+sentinel:")) {
-        return "Redis Sentinel is not supported yet";
-    }
-    if (take_prefix(&text, "rediss:")) {
-        return "TLS to Redis (rediss:) is not supported yet";
-    }
-    return "the URL does not begin with redis:// or unix://";
+    return false;
 }
 
 int peri_redis_url_parse(peri_slice text, peri_redis_url *out, const char **why)
 {
+    bool local;
+
     memset(out, 0, sizeof *out);
-    if (take_prefix(&text, "redis://")) {
-        *why = read_parts(text, false, out);
-    } else if (take_prefix(&text, "unix://") ||
-               take_prefix(&text, "redis+unix://") ||
-               take_prefix(&text, "unix:")) {
-        *why = read_parts(text, true, out);
-    } else {
-        *why = refusal(text);
+    *why = "the URL does not begin with redis://, redis+cluster://, "
+           "redis+sentinel:// or unix://";
+    if (take_scheme(&text, out, &local)) {
+        *why = read_parts(text, local, out);
     }
     if (*why != NULL) {
         peri_redis_url_fini(out);
@@ -180,9 +275,16 @@ int peri_redis_url_parse(peri_slice text, peri_redis_url *out, const char **why)
 
 void peri_redis_url_fini(peri_redis_url *url)
 {
+    for (uint32_t i = 0; i < url->host_count; i++) {
+        free(url->hosts[i].name);
+    }
+    free(url->hosts);
     free(url->host);
     free(url->path);
     free(url->user);
     free(url->password);
+    free(url->master);
+    free(url->sentinel_user);
+    free(url->sentinel_password);
     memset(url, 0, sizeof *url);
 }

@@ -1,6 +1,6 @@
 // Redis servers for tests, and a host that runs Lua with a client.
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { execFile, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
@@ -80,6 +80,90 @@ export class Redis {
 
   get url() {
     return `redis://127.0.0.1:${this.port}`;
+  }
+
+  /** One command; its reply as redis-cli prints it. */
+  call(...words) {
+    return new Promise((resolve, reject) => {
+      execFile("redis-cli", ["-p", String(this.port), ...words.map(String)], { timeout: 20_000 },
+        (error, stdout) => (error ? reject(error) : resolve(stdout.trim())));
+    });
+  }
+}
+
+const SLOTS = 16384;
+
+/** Masters that share the slots evenly, each with so many replicas. */
+export class Cluster {
+  nodes = [];
+
+  static async start(t, { masters = 3, replicas = 0, timeout_ms = 5000 } = {}) {
+    const cluster = new Cluster();
+    for (let i = 0; i < masters * (1 + replicas); i += 1) {
+      const bus = await free_port();
+      const node = await Redis.start(t, ["--cluster-enabled", "yes", "--cluster-port", String(bus),
+        "--cluster-node-timeout", String(timeout_ms), "--cluster-config-file", "nodes.conf",
+        "--cluster-replica-validity-factor", "0", "--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0"]);
+      node.bus = bus;
+      node.id = await node.call("CLUSTER", "MYID");
+      cluster.nodes.push(node);
+    }
+    cluster.masters = cluster.nodes.slice(0, masters);
+    cluster.replicas = cluster.nodes.slice(masters);
+    for (const [i, node] of cluster.masters.entries()) {
+      await node.call("CLUSTER", "ADDSLOTSRANGE", Math.floor((i * SLOTS) / masters), Math.floor(((i + 1) * SLOTS) / masters) - 1);
+      await node.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1);
+    }
+    for (const node of cluster.nodes.slice(1)) {
+      await node.call("CLUSTER", "MEET", "127.0.0.1", cluster.nodes[0].port, cluster.nodes[0].bus);
+    }
+    const known = async (node) => (await node.call("CLUSTER", "NODES")).split("\n")
+      .filter((line) => /connected/.test(line) && !/handshake|noaddr|disconnected/.test(line)).length === cluster.nodes.length;
+    for (const node of cluster.nodes) {
+      await until(() => known(node), { what: "the nodes' meeting", timeout_ms: 40_000 });
+    }
+    for (const [i, node] of cluster.replicas.entries()) {
+      await node.call("CLUSTER", "REPLICATE", cluster.masters[i % masters].id);
+    }
+    await cluster.ready();
+    return cluster;
+  }
+
+  async ready() {
+    for (const node of this.nodes) {
+      await until(async () => /cluster_state:ok/.test(await node.call("CLUSTER", "INFO")), { what: "the cluster", timeout_ms: 40_000 });
+    }
+    for (const node of this.replicas) {
+      await until(async () => /master_link_status:up/.test(await node.call("INFO", "replication")), { what: "a replica", timeout_ms: 40_000 });
+    }
+    for (const node of this.nodes) { // a replica is told of once its offset is known
+      const all = async () => {
+        const words = (await node.call("CLUSTER", "SLOTS")).split("\n");
+        return this.nodes.every((other) => words.includes(String(other.port)));
+      };
+      await until(all, { what: "replicas' being known", timeout_ms: 40_000 });
+    }
+  }
+
+  /** Moves a slot, key by key; between(): half of the way. */
+  async move(slot, from, to, between) {
+    await to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", from.id);
+    await from.call("CLUSTER", "SETSLOT", slot, "MIGRATING", to.id);
+    await between?.();
+    for (;;) {
+      const keys = (await from.call("CLUSTER", "GETKEYSINSLOT", slot, 10)).split("\n").filter(Boolean);
+      if (keys.length === 0) {
+        break;
+      }
+      await from.call("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", ...keys);
+    }
+    for (const node of [to, from, ...this.masters]) {
+      await node.call("CLUSTER", "SETSLOT", slot, "NODE", to.id);
+    }
+  }
+
+  get url() {
+    return `redis+cluster://${this.nodes.map((node) => `127.0.0.1:${node.port}`).join(",")}`;
   }
 }
 

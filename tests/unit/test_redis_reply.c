@@ -10,6 +10,7 @@
 
 #include "core/redis/command.h"
 #include "core/redis/reply.h"
+#include "core/redis/slot.h"
 #include "core/redis/url.h"
 
 #define TEST(name) static void name(void **state)
@@ -199,6 +200,29 @@ TEST(commands_are_written_as_arrays_of_strings)
     peri_buf_fini(&buf);
 }
 
+TEST(keys_with_a_common_tag_share_a_slot)
+{
+    static const struct {
+        const char *key, *as;
+    } same[] = {
+        {"{user1000}.following", "user1000"},
+        {"foo{{bar}}zap", "{bar"},
+        {"foo{bar}{zap}", "bar"},
+        {"a{b", "a{b"},
+    };
+
+    (void)state;
+    assert_int_equal(peri_redis_slot(PERI_SLICE("123456789")), 0x31c3);
+    assert_int_equal(peri_redis_slot(PERI_SLICE("")), 0);
+    assert_int_equal(peri_redis_slot(PERI_SLICE("foo")), 12182);
+    assert_int_not_equal(peri_redis_slot(PERI_SLICE("foo{}{bar}")),
+                         peri_redis_slot(PERI_SLICE("bar")));
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        assert_int_equal(peri_redis_slot(peri_slice_str(same[i].key)),
+                         peri_redis_slot(peri_slice_str(same[i].as)));
+    }
+}
+
 /* ---- URLs ---- */
 
 static void assert_same(const char *got, const char *expected)
@@ -246,6 +270,39 @@ TEST(urls_say_where_and_as_whom)
     }
 }
 
+TEST(urls_lead_to_clusters_and_sentinels)
+{
+    peri_redis_url url;
+    const char *why = NULL;
+
+    (void)state;
+    assert_int_equal(
+        peri_redis_url_parse(PERI_SLICE("rediss+cluster://u:p@a:1,[::1]:2,c"),
+                             &url, &why),
+        0);
+    assert_int_equal(url.mode, PERI_REDIS_CLUSTER);
+    assert_true(url.tls);
+    assert_int_equal(url.host_count, 3);
+    assert_string_equal(url.hosts[1].name, "::1");
+    assert_int_equal(url.hosts[2].port, 6379);
+    assert_string_equal(url.password, "p");
+    peri_redis_url_fini(&url);
+    assert_int_equal(
+        peri_redis_url_parse(
+            PERI_SLICE("redis+sentinel://:p@a,b:7/main/3?sentinel_user=s&"
+                       "sentinel_password=%71"),
+            &url, &why),
+        0);
+    assert_int_equal(url.mode, PERI_REDIS_SENTINEL);
+    assert_int_equal(url.hosts[0].port, 26379);
+    assert_int_equal(url.hosts[1].port, 7);
+    assert_string_equal(url.master, "main");
+    assert_int_equal(url.db, 3);
+    assert_string_equal(url.sentinel_user, "s");
+    assert_string_equal(url.sentinel_password, "q");
+    peri_redis_url_fini(&url);
+}
+
 TEST(urls_that_say_nothing_are_refused)
 {
     static const char *const bad[] = {
@@ -264,6 +321,11 @@ TEST(urls_that_say_nothing_are_refused)
         "redis://user@h",
         "unix://",
         "redis://h?db=1000001",
+        "redis+cluster://a/1",
+        "redis+sentinel://a",
+        "redis+sentinel://a/m/x",
+        "redis+cluster://a,b:x",
+        "redis://a,b?sentinel_user=x",
     };
 
     (void)state;
@@ -291,6 +353,8 @@ int main(void)
         cmocka_unit_test(an_errors_first_word_is_its_code),
         cmocka_unit_test(commands_are_written_as_arrays_of_strings),
         cmocka_unit_test(urls_say_where_and_as_whom),
+        cmocka_unit_test(keys_with_a_common_tag_share_a_slot),
+        cmocka_unit_test(urls_lead_to_clusters_and_sentinels),
         cmocka_unit_test(urls_that_say_nothing_are_refused),
     };
 

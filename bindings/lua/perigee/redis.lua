@@ -7,6 +7,22 @@ local M = {}
 
 local open = {}
 
+-- Where several servers answer to one name.
+local function routed(name, target, options)
+  local router
+  if target.mode == "cluster" then
+    router = require("perigee.redis.cluster").new(name, target.hosts)
+  else
+    router = require("perigee.redis.sentinel").new(name, target.hosts,
+      target.master)
+  end
+  return setmetatable({
+    router = router,
+    read = options.read_from == "replica",
+    timeout_ms = options.timeout,
+  }, { __index = require "perigee.redis.routed" })
+end
+
 --- The Redis of that name in the configuration (redis.NAME.url). Connects when
 --- the first command comes.
 ---@param name string? # "main" unless told
@@ -15,17 +31,21 @@ function M.get(name)
   name = name or "main"
   local client = open[name]
   if not client then
-    local handle, why = core.open(name)
-    if not handle then
+    local opened, why = core.open(name)
+    if not opened then
       error(why and ("redis %s: %s"):format(name, why)
         or ("no Redis %q: set redis.%s.url in config/"):format(
           tostring(name), tostring(name)), 2)
     end
     local options = require("perigee.config").redis[name]
-    client = setmetatable({
-      core = handle,
-      timeout_ms = options.timeout,
-    }, { __index = Client })
+    if type(opened) == "table" then
+      client = routed(name, opened, options)
+    else
+      client = setmetatable({
+        core = opened,
+        timeout_ms = options.timeout,
+      }, { __index = Client })
+    end
     open[name] = client
   end
   return client

@@ -19,7 +19,8 @@ local function run(client, upper, ...)
   local waits = BLOCKING[upper]
   local seconds = waits and waits(...)
   if seconds then
-    return lease.run(client.core, VALUE, seconds, client.timeout_ms, upper, ...)
+    return lease.run(client.core, VALUE, seconds, client.timeout_ms, false,
+      upper, ...)
   end
   return core.command(client.core, commands.shape_of(upper, (...)), upper, ...)
 end
@@ -78,7 +79,11 @@ function Client:watch(keys, fn)
   if type(fn) ~= "function" then
     error("a function expected, got " .. type(fn), 2)
   end
-  return watch.run(self.core, self.timeout_ms, keys, fn)
+  local w, err = watch.begin(self.core, self.timeout_ms, keys)
+  if not w then
+    return nil, err
+  end
+  return watch.finish(w, fn)
 end
 
 local NONE = {}
@@ -126,6 +131,14 @@ end
 ---@return perigee.Error? err
 function Client:psubscribe(...)
   return subscription.open(self.core, "PSUBSCRIBE", ...)
+end
+
+--- The same for sharded channels (SSUBSCRIBE): in a cluster, of one slot.
+---@param ... string
+---@return perigee.redis.Subscription? subscription
+---@return perigee.Error? err
+function Client:ssubscribe(...)
+  return subscription.open(self.core, "SSUBSCRIBE", ...)
 end
 
 local function each(client, name, key, width, options)

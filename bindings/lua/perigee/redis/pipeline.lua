@@ -59,8 +59,7 @@ function M.collect(fn, blocking, note)
   local p = setmetatable({
     count = 0,
     maps = {},
-    nodes = {},
-    slots = {},
+    slots = {}, -- for note
     blocking = blocking,
     note = note or false,
     done = false,
@@ -94,11 +93,16 @@ end
 --- Sends them between MULTI and EXEC.
 ---@param to userdata # a client or a lease
 ---@param p perigee.redis.Pipeline
+---@param asking boolean? # ASKING goes first
 ---@return any[]? list
 ---@return perigee.Error? err
-function M.execute(to, p)
+function M.execute(to, p, asking)
   local text = core.encode "MULTI" .. table.concat(p, "", 1, p.count)
     .. core.encode "EXEC"
+  if asking then
+    return M.finish(p, core.many(to, commands.EXEC,
+      core.encode "ASKING" .. text, p.count + 3))
+  end
   return M.finish(p, core.many(to, commands.EXEC, text, p.count + 2))
 end
 

@@ -2,6 +2,8 @@
 
 local core = require "perigee.core.redis"
 
+local task = require "perigee.task"
+
 local M = {}
 
 ---@class perigee.redis.Message
@@ -14,6 +16,60 @@ local M = {}
 local Subscription = {}
 Subscription.__index = Subscription
 
+local AGAIN_MS, AGAIN_MAX_MS = 50, 500
+local TRIES = 6
+
+local function try_handle(self, handle)
+  local sub, err = core.subscribe(handle, self.count, self.text, false)
+  if not sub then
+    return nil, err
+  end
+  local live
+  live, err = core.event(sub)
+  if not live then
+    core.unsubscribe(sub)
+    return nil, err
+  end
+  self.core = sub
+  return true
+end
+
+-- Finds the server that has the channels now, and subscribes there.
+local function connect(self)
+  local handle, err, why
+  for try = 0, TRIES do
+    handle, why = self.find(try, err, handle)
+    if not handle then
+      return nil, why or err
+    end
+    local live
+    live, err = try_handle(self, handle)
+    if live then
+      return true
+    end
+  end
+  return nil, err
+end
+
+-- The connection was lost: until there is one again, or nobody wants it.
+local function come_back(self)
+  local bound_ms = AGAIN_MS
+  while not self.closed do
+    task.sleep(bound_ms / 2 + math.random() * bound_ms / 2)
+    if self.closed then
+      return false
+    end
+    local live, err = connect(self)
+    if live then
+      return true
+    elseif err and err.code == "ECANCELED" then
+      return false
+    end
+    bound_ms = math.min(bound_ms * 2, AGAIN_MAX_MS)
+  end
+  return false
+end
+
 --- The next message; nil when the subscription has ended (see err).
 ---@return perigee.redis.Message? message
 ---@return perigee.Error? err
@@ -21,8 +77,10 @@ function Subscription:next()
   while true do
     local channel, message, pattern = core.event(self.core)
     if channel == nil then
-      self.err = message
-      return nil, message
+      if not (message and self.find and come_back(self)) then
+        self.err = message
+        return nil, message
+      end
     elseif channel ~= true and channel ~= false then
       return { channel = channel, pattern = pattern, message = message }
     end
@@ -33,6 +91,7 @@ Subscription.__call = Subscription.next
 
 --- Ends it; a loop over it ends.
 function Subscription:close()
+  self.closed = true
   core.unsubscribe(self.core)
 end
 
@@ -54,6 +113,31 @@ function M.open(handle, command, ...)
     return nil, err
   end
   return setmetatable({ core = sub }, Subscription)
+end
+
+--- The same where the server may be another one each time: find(try, err, handle)
+--- gives it, err and handle are those of the last attempt.
+---@param find fun(try: integer, err: perigee.Error?, handle: userdata?): userdata?, perigee.Error?
+---@param command string
+---@param ... string # channels
+---@return perigee.redis.Subscription? subscription
+---@return perigee.Error? err
+function M.follow(find, command, ...)
+  local count = select("#", ...)
+  if count == 0 then
+    error("redis: no channel to subscribe to", 3)
+  end
+  local self = setmetatable({
+    find = find,
+    count = count,
+    text = core.encode(command, ...),
+    closed = false,
+  }, Subscription)
+  local ok, err = connect(self)
+  if not ok then
+    return nil, err
+  end
+  return self
 end
 
 --- Subscribes so that nothing is missed unseen: a message with the channel ""

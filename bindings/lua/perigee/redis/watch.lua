@@ -59,23 +59,17 @@ local function finish(w, ok, ...)
   return ...
 end
 
---- Watches keys while fn reads and decides.
+--- Watches keys.
 ---@param handle userdata
 ---@param timeout_ms number
 ---@param keys string|string[]
----@param fn fun(w: perigee.redis.Watch): any, any
----@return any value
+---@return perigee.redis.Watch? w # to be finished
 ---@return perigee.Error? err
-function M.run(handle, timeout_ms, keys, fn)
+function M.begin(handle, timeout_ms, keys)
   local lease, err = core.take(handle)
   if not lease then
     return nil, err
   end
-  local w = setmetatable({
-    lease = lease,
-    timeout_ms = timeout_ms,
-    executed = false,
-  }, { __index = Watch })
   local ok, watched, why = pcall(core.on, lease, commands.VALUE, timeout_ms,
     "WATCH", keys)
   if not ok or not watched then
@@ -85,6 +79,19 @@ function M.run(handle, timeout_ms, keys, fn)
     end
     return nil, why
   end
+  return setmetatable({
+    lease = lease,
+    timeout_ms = timeout_ms,
+    executed = false,
+  }, { __index = Watch })
+end
+
+--- Runs fn while the keys are watched; gives what it gives.
+---@param w perigee.redis.Watch
+---@param fn fun(w: perigee.redis.Watch): any, any
+---@return any value
+---@return perigee.Error? err
+function M.finish(w, fn)
   return finish(w, pcall(fn, w))
 end
 
