@@ -199,6 +199,13 @@ end
 
 local function open(watcher)
   local handle, prefix = watcher.client.core, watcher.prefix
+  local err
+  if not handle then -- a cluster, or sentinels
+    handle, err = watcher.client:any()
+    if not handle then
+      return nil, err
+    end
+  end
   if watcher.plain then
     return subscription.watch(handle, prefix .. "events")
   end
@@ -214,11 +221,13 @@ end
 local function hold(watcher)
   watcher.lost = false
   while not watcher.lost do
-    local sub = open(watcher)
-    local keeper = task.spawn(keep_place, watcher, sub)
-    local err = receive(watcher, sub)
-    keeper:cancel "the subscription has ended"
-    sub:close()
+    local sub, err = open(watcher)
+    if sub then
+      local keeper = task.spawn(keep_place, watcher, sub)
+      err = receive(watcher, sub)
+      keeper:cancel "the subscription has ended"
+      sub:close()
+    end
     if watcher.control:get("live:" .. watcher.place) == watcher.mark then
       watcher.control:delete("live:" .. watcher.place)
     end

@@ -20,7 +20,8 @@ local READS = keys.READS
 ---@class perigee.redis.Routed: perigee.redis.Client
 ---@field router table
 ---@field read boolean # replicas answer what only reads
-local Routed = {}
+---@field core false # it has no single one
+local Routed = { core = false }
 
 local function send_asking(handle, shape, ...)
   local list, err = core.many(handle, LIST,
@@ -276,6 +277,14 @@ function Routed:xeach(key, options)
   return scan.entries(function(...)
     return run(self, "XREAD", ...)
   end, key, options)
+end
+
+--- The core client of one server, any that is a master. For the library's own
+--- modules.
+---@return userdata? handle
+---@return perigee.Error? err
+function Routed:any()
+  return self.router:pick()
 end
 
 --- The sum of all servers'.
