@@ -68,9 +68,28 @@ static bool is_ours(peri_slice name)
     }
 }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Whether there may be a control character among eight bytes. */
+static bool has_control(const char *at)
+{
+    uint64_t word;
+    uint64_t del;
+
+    memcpy(&word, at, sizeof word);
+    del = word ^ EACH(0x7f);
+    return ((((word - EACH(0x20)) & ~word) | ((del - EACH(1)) & ~del)) &
+            EACH(0x80)) != 0;
+}
+
 static bool value_is_sound(peri_slice value)
 {
-    for (size_t i = 0; i < value.length; i++) {
+    size_t i = 0;
+
+    while (value.length - i >= 8 && !has_control(value.data + i)) {
+        i += 8;
+    }
+    for (; i < value.length; i++) {
         unsigned char c = (unsigned char)value.data[i];
 
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
