@@ -387,6 +387,32 @@ static void get_options(lua_State *L, int table, peri_call_options *options)
     };
 }
 
+/* options.tls: whom to trust, as whom to go; absent: plain. False: why. */
+static bool get_identity(lua_State *L, int table, perilua_vm *vm,
+                         peri_call_options *options, char *why,
+                         size_t why_bytes)
+{
+    int rc = 0;
+
+    lua_getfield(L, table, "tls");
+    if (lua_istable(L, -1)) {
+        int tls = lua_gettop(L);
+        peri_client_identity_options identity = {
+            .ca = get_slice(L, tls, "ca"),
+            .cert = get_slice(L, tls, "cert"),
+            .key = get_slice(L, tls, "key"),
+            .insecure = get_flag(L, tls, "insecure"),
+            .from_1_3 = get_flag(L, tls, "from_1_3"),
+        };
+
+        options->server_name = get_slice(L, tls, "server_name");
+        rc = peri_client_identity_get(vm->env->client, &identity,
+                                      &options->identity, why, why_bytes);
+    }
+    lua_pop(L, 1); /* the table still has it */
+    return rc == 0;
+}
+
 /* start(options) -> call; or nil and an error. See perigee/client.lua. */
 static int client_start(lua_State *L)
 {
@@ -396,6 +422,7 @@ static int client_start(lua_State *L)
     peri_slice what;
     client_call **at;
     client_call *box;
+    char why[256];
 
     luaL_checktype(L, 1, LUA_TTABLE);
     get_options(L, 1, &options);
@@ -406,6 +433,10 @@ static int client_start(lua_State *L)
         return luaL_error(L, "cannot wait here: no task is running");
     }
     perilua_task_check(L);
+    if (!get_identity(L, 1, vm, &options, why, sizeof why)) {
+        return perilua_fail(L, "invalid", "bad_tls", "%s: %s",
+                            what.data != NULL ? what.data : "", why);
+    }
     at = lua_newuserdata(L, sizeof *at);
     box = peri_calloc(1, sizeof *box);
     perilua_owned_init(&box->owned, on_owner_ended);

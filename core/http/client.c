@@ -45,7 +45,8 @@ static bool is_origin(const peri_origin *origin,
 {
     return origin->port == options->port && origin->local == options->local &&
            origin->deny_private == options->deny_private &&
-           peri_slice_equal(peri_slice_str(origin->host), options->host);
+           peri_slice_equal(peri_slice_str(origin->host), options->host) &&
+           peri_origin_has_tls(origin, options);
 }
 
 /* With a reference for the caller. */
@@ -69,6 +70,9 @@ peri_origin *peri_origin_get(peri_client *client,
     origin->local = options->local;
     origin->deny_private = options->deny_private;
     origin->refs = 1;
+    if (options->identity != NULL) {
+        peri_origin_use_tls(origin, options);
+    }
     peri_list_init(&origin->conns);
     peri_list_init(&origin->idle);
     peri_list_init(&origin->waiters);
@@ -85,6 +89,7 @@ void peri_origin_unref(peri_origin *origin)
     }
     peri_later_cancel(&origin->later);
     peri_list_remove(&origin->link);
+    peri_origin_drop_tls(origin);
     free(origin->host);
     free(origin);
 }
@@ -182,6 +187,8 @@ peri_client *peri_client_create(uv_loop_t *loop)
         .dns_ms = PERI_CLIENT_DNS_MS,
     };
     peri_list_init(&client->origins);
+    peri_list_init(&client->identities);
+    peri_list_init(&client->sessions);
     peri_later_init(&client->later, loop);
     peri_wheel_init(&client->wheel, loop, on_due);
     return client;
@@ -195,6 +202,8 @@ void peri_client_handle_closed(peri_client *client)
     if (client->closed != NULL) {
         client->closed(client->closed_data);
     }
+    peri_client_identities_fini(client);
+    free(client->plain_buffer);
     free(client->read_buffer);
     free(client);
 }

@@ -41,7 +41,29 @@ typedef enum peri_call_stage {
     PERI_CALL_DONE
 } peri_call_stage;
 
+/* How TLS is spoken: whom to trust, and as whom to go. Calls with the same
+ * identity may share connections. */
+typedef struct peri_client_identity peri_client_identity;
+
+typedef struct peri_client_identity_options {
+    /* PEM, or the path of a file with it; empty: see peri_tls_client_options */
+    peri_slice ca;
+    peri_slice cert;
+    peri_slice key;
+    bool insecure;
+    bool from_1_3;
+} peri_client_identity_options;
+
+/* Borrowed until the next call of this function, unless a call uses it. Files
+ * are read here, and again when they have changed. Negative, and why. */
+int peri_client_identity_get(peri_client *client,
+                             const peri_client_identity_options *options,
+                             peri_client_identity **out, char *why,
+                             size_t why_bytes);
+
 typedef struct peri_call_options {
+    peri_client_identity *identity; /* NULL: without TLS */
+    peri_slice server_name;         /* of the certificate; empty: host */
     peri_slice host; /* a name or an address, without brackets; or the path of a
                         UNIX socket */
     uint16_t port;
@@ -62,8 +84,9 @@ typedef struct peri_call_options {
 } peri_call_options;
 
 /* A failure: rc is a libuv status, or PERI_ETIMEOUT, PERI_EFORMAT (the answer
- * is malformed), PERI_ELIMIT (QUEUED: the queue is full; else the body is too
- * large), PERI_EGONE (cut), PERI_ESTATE (the address is private). */
+ * is malformed), one of PERI_ETLS and its kin, PERI_ELIMIT (QUEUED: the queue
+ * is full; else the body is too large), PERI_EGONE (cut), PERI_ESTATE (the
+ * address is private). */
 typedef struct peri_call_fault {
     int rc;
     peri_call_stage stage;

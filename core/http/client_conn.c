@@ -14,6 +14,7 @@ static void on_conn_closed(uv_handle_t *handle)
 
     peri_buf_fini(&conn->out);
     peri_buf_fini(&conn->flying);
+    peri_tls_destroy(conn->tls);
     free(conn);
     peri_origin_unref(origin);
     peri_client_handle_closed(client);
@@ -25,6 +26,9 @@ void peri_client_conn_close(peri_client_conn *conn)
 
     if (conn->closing) {
         return;
+    }
+    if (conn->tls != NULL) {
+        peri_client_tls_finish(conn);
     }
     conn->closing = true;
     conn->connect = NULL;
@@ -89,6 +93,15 @@ static void flush(peri_client_conn *conn)
 
 void peri_client_conn_put(peri_client_conn *conn, peri_slice data)
 {
+    if (conn->tls != NULL) {
+        peri_client_tls_put(conn, data);
+    } else {
+        peri_client_conn_put_raw(conn, data);
+    }
+}
+
+void peri_client_conn_put_raw(peri_client_conn *conn, peri_slice data)
+{
     size_t sent = 0;
 
     if (conn->broken) {
@@ -118,7 +131,8 @@ size_t peri_client_conn_pending(const peri_client_conn *conn)
 
 /* ---- receiving ---- */
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+void peri_client_conn_alloc(uv_handle_t *handle, size_t suggested,
+                            uv_buf_t *buf)
 {
     peri_client_conn *conn = handle->data;
     peri_client *client = conn->origin->client;
@@ -191,7 +205,7 @@ static bool retry(peri_client_conn *conn, peri_call *call)
     return true;
 }
 
-static void conn_ended(peri_client_conn *conn, int rc)
+void peri_client_conn_ended(peri_client_conn *conn, int rc)
 {
     peri_call *call = conn->call;
 
@@ -238,31 +252,33 @@ static int take(peri_call *call, const char *data, size_t length, size_t *used)
 
 static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 {
-    peri_client_conn *conn = stream->data;
+    if (nread < 0) {
+        peri_client_conn_ended(stream->data, (int)nread);
+    } else if (nread > 0) {
+        peri_client_conn_take(stream->data, buf->base, (size_t)nread, false);
+    }
+}
+
+void peri_client_conn_take(peri_client_conn *conn, char *data, size_t length,
+                           bool more)
+{
     peri_call *call = conn->call;
     size_t used;
     int rc;
 
-    if (nread == 0) {
-        return;
-    }
-    if (nread < 0) {
-        conn_ended(conn, (int)nread);
-        return;
-    }
     if (call == NULL) {
         peri_client_conn_close(conn); /* nobody asked */
         return;
     }
-    memset(buf->base + nread, 0, PERI_SCAN_PADDING);
+    memset(data + length, 0, PERI_SCAN_PADDING);
     if (call->stage == PERI_CALL_SENT) {
         peri_call_set_stage(call, PERI_CALL_HEAD);
     }
-    rc = take(call, buf->base, (size_t)nread, &used);
+    rc = take(call, data, length, &used);
     if (rc < 0) {
         peri_call_fail(call, rc, call->reply.detail);
     } else if (rc > 0) {
-        answer_complete(conn, call, used == (size_t)nread);
+        answer_complete(conn, call, used == length && !more);
     } else {
         peri_call_pump(call);
     }
@@ -276,7 +292,8 @@ void peri_client_conn_read(peri_client_conn *conn, bool on)
     }
     conn->reading = on;
     if (on) {
-        uv_read_start(&conn->u.stream, on_alloc, on_read);
+        uv_read_start(&conn->u.stream, peri_client_conn_alloc,
+                      conn->tls != NULL ? peri_client_tls_read : on_read);
     } else {
         uv_read_stop(&conn->u.stream);
     }
@@ -295,7 +312,13 @@ bool peri_client_conn_quiet(const peri_client_conn *conn)
 
 static void on_idle(peri_client_timer *timer)
 {
-    peri_client_conn_close(PERI_CONTAINER(timer, peri_client_conn, idle));
+    peri_client_conn *conn = PERI_CONTAINER(timer, peri_client_conn, idle);
+
+    if (conn->connect != NULL) {
+        peri_connect_refused(conn, UV_ETIMEDOUT); /* in the handshake */
+    } else {
+        peri_client_conn_close(conn);
+    }
 }
 
 peri_client_conn *peri_client_conn_create(peri_origin *origin)

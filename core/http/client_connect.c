@@ -3,6 +3,7 @@
  * Addresses are tried in turn, families alternating, the next one after 250 ms
  * or as soon as one has failed. The first that answers wins. Of RFC 8305 that
  * is section 5; names are looked up in one query for both families. */
+#include <limits.h>
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
@@ -58,6 +59,45 @@ static void connect_failed(peri_connect *c, int rc)
 
 /* ---- attempts ---- */
 
+void peri_connect_refused(peri_client_conn *conn, int rc)
+{
+    peri_connect *c = conn->connect;
+
+    c->rc = rc;
+    peri_client_conn_close(conn);
+    try_next(c);
+}
+
+void peri_connect_done(peri_client_conn *conn)
+{
+    peri_origin *origin = conn->origin;
+    peri_connect *c = conn->connect;
+
+    peri_list_remove(&conn->link);
+    conn->connect = NULL;
+    origin->refs++;
+    connect_end(c);
+    peri_client_conn_established(conn);
+    peri_origin_unref(origin);
+}
+
+/* The others are given up, those that were not tried too. */
+static void take_only(peri_connect *c, peri_client_conn *conn)
+{
+    peri_list *link = c->attempts.next;
+
+    while (link != &c->attempts) {
+        peri_client_conn *other = PERI_CONTAINER(link, peri_client_conn, link);
+
+        link = link->next;
+        if (other != conn) {
+            peri_client_conn_close(other);
+        }
+    }
+    c->next = UINT_MAX;
+    peri_client_timer_stop(&c->stagger);
+}
+
 static void on_connected(uv_connect_t *request, int status)
 {
     peri_client_conn *conn = request->data;
@@ -67,21 +107,15 @@ static void on_connected(uv_connect_t *request, int status)
         return; /* another was quicker, or nobody wants it any more */
     }
     if (status < 0) {
-        c->rc = status;
-        peri_client_conn_close(conn);
-        try_next(c);
+        peri_connect_refused(conn, status);
         return;
     }
-    peri_list_remove(&conn->link);
-    conn->connect = NULL;
-    c->origin->refs++;
-    {
-        peri_origin *origin = c->origin;
-
-        connect_end(c);
-        peri_client_conn_established(conn);
-        peri_origin_unref(origin);
+    if (c->origin->identity == NULL) {
+        peri_connect_done(conn);
+        return;
     }
+    take_only(c, conn);
+    peri_client_tls_begin(conn);
 }
 
 static int attempt(peri_connect *c, peri_client_conn *conn)

@@ -1,7 +1,9 @@
 /* Client, inside: origins, connections, calls. Private to client*.c.
  *
  * client.c: pools and who gets which connection. client_connect.c: from a name
- * to a connection. client_conn.c: bytes. client_call.c: what a call sees. */
+ * to a connection. client_conn.c: bytes. client_tls.c: TLS below them.
+ * client_identity.c: certificates, sessions. client_call.c: what a call sees.
+ */
 #ifndef PERI_HTTP_CLIENT_INTERNAL_H
 #define PERI_HTTP_CLIENT_INTERNAL_H
 
@@ -9,6 +11,7 @@
 #include "core/http/client.h"
 #include "core/http/decode.h"
 #include "core/loop/later.h"
+#include "core/loop/tls.h"
 #include "core/loop/wheel.h"
 
 #define PERI_CLIENT_READ_BYTES 65536
@@ -28,6 +31,9 @@ typedef struct peri_origin {
     uint16_t port;
     bool local;
     bool deny_private;
+    peri_client_identity *identity; /* NULL: without TLS */
+    char *server_name;              /* with TLS */
+    struct peri_client_session *session;
     unsigned refs;       /* calls, connections, connects */
     unsigned open;       /* established connections */
     unsigned connecting; /* connects under way */
@@ -47,7 +53,11 @@ struct peri_client {
     peri_list origins;
     peri_later later;
     peri_wheel wheel;
-    char *read_buffer; /* PERI_SCAN_PADDING more; for one callback */
+    char *read_buffer;  /* PERI_SCAN_PADDING more; for one callback */
+    char *plain_buffer; /* the same, for what was encrypted */
+    peri_list identities;
+    peri_list sessions;
+    unsigned session_count;
     unsigned open_handles;
     bool closing;
     void (*closed)(void *data);
@@ -85,6 +95,7 @@ typedef struct peri_client_conn {
     peri_buf out;    /* to be sent */
     peri_buf flying; /* given to uv_write */
     peri_client_timer idle;
+    peri_tls *tls;
     uint32_t uses;
     bool established;
     bool reading;
@@ -150,6 +161,37 @@ void peri_connect_abort(peri_connect *connect);
 /* client_address.c */
 bool peri_address_private(const struct sockaddr *addr);
 
+/* Nothing more is to be done: into the pool. */
+void peri_connect_done(peri_client_conn *conn);
+/* This address came to nothing. */
+void peri_connect_refused(peri_client_conn *conn, int rc);
+
+/* client_tls.c */
+void peri_client_tls_begin(peri_client_conn *conn);
+void peri_client_tls_put(peri_client_conn *conn, peri_slice data);
+/* Says that it ends, when that can be said now. */
+void peri_client_tls_finish(peri_client_conn *conn);
+void peri_client_tls_read(uv_stream_t *stream, ssize_t nread,
+                          const uv_buf_t *buf);
+
+/* client_identity.c */
+/* The server's sessions, kept while the origin comes and goes. */
+typedef struct peri_client_session {
+    peri_list link; /* in client->sessions, the last used first */
+    peri_client_identity *identity;
+    char *name; /* "host port" */
+    peri_tls_sessions *tickets;
+    unsigned refs; /* origins */
+} peri_client_session;
+
+void peri_origin_use_tls(peri_origin *origin, const peri_call_options *options);
+void peri_origin_drop_tls(peri_origin *origin);
+bool peri_origin_has_tls(const peri_origin *origin,
+                         const peri_call_options *options);
+peri_tls_context *
+peri_client_identity_context(const peri_client_identity *identity);
+void peri_client_identities_fini(peri_client *client);
+
 /* client_conn.c */
 peri_client_conn *peri_client_conn_create(peri_origin *origin);
 void peri_client_conn_close(peri_client_conn *conn);
@@ -162,6 +204,15 @@ void peri_client_conn_use(peri_client_conn *conn, peri_call *call);
 void peri_client_conn_put(peri_client_conn *conn, peri_slice data);
 size_t peri_client_conn_pending(const peri_client_conn *conn);
 void peri_client_conn_read(peri_client_conn *conn, bool on);
+/* For client_tls.c: as they are, past any encryption. */
+void peri_client_conn_put_raw(peri_client_conn *conn, peri_slice data);
+void peri_client_conn_alloc(uv_handle_t *handle, size_t suggested,
+                            uv_buf_t *buf);
+/* Plain bytes of an answer; more: others are known to follow. */
+void peri_client_conn_take(peri_client_conn *conn, char *data, size_t length,
+                           bool more);
+/* rc: UV_EOF, or why. */
+void peri_client_conn_ended(peri_client_conn *conn, int rc);
 
 /* client_call.c */
 /* The head has come. */

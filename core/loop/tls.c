@@ -106,6 +106,23 @@ static bool is_address(const char *name)
            inet_pton(AF_INET6, name, address) == 1;
 }
 
+/* A ticket is better used once, but some servers give no more: the last one
+ * stays. OpenSSL marks what it was given as used up. */
+static void use_session(peri_tls *tls, peri_tls_sessions *sessions)
+{
+    SSL_SESSION *session = sessions->list[sessions->count - 1];
+
+    if (sessions->count > 1) {
+        sessions->count--;
+    } else {
+        session = SSL_SESSION_dup(session);
+    }
+    if (session != NULL) {
+        SSL_set_session(tls->ssl, session);
+        SSL_SESSION_free(session);
+    }
+}
+
 peri_tls *peri_tls_client(peri_tls_context *context, const char *name,
                           peri_tls_sessions *sessions)
 {
@@ -123,10 +140,7 @@ peri_tls *peri_tls_client(peri_tls_context *context, const char *name,
     }
     tls->sessions = sessions;
     if (sessions != NULL && sessions->count > 0) {
-        SSL_SESSION *session = sessions->list[--sessions->count];
-
-        SSL_set_session(tls->ssl, session);
-        SSL_SESSION_free(session);
+        use_session(tls, sessions);
     }
     return tls;
 }

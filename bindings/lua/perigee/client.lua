@@ -9,6 +9,7 @@ local json = require "perigee.json"
 local proxies = require "perigee.client.proxy"
 local tasks = require "perigee.core.task"
 local time = require "perigee.time"
+local tls = require "perigee.client.tls"
 local units = require "perigee.units"
 local watch = require "perigee.client.watch"
 local urls = require "perigee.url"
@@ -64,7 +65,16 @@ local SEND_DEADLINE = config.get("client.send_deadline", true)
 ---@field body_max string|number? # of an answer, unpacked; "16mb"
 ---@field decompress boolean?   # gzip and br; true
 ---@field deny_private boolean? # refuse addresses that are not public
+---@field tls perigee.TlsOptions? # for https
 ---@field unix string?          # path of a UNIX socket to speak to
+
+---@class perigee.TlsOptions # files are read by their paths, relative to the application
+---@field ca string?          # PEM or a path: who may have issued the server's certificate; the system's store
+---@field cert string?        # PEM or a path: the certificate to show
+---@field key string?         # PEM or a path: its key
+---@field verify boolean?     # false: any certificate will do
+---@field server_name string? # whom the certificate must be for; the URL's host
+---@field min_version string? # "1.2" or "1.3"
 
 ---@class perigee.ClientResponse
 ---@field status integer
@@ -254,6 +264,7 @@ local function make_plan(opts)
     first_byte = duration(opts, "first_byte_timeout", 0),
     left = opts.redirects or REDIRECTS,
     unix = opts.unix, rules = rules_of(opts),
+    tls = opts.tls ~= nil and tls.check(opts.tls, 3) or nil,
   }
   for name, value in pairs(opts.headers or {}) do
     add_header(plan, name, value)
@@ -322,13 +333,6 @@ local function address(url)
   return url.scheme .. "://" .. url.authority .. url.target:match "^[^?]*"
 end
 
-local function no_tls(plan)
-  local err = errors.new("unavailable", "%s: TLS is not built in yet",
-    address(plan.url))
-  err.code = "tls_unavailable"
-  return nil, err
-end
-
 local function overdue(plan)
   local err = errors.new("timeout", "%s %s: not done within %d ms",
     plan.method, address(plan.url), plan.timeout)
@@ -359,6 +363,12 @@ local function place_of(plan, fields)
   if not proxy then
     return proxy == false and url or nil, err
   end
+  if url.scheme == "https" then
+    err = errors.new("invalid", "%s: https through a proxy is not supported "
+      .. "yet", address(url))
+    err.code = "bad_proxy"
+    return nil, err
+  end
   if plan.opts.deny_private then
     err = errors.new("invalid", "%s: deny_private cannot be kept through a "
       .. "proxy, which looks the name up itself", address(url))
@@ -376,9 +386,6 @@ local function start(plan)
   if left_ms <= 0 then
     return overdue(plan)
   end
-  if url.scheme == "https" then
-    return no_tls(plan)
-  end
   local fields = fields_of(plan)
   local at, err = place_of(plan, fields)
   if not at then
@@ -389,6 +396,7 @@ local function start(plan)
     is_local = plan.unix ~= nil, target = at.target,
     fields = fields, body = plan.body,
     streams_body = plan.source ~= nil,
+    tls = tls.for_url(plan.tls, url),
     deny_private = opts.deny_private, whole = not opts.stream,
     decompress = opts.decompress ~= false,
     body_max = plan.body_max, total_ms = left_ms,
@@ -431,8 +439,8 @@ local exchange = watch.wrap(exchange_once)
 -- ---- attempts and redirects ----
 
 local function worth_retrying(err)
-  return err.kind == "unavailable" and err.code ~= "tls_unavailable"
-    and err.code ~= "bad_response" or err.code == "connect_timeout"
+  return err.kind == "unavailable" and err.code ~= "bad_response"
+    and not tostring(err.code):find "^tls_" or err.code == "connect_timeout"
 end
 
 -- An answer that calls for another attempt is a failure until the last one.
@@ -525,6 +533,7 @@ local function follow(plan, res)
     end
     drop_headers(plan, function(name) return SECRET[name] end)
     plan.strayed = true
+    tls.stray(plan.tls)
   elseif not url.user then
     url.user = plan.url.user
   end
