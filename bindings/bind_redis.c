@@ -76,6 +76,8 @@ typedef struct redis_call {
     peri_redis_op op;
     perilua_wait wait;
     perilua_redis_shape shape;
+    perilua_vm *vm;
+    perilua_db_watch watch;
 } redis_call;
 
 typedef struct outcome {
@@ -95,12 +97,27 @@ static int push_outcome(lua_State *L, void *data)
     return perilua_redis_push_reply(L, o->reply, o->shape, o->replies);
 }
 
+/* An error of one of several commands is a value; it is not the call's. */
+static void watch_end(redis_call *call, const peri_redis_fault *fault,
+                      const peri_redis_reply *reply)
+{
+    char code[PERI_REDIS_CODE_BYTES] = "";
+
+    if (fault != NULL) {
+        snprintf(code, sizeof code, "%s", fault->code);
+    } else if (reply->nodes[0].type == PERI_REDIS_ERROR) {
+        peri_redis_code(peri_redis_text(reply, &reply->nodes[0]), code);
+    }
+    perilua_db_end(call->vm, &call->watch, code);
+}
+
 static void on_done(peri_redis_op *op, const peri_redis_fault *fault,
                     const peri_redis_reply *reply)
 {
     redis_call *call = PERI_CONTAINER(op, redis_call, op);
     outcome o = {fault, reply, call->shape, op->replies};
 
+    watch_end(call, fault, reply);
     /* push is called now, the task may run on now. */
     perilua_task_wake(&call->wait, push_outcome, &o);
     free(call);
@@ -111,13 +128,20 @@ static void on_cancel(perilua_wait *wait)
     redis_call *call = PERI_CONTAINER(wait, redis_call, wait);
 
     peri_redis_cancel(&call->op);
+    perilua_db_end(call->vm, &call->watch, "cancelled");
     free(call);
 }
 
-static redis_call *new_call(perilua_redis_shape shape, uint32_t replies)
+static redis_call *new_call(lua_State *L, const peri_redis_client *client,
+                            peri_slice name, perilua_redis_shape shape,
+                            uint32_t replies)
 {
     redis_call *call = peri_calloc(1, sizeof *call);
 
+    call->vm = perilua_vm_of(L);
+    perilua_db_begin(call->vm, &call->watch, "redis",
+                     peri_redis_client_config(client)->name, name,
+                     PERI_SLICE(""));
     call->op.done = on_done;
     call->op.replies = replies;
     call->wait.cancel = on_cancel;
@@ -129,10 +153,17 @@ static int start(lua_State *L, redis_call *call, int rc,
                  const peri_redis_fault *fault)
 {
     if (rc < 0) {
+        perilua_db_end(call->vm, &call->watch, fault->code);
         free(call);
         return perilua_redis_push_fault(L, fault);
     }
     return perilua_task_park(L, &call->wait);
+}
+
+static peri_slice name_at(lua_State *L, int index)
+{
+    return lua_type(L, index) == LUA_TSTRING ? perilua_check_slice(L, index)
+                                             : PERI_SLICE("");
 }
 
 /* command(client, shape, name, arguments...). */
@@ -150,7 +181,7 @@ static int redis_command(lua_State *L)
         return perilua_redis_push_closed(L);
     }
     perilua_redis_encode(L, 3, &command);
-    call = new_call(shape, 1);
+    call = new_call(L, redis->client, name_at(L, 3), shape, 1);
     rc = peri_redis_submit(redis->client, &call->op, peri_buf_slice(&command),
                            &fault);
     peri_buf_fini(&command);
@@ -177,7 +208,10 @@ static int redis_many(lua_State *L)
     if (client == NULL) {
         return perilua_redis_push_closed(L);
     }
-    call = new_call(shape, count);
+    call = new_call(L, client,
+                    shape == PERILUA_REDIS_EXEC ? PERI_SLICE("MULTI")
+                                                : PERI_SLICE("PIPELINE"),
+                    shape, count);
     if (lease != NULL) {
         rc = peri_redis_conn_submit(
             lease->conn, &call->op, text,
@@ -280,7 +314,7 @@ static int redis_on(lua_State *L)
         return perilua_redis_push_fault(L, &lease->fault);
     }
     perilua_redis_encode(L, 4, &command);
-    call = new_call(shape, 1);
+    call = new_call(L, lease->client, name_at(L, 4), shape, 1);
     rc =
         peri_redis_conn_submit(lease->conn, &call->op, peri_buf_slice(&command),
                                (uint64_t)timeout_ms, &fault);

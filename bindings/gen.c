@@ -1,6 +1,6 @@
 /* Generation: how one is made, retires and ends. */
 #include "bindings/gen.h"
-#include "bindings/sqlite_meter.h"
+#include "bindings/db_watch.h"
 
 #include <stdlib.h>
 
@@ -57,7 +57,7 @@ static void host_released(peri_host *host)
     perilua_budget_destroy(host->budget);
     peri_files_destroy(host->files);
     peri_meter_destroy(host->meter);
-    perilua_sqlite_meter_destroy(host->env.sqlite_meter);
+    perilua_db_meter_destroy(host->env.db_meter);
     if (host->owns_cells) {
         peri_cells_close(host->cells);
     }

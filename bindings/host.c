@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "bindings/budget.h"
+#include "bindings/db_watch.h"
 #include "bindings/gen.h"
 #include "bindings/hot.h"
-#include "bindings/sqlite_meter.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/http/client.h"
@@ -468,7 +468,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
     host->env.cells = host->cells;
     host->env.tracer = peri_tracer_create(options->loop, host->env.client,
                                           options->logger, host->cells);
-    host->env.sqlite_meter = perilua_sqlite_meter_create(host->cells);
+    host->env.db_meter = perilua_db_meter_create(host->cells);
     host->doing_route = options->doing_route;
     host->doing_request = options->doing_request;
     host->publish = options->publish;

@@ -3,6 +3,7 @@
 #define PERILUA_REDIS_BIND_H
 
 #include "bindings/bind.h"
+#include "bindings/db_watch.h"
 #include "core/redis/set.h"
 
 #define PERILUA_REDIS "perigee.redis.Core"

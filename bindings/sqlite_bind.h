@@ -4,6 +4,7 @@
 #define PERILUA_SQLITE_BIND_H
 
 #include "bindings/bind.h"
+#include "bindings/db_watch.h"
 #include "core/sqlite/set.h"
 
 #define PERILUA_SQLITE_DB "perigee.sqlite.Db"
@@ -44,7 +45,8 @@ typedef struct perilua_sqlite_call {
     perilua_vm *vm;
     peri_sqlite_pool *pool;
     perilua_sqlite_shape shape;
-    uint64_t started_ns;
+    perilua_db_watch watch;
+    bool watched; /* begun, and not ended */
 } perilua_sqlite_call;
 
 /* ---- sqlite_call.c ---- */

@@ -3,10 +3,8 @@
 #include <stdlib.h>
 
 #include "bindings/sqlite_bind.h"
-#include "bindings/sqlite_meter.h"
 #include "bindings/sqlite_value.h"
 #include "core/base/alloc.h"
-#include "core/base/clock.h"
 #include "core/sqlite/code.h"
 
 __attribute__((format(printf, 2, 3))) void
@@ -85,8 +83,7 @@ static int push_outcome(lua_State *L, void *data)
         push_paths(L, packed);
         return 1;
     case PERILUA_SQLITE_BATCH:
-        return perilua_sqlite_push_batch(L, c->vm->L, packed,
-                                         c->op.statements);
+        return perilua_sqlite_push_batch(L, c->vm->L, packed, c->op.statements);
     case PERILUA_SQLITE_TRUE:
     case PERILUA_SQLITE_BEGIN:
     case PERILUA_SQLITE_END:
@@ -135,14 +132,55 @@ void perilua_sqlite_post_rollback(perilua_vm *vm, peri_sqlite_pool *pool,
     perilua_sqlite_call_post(c);
 }
 
+static void watch_begin(perilua_sqlite_call *c)
+{
+    peri_slice input = peri_buf_slice(&c->op.input);
+    peri_sqlite_value sql = {.bytes = PERI_SLICE("")};
+    peri_slice operation = PERI_SLICE("");
+
+    switch (c->op.kind) {
+    case PERI_SQLITE_BEGIN:
+        operation = PERI_SLICE("BEGIN");
+        break;
+    case PERI_SQLITE_COMMIT:
+        operation = PERI_SLICE("COMMIT");
+        break;
+    case PERI_SQLITE_ROLLBACK:
+        operation = PERI_SLICE("ROLLBACK");
+        break;
+    case PERI_SQLITE_MIGRATE:
+        operation = PERI_SLICE("MIGRATE");
+        break;
+    case PERI_SQLITE_READ:
+    case PERI_SQLITE_WRITE:
+    case PERI_SQLITE_ALONE:
+    case PERI_SQLITE_STEP:
+    default:
+        if (peri_sqlite_unpack(&input, &sql)) {
+            operation = c->op.statements > 1 ? PERI_SLICE("BATCH") : sql.bytes;
+        }
+        break;
+    }
+    perilua_db_begin(c->vm, &c->watch, "sqlite",
+                     peri_sqlite_pool_config(c->pool)->name, operation,
+                     sql.bytes);
+    c->watched = true;
+}
+
+static void watch_end(perilua_sqlite_call *c, const char *error)
+{
+    if (c->watched) {
+        c->watched = false;
+        perilua_db_end(c->vm, &c->watch, error);
+    }
+}
+
 static void on_done(peri_sqlite_op *op)
 {
     perilua_sqlite_call *c = PERI_CONTAINER(op, perilua_sqlite_call, op);
 
-    perilua_sqlite_meter_observe(
-        c->vm->env->sqlite_meter, peri_sqlite_pool_config(c->pool)->name,
-        op->fault.code != 0 ? peri_sqlite_code_name(op->fault.code) : "",
-        peri_clock_monotonic_ns() - c->started_ns);
+    watch_end(c,
+              op->fault.code != 0 ? peri_sqlite_code_name(op->fault.code) : "");
     if (c->wait.task == NULL && c->shape == PERILUA_SQLITE_BEGIN &&
         op->fault.code == 0) {
         perilua_sqlite_post_rollback(c->vm, c->pool,
@@ -159,6 +197,7 @@ static void on_cancel(perilua_wait *wait)
     if (!peri_sqlite_cancel(c->pool, &c->op)) {
         return; /* on_done will come */
     }
+    watch_end(c, "cancelled");
     if (c->shape == PERILUA_SQLITE_END) {
         perilua_sqlite_post_rollback(c->vm, c->pool, c->op.tx);
     }
@@ -186,17 +225,18 @@ int perilua_sqlite_call_start(lua_State *L, perilua_sqlite_call *c,
     int rc;
 
     c->shape = shape;
-    c->started_ns = peri_clock_monotonic_ns();
+    watch_begin(c);
     c->op.done = on_done;
     c->wait.cancel = on_cancel;
-    c->op.keep_rows =
-        shape == PERILUA_SQLITE_ROWS || shape == PERILUA_SQLITE_FIRST ||
-        shape == PERILUA_SQLITE_BATCH;
+    c->op.keep_rows = shape == PERILUA_SQLITE_ROWS ||
+                      shape == PERILUA_SQLITE_FIRST ||
+                      shape == PERILUA_SQLITE_BATCH;
     c->op.first_only = shape == PERILUA_SQLITE_FIRST;
     rc = peri_sqlite_submit(c->pool, &c->op);
     if (rc < 0) {
         int n = fail_submit(L, c->pool, rc);
 
+        watch_end(c, rc == PERI_ELIMIT ? "queue_full" : peri_err_name(rc));
         perilua_sqlite_call_free(c);
         return n;
     }

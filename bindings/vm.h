@@ -32,13 +32,13 @@ typedef struct perilua_env {
     /* Told which request (a task's context) is about to run; NULL: nobody
      * watches. */
     void (*doing)(const struct perilua_env *env, void *context);
-    struct peri_sqlite_set *sqlite; /* the databases; NULL: none to be had */
-    struct peri_client *client;     /* of HTTP; NULL: none to be had */
-    struct peri_tracer *tracer;     /* NULL: none to be had */
-    struct peri_redis_set *redis;   /* NULL: none to be had */
-    struct peri_regions *regions;   /* shared memory; NULL: none to be had */
-    struct peri_cells *cells;       /* metrics; NULL: none to be had */
-    struct perilua_sqlite_meter *sqlite_meter; /* NULL: nobody counts */
+    struct peri_sqlite_set *sqlite;    /* the databases; NULL: none to be had */
+    struct peri_client *client;        /* of HTTP; NULL: none to be had */
+    struct peri_tracer *tracer;        /* NULL: none to be had */
+    struct peri_redis_set *redis;      /* NULL: none to be had */
+    struct peri_regions *regions;      /* shared memory; NULL: none to be had */
+    struct peri_cells *cells;          /* metrics; NULL: none to be had */
+    struct perilua_db_meter *db_meter; /* NULL: nobody counts */
 } perilua_env;
 
 struct perilua_vm {

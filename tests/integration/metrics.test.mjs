@@ -317,7 +317,7 @@ test("calls of perigee.sqlite are timed by database and outcome", async (t) => {
   assert.equal((await app.get("/")).json.failed, true);
   const all = await families(app);
   const count = (error) => value(all, "db_client_operation_duration_seconds",
-    `db_client_operation_duration_seconds_count{db_system_name="sqlite",db_namespace="main",error_type="${error}"}`);
+    `db_client_operation_duration_seconds_count{db_system_name="sqlite",db_namespace="main",db_operation_name="SELECT",error_type="${error}"}`);
   assert.equal(count(""), 1);
   assert.equal(count("SQLITE_ERROR"), 1);
 });

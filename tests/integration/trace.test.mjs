@@ -4,6 +4,7 @@ import http from "node:http";
 import test from "node:test";
 import { collector } from "./collector.mjs";
 import { start, until } from "./helpers.mjs";
+import { Redis, missing } from "./redis_helpers.mjs";
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c";
 const PARENT = "b7ad6b7169203331";
@@ -153,14 +154,18 @@ test("what is not sampled is passed on, and kept only if it fails", async (t) =>
   assert.equal(by_name(to.spans, "GET /out")[0].trace_id, TRACE);
 });
 
-async function spans_counted(app, result) {
+async function metrics_of(app) {
   const admin = (await app.line((l) => l.msg === "listening" && l.admin)).url;
-  const text = await new Promise((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     http.get(`${admin}/metrics`, (res) => {
       let all = "";
       res.on("data", (part) => { all += part; }).on("end", () => resolve(all));
     }).on("error", reject);
   });
+}
+
+async function spans_counted(app, result) {
+  const text = await metrics_of(app);
   return Number(new RegExp(`^perigee_trace_spans_total\\{result="${result}"\\} (\\d+)`, "m").exec(text)?.[1] ?? 0);
 }
 
@@ -194,4 +199,38 @@ test("a collector that is away costs no request; what is left leaves at the stop
   await until(() => to.spans.length === 4, { timeout_ms: 30_000, what: "the two full batches" });
   assert.deepEqual(await app.stop(), { code: 0, signal: null });
   assert.equal(to.spans.length, 5);
+});
+
+const DATA = `
+  local redis = require "perigee.redis"
+  local db = require("perigee.sqlite").get "main"
+  router:get("/data", function()
+    local r = redis.get()
+    db:one("select 1 as one")
+    db:transaction(function(tx) tx:exec "create table t (a)" end)
+    db:one "select nothing"
+    r:set("k", "v")
+    r:lpush("k", 1)
+    r:pipeline(function(p) p:get "k" p:get "k" end)
+    return {}
+  end)
+`;
+
+test("operations of databases have spans and are counted", { skip: missing }, async (t) => {
+  const redis = await Redis.start(t);
+  const to = await collector(t);
+  const app = await start(t, { route: DATA, settings: { ...FAST, "trace.endpoint": to.url, "redis.main.url": `redis://127.0.0.1:${redis.port}/0` } });
+  assert.equal((await app.get("/data")).status, 200);
+  const server = await to.span("GET /data");
+  const found = to.spans.filter((s) => s.parent_id === server.span_id)
+    .map((s) => [s.kind, s.name, s.attributes["db.system.name"], s.attributes["error.type"] ?? ""]);
+  assert.deepEqual(found, [
+    [3, "SELECT", "sqlite", ""], [3, "BEGIN", "sqlite", ""], [3, "CREATE", "sqlite", ""], [3, "COMMIT", "sqlite", ""],
+    [3, "SELECT", "sqlite", "SQLITE_ERROR"], [3, "SET", "redis", ""], [3, "LPUSH", "redis", "WRONGTYPE"], [3, "PIPELINE", "redis", ""]]);
+  assert.equal(by_name(to.spans, "SELECT")[0].attributes["db.query.text"], "select 1 as one");
+  assert.equal(by_name(to.spans, "SET")[0].attributes["db.namespace"], "main");
+  const text = await metrics_of(app);
+  for (const [system, operation, error] of [["redis", "SET", ""], ["redis", "LPUSH", "WRONGTYPE"], ["sqlite", "COMMIT", ""]]) {
+    assert.ok(text.includes(`db_client_operation_duration_seconds_count{db_system_name="${system}",db_namespace="main",db_operation_name="${operation}",error_type="${error}"} 1\n`), text);
+  }
 });
