@@ -15,6 +15,39 @@ void peri_expo_init(peri_expo *expo, peri_buf *out, bool openmetrics)
     *expo = (peri_expo){.out = out, .openmetrics = openmetrics};
 }
 
+void peri_expo_init_sink(peri_expo *expo, const peri_expo_sink *sink,
+                         void *data)
+{
+    *expo = (peri_expo){.sink = sink, .sink_data = data};
+}
+
+bool peri_expo_next_label(peri_slice *labels, peri_slice *name, char *out,
+                          size_t *length)
+{
+    const char *end = labels->data + labels->length;
+    const char *equals =
+        labels->length > 0 ? memchr(labels->data, '=', labels->length) : NULL;
+    const char *at;
+
+    if (equals == NULL || end - equals < 2) {
+        return false;
+    }
+    *name = peri_slice_of(labels->data, (size_t)(equals - labels->data));
+    *length = 0;
+    for (at = equals + 2; at < end && *at != '"'; at++) {
+        if (*at == '\\' && at + 1 < end) {
+            at++;
+            out[(*length)++] = (char)(*at == 'n' ? '\n' : *at);
+        } else {
+            out[(*length)++] = *at;
+        }
+    }
+    at += at < end;               /* the quote */
+    at += at < end && *at == ','; /* another one follows */
+    *labels = peri_slice_of(at, (size_t)(end - at));
+    return true;
+}
+
 static const char *type_name(const peri_expo *expo)
 {
     static const char *const names[] = {
@@ -64,6 +97,10 @@ void peri_expo_head(peri_expo *expo, const char *name, peri_expo_type type,
     size_t length = strlen(name);
     peri_slice family;
 
+    if (expo->sink != NULL) {
+        expo->sink->head(expo->sink_data, name, type, help);
+        return;
+    }
     expo->name = name;
     expo->type = type;
     expo->base_length =
@@ -152,11 +189,15 @@ static void created_line(peri_expo *expo, peri_slice labels,
 void peri_expo_sample(peri_expo *expo, peri_slice labels, double value,
                       uint64_t created_ms)
 {
-    const char *suffix =
-        expo->openmetrics && expo->type == PERI_EXPO_COUNTER ? "_total"
-        : expo->type == PERI_EXPO_INFO                       ? "_info"
-                                       : expo->name + expo->base_length;
+    const char *suffix;
 
+    if (expo->sink != NULL) {
+        expo->sink->sample(expo->sink_data, labels, value, created_ms);
+        return;
+    }
+    suffix = expo->openmetrics && expo->type == PERI_EXPO_COUNTER ? "_total"
+             : expo->type == PERI_EXPO_INFO                       ? "_info"
+                                            : expo->name + expo->base_length;
     line(expo, suffix, labels, PERI_SLICE(""), value);
     if (expo->type == PERI_EXPO_COUNTER) {
         created_line(expo, labels, created_ms);
@@ -170,6 +211,11 @@ void peri_expo_histogram(peri_expo *expo, peri_slice labels,
     char bound[NUMBER_BYTES];
     double total = 0;
 
+    if (expo->sink != NULL) {
+        expo->sink->histogram(expo->sink_data, labels, bounds, counts, count,
+                              sum, created_ms);
+        return;
+    }
     for (size_t i = 0; i <= count; i++) {
         size_t length =
             bound_text(expo, i < count ? bounds[i] : INFINITY, bound);
@@ -184,7 +230,7 @@ void peri_expo_histogram(peri_expo *expo, peri_slice labels,
 
 void peri_expo_end(peri_expo *expo)
 {
-    if (expo->openmetrics) {
+    if (expo->sink == NULL && expo->openmetrics) {
         peri_buf_append_str(expo->out, "# EOF\n");
     }
 }

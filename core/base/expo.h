@@ -19,7 +19,21 @@ typedef enum peri_expo_type {
     PERI_EXPO_INFO /* named ..._info, always 1; a gauge in 0.0.4 */
 } peri_expo_type;
 
+/* Who takes metrics as values instead, to send them in another form. The
+ * arguments are those of the functions below. */
+typedef struct peri_expo_sink {
+    void (*head)(void *data, const char *name, peri_expo_type type,
+                 const char *help);
+    void (*sample)(void *data, peri_slice labels, double value,
+                   uint64_t created_ms);
+    void (*histogram)(void *data, peri_slice labels, const double *bounds,
+                      const double *counts, size_t count, double sum,
+                      uint64_t created_ms);
+} peri_expo_sink;
+
 typedef struct peri_expo {
+    const peri_expo_sink *sink; /* NULL: text is written */
+    void *sink_data;
     peri_buf *out; /* borrowed; what it cannot take is left out */
     bool openmetrics;
     /* of the family under way; borrowed */
@@ -29,6 +43,13 @@ typedef struct peri_expo {
 } peri_expo;
 
 void peri_expo_init(peri_expo *expo, peri_buf *out, bool openmetrics);
+void peri_expo_init_sink(peri_expo *expo, const peri_expo_sink *sink,
+                         void *data);
+
+/* Takes the next label off the front of labels, its value unescaped into out
+ * (as long as labels at most); false at the end. */
+bool peri_expo_next_label(peri_slice *labels, peri_slice *name, char *out,
+                          size_t *length);
 
 void peri_expo_head(peri_expo *expo, const char *name, peri_expo_type type,
                     const char *help);

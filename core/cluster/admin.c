@@ -101,6 +101,7 @@ static void answer_metrics(peri_master *master, peri_exchange *ex)
     const peri_field vary = {PERI_SLICE("vary"), PERI_SLICE("accept")};
     bool openmetrics =
         peri_accepts_openmetrics(peri_exchange_field(ex, PERI_SLICE("accept")));
+    peri_expo expo;
     peri_buf text;
 
     if (!peri_settings_bool(master->settings, "metrics.enabled", true)) {
@@ -109,7 +110,8 @@ static void answer_metrics(peri_master *master, peri_exchange *ex)
         return;
     }
     peri_buf_init(&text, METRICS_MAX);
-    peri_metrics_write(master, &text, openmetrics);
+    peri_expo_init(&expo, &text, openmetrics);
+    peri_metrics_write(master, &expo);
     peri_exchange_answer(
         ex, 200,
         openmetrics ? PERI_SLICE("application/openmetrics-text; version=1.0.0; "

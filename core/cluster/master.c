@@ -93,6 +93,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         master->settings = fresh;
         master->logger.level = peri_logs_level(fresh);
         peri_identity_refresh(master);
+        peri_statsd_refresh(master);
     }
 }
 
@@ -384,6 +385,7 @@ static int start(peri_master *master)
     if (code == 0) {
         start_watch(master);
         start_watchdog(master);
+        peri_statsd_refresh(master);
     }
     return code;
 }
@@ -401,6 +403,7 @@ void peri_master_close(peri_master *master)
     peri_reload_close(master);
     peri_control_destroy(master);
     peri_admin_destroy(master);
+    peri_statsd_destroy(master);
     peri_seats_close(master);
     peri_spare_destroy(master);
     peri_identity_destroy(master);

@@ -196,6 +196,7 @@ struct peri_master {
     peri_watch *watch;
     struct peri_control *control;
     struct peri_admin *admin;
+    struct peri_statsd *statsd; /* NULL: nothing is sent */
     struct peri_spare *spare;
     peri_identity *identity; /* NULL: without TLS */
     peri_list stop_waiters;
@@ -320,7 +321,14 @@ void peri_admin_destroy(peri_master *master);
 int peri_admin_port(const peri_master *master); /* 0: there is none */
 /* accept.c: rather than 0.0.4. */
 bool peri_accepts_openmetrics(peri_slice accept);
-void peri_metrics_write(peri_master *master, peri_buf *out, bool openmetrics);
+void peri_metrics_write(peri_master *master, peri_expo *out);
+
+/* ---- statsd.c ---- */
+
+/* Begins, goes on or ends as metrics.statsd says; after every change of the
+ * configuration. */
+void peri_statsd_refresh(peri_master *master);
+void peri_statsd_destroy(peri_master *master); /* sends once more */
 
 /* ---- master.c ---- */
 

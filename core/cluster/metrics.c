@@ -202,19 +202,17 @@ static bool is_alive(const void *data, int record)
     return master->record_used[record];
 }
 
-void peri_metrics_write(peri_master *master, peri_buf *text, bool openmetrics)
+void peri_metrics_write(peri_master *master, peri_expo *out)
 {
     const peri_cells_view view = {master->generation, is_alive, master};
-    peri_expo out;
 
-    peri_expo_init(&out, text, openmetrics);
-    write_workers(master, &out);
-    write_worker_states(master, &out);
-    write_restarts(master, &out);
-    write_generations(master, &out);
-    write_processes(master, &out);
+    write_workers(master, out);
+    write_worker_states(master, out);
+    write_restarts(master, out);
+    write_generations(master, out);
+    write_processes(master, out);
     if (master->cells != NULL) {
-        peri_cells_write(master->cells, &view, &out);
+        peri_cells_write(master->cells, &view, out);
     }
-    peri_expo_end(&out);
+    peri_expo_end(out);
 }

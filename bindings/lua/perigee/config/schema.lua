@@ -173,6 +173,11 @@ local metrics = t.section {
   statsd = t.section {
     host = t.string(),
     port = port(8125),
+    socket = t.string(),
+    format = t.enum {
+      default = "statsd",
+      values = { "statsd", "dogstatsd" },
+    },
     prefix = t.string { default = "" },
     interval = t.duration { default = "10s", min = 100 },
   },
