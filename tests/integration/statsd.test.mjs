@@ -50,7 +50,9 @@ test("plain StatsD: labels are a part of the name", async (t) => {
   assert.equal(p50.type, "g");
   assert.ok(p50.value > 0 && p50.value <= 10);
   await until(() => to.sum("http_server_request_duration_seconds.GET._hit__page.200.http.count") === 5, { timeout_ms: 30_000 });
-  assert.deepEqual([...new Set(to.lines.filter((l) => l.name === "cold").map((l) => l.value))].sort(), [-3, 0]);
+  // One worker or both have set it. A value with a sign comes behind a 0.
+  const cold = to.lines.filter((l) => l.name === "cold").map((l) => l.value);
+  assert.ok(cold.every((value, i) => (i % 2 === 0 ? value === 0 : [-3, -6].includes(value))), String(cold));
   assert.ok(to.largest <= 1432);
   // What was counted is sent once, also at the stop.
   await app.get("/hit/last");
