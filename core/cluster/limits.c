@@ -54,6 +54,7 @@ void peri_limits_read(peri_http_limits *out, const peri_settings *settings)
     out->header_timeout_ms =
         number(s, "http.header_timeout", out->header_timeout_ms);
     out->body_timeout_ms = number(s, "http.body_timeout", out->body_timeout_ms);
+    out->body_rate_min = number(s, "http.body_rate_min", out->body_rate_min);
     out->request_timeout_ms =
         number(s, "http.request_timeout", out->request_timeout_ms);
     out->header_max_bytes = number(s, "http.header_max", out->header_max_bytes);

@@ -25,6 +25,13 @@ peri_settings *peri_worker_settings(int bundle_fd)
     return settings;
 }
 
+static void limits_read(const peri_worker *w, const peri_settings *settings,
+                        peri_http_limits *out)
+{
+    peri_limits_read(out, settings);
+    out->server_timing = strcmp(w->inherited.env, "development") == 0;
+}
+
 static void apply_settings(peri_worker *w, peri_settings *settings)
 {
     peri_settings_destroy(w->settings);
@@ -35,7 +42,7 @@ static void apply_settings(peri_worker *w, peri_settings *settings)
     if (w->server != NULL) {
         peri_http_limits limits;
 
-        peri_limits_read(&limits, settings);
+        limits_read(w, settings, &limits);
         peri_http_server_set_limits(w->server, &limits);
     }
 }
@@ -159,7 +166,7 @@ static void start_serving(peri_worker *w)
         peri_worker_end(w);
         return;
     }
-    peri_limits_read(&limits, w->settings);
+    limits_read(w, w->settings, &limits);
     w->proxies = peri_limits_list(
         peri_settings_str(w->settings, "http.trust_proxies", "[]"));
     w->server =

@@ -250,7 +250,8 @@ static void settle_timer(peri_conn *conn)
         settle_head_timer(conn);
     } else if (conn->state == PERI_CONN_ACTIVE && !ex->body_ended &&
                ex->body_rc == 0 && ex->base.reader.fn != NULL) {
-        peri_conn_due_in(conn, limits->body_timeout_ms);
+        peri_wheel_set(&conn->server->wheel, &conn->timer,
+                       peri_conn_body_due(ex));
     } else if (conn->eof && conn->state == PERI_CONN_ACTIVE) {
         peri_conn_due_in(conn, PERI_CONN_HALF_CLOSED_MS);
     } else if (conn->state != PERI_CONN_SHAKING) { /* that is conn_tls.c's */

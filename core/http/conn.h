@@ -124,12 +124,15 @@ typedef struct peri_conn_exchange {
     peri_chunked *chunked; /* NULL for a body of known length */
     peri_buf collected;    /* read_all's, or the decoded part of a chunk */
     uint64_t body_max_bytes;
-    int64_t body_left; /* not yet taken off the wire, when not chunked */
-    int64_t out_left;  /* of a streamed answer; -1: unknown */
-    int body_rc;       /* why the body can't be read, or 0 */
-    bool body_ended;   /* all of it was taken off the wire */
-    bool body_taken;   /* its end was told to a reader of chunks */
-    bool continues;    /* 100 Continue is awaited */
+    int64_t body_left;  /* not yet taken off the wire, when not chunked */
+    int64_t out_left;   /* of a streamed answer; -1: unknown */
+    int body_rc;        /* why the body can't be read, or 0 */
+    uint64_t asked_ms;  /* when the reader began to wait */
+    uint64_t waited_ms; /* for the body, in all */
+    uint64_t got_bytes; /* of the body, while somebody waited */
+    bool body_ended;    /* all of it was taken off the wire */
+    bool body_taken;    /* its end was told to a reader of chunks */
+    bool continues;     /* 100 Continue is awaited */
     bool out_chunked;
     bool out_none; /* HEAD, 204, 304 */
     bool close;    /* the connection ends with this answer */
@@ -217,6 +220,10 @@ void peri_conn_input(peri_conn *conn, char *data, size_t length);
 void peri_conn_on_eof(peri_conn *conn);
 void peri_conn_due_in(peri_conn *conn, uint64_t ms);
 
+/* conn_proxy.c: with trust_proxies */
+void peri_conn_proxy_client(peri_conn_exchange *ex);
+void peri_conn_proxy_scheme(peri_conn_exchange *ex);
+
 /* conn_tls.c */
 void peri_conn_tls_open(peri_conn *conn);
 void peri_conn_tls_read(uv_stream_t *stream, ssize_t nread,
@@ -232,6 +239,9 @@ void peri_conn_refuse(peri_conn *conn, int status, peri_slice detail);
 
 /* conn_body.c */
 size_t peri_conn_take_body(peri_conn *conn, char *data, size_t length);
+/* When a body that somebody waits for is late: after a pause of body_timeout,
+ * or when all of it is slower than body_rate_min. */
+uint64_t peri_conn_body_due(const peri_conn_exchange *ex);
 size_t peri_conn_skip_body(peri_conn *conn, char *data, size_t length);
 /* Leaves SKIP, for the next request or for good. */
 void peri_conn_skip_end(peri_conn *conn, bool final);

@@ -80,6 +80,10 @@ static void put_head(peri_conn_exchange *ex, peri_response *response)
     char *end;
 
     response->id = peri_exchange_id(&ex->base);
+    if (server->limits.server_timing) {
+        response->took_us =
+            (peri_clock_monotonic_ns() - ex->base.started_ns) / 1000 + 1;
+    }
     response->date_line = peri_server_date(server);
     response->close = ex->close;
     response->keep_alive = ex->base.version_minor == 0;
@@ -259,77 +263,15 @@ static void op_end(peri_exchange *base)
     peri_conn_answer_done(ex);
 }
 
-/* ---- who it is ---- */
-
-static bool is_trusted(const peri_http_server *server,
-                       const peri_net_addr *addr)
-{
-    for (size_t i = 0; i < server->proxy_count; i++) {
-        if (peri_net_block_has(&server->proxies[i], addr)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Takes the last element off *list. */
-static bool list_last(peri_slice *list, peri_slice *element)
-{
-    size_t from = list->length;
-    size_t end = list->length;
-
-    if (list->data == NULL) {
-        return false;
-    }
-    while (from > 0 && list->data[from - 1] != ',') {
-        from--;
-    }
-    *element = peri_slice_of(list->data + from, end - from);
-    *list =
-        from > 0 ? peri_slice_of(list->data, from - 1) : (peri_slice){NULL, 0};
-    while (element->length != 0 && (*element->data == ' ')) {
-        element->data++;
-        element->length--;
-    }
-    while (element->length != 0 && element->data[element->length - 1] == ' ') {
-        element->length--;
-    }
-    return true;
-}
-
-/* Walks the chain of proxies from us to the first that nobody vouches for. */
-static void forwarded_for(peri_conn_exchange *ex)
-{
-    const peri_exchange *base = &ex->base;
-    peri_slice name = PERI_SLICE("x-forwarded-for");
-
-    for (size_t i = base->field_count; i-- > 0;) {
-        peri_slice list;
-        peri_slice element;
-        peri_net_addr addr;
-
-        if (!peri_slice_equal_nocase(
-                peri_exchange_text(base, base->fields[i].name), name)) {
-            continue;
-        }
-        list = peri_exchange_text(base, base->fields[i].value);
-        while (list_last(&list, &element)) {
-            if (!is_trusted(ex->server, &ex->addr) ||
-                peri_net_addr_parse(element, &addr) < 0) {
-                return;
-            }
-            ex->addr = addr;
-        }
-    }
-}
+/* ---- the rest ---- */
 
 static peri_slice op_remote(peri_exchange *base)
 {
     peri_conn_exchange *ex = of(base);
 
     if (ex->remote_length == 0) {
-        if (ex->server->proxy_count != 0 && is_trusted(ex->server, &ex->addr)) {
-            forwarded_for(ex);
+        if (ex->server->proxy_count != 0) {
+            peri_conn_proxy_client(ex);
         }
         ex->remote_length = (uint8_t)peri_net_addr_write(&ex->addr, ex->remote);
     }

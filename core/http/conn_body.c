@@ -52,6 +52,7 @@ void peri_conn_op_read(peri_exchange *base)
             send_continue(ex);
         }
     }
+    ex->asked_ms = uv_now(ex->server->loop);
     if (!conn->corked) {
         peri_conn_settle(conn);
         if (conn->in != NULL) {
@@ -163,11 +164,31 @@ size_t peri_conn_take_body(peri_conn *conn, char *data, size_t length)
         return 0;
     }
     ex->continues = false;
+    ex->waited_ms += uv_now(ex->server->loop) - ex->asked_ms;
+    ex->asked_ms = uv_now(ex->server->loop);
     peri_exchange_ref(&ex->base);
     used = ex->chunked != NULL ? take_chunked(ex, data, length)
                                : take_known(ex, data, length);
+    ex->got_bytes += used;
     peri_exchange_unref(&ex->base);
     return used;
+}
+
+uint64_t peri_conn_body_due(const peri_conn_exchange *ex)
+{
+    const peri_http_limits *limits = &ex->server->limits;
+    uint64_t pause_ms = limits->body_timeout_ms;
+    uint64_t allowed_ms = pause_ms;
+
+    if (limits->body_rate_min == 0) {
+        return ex->asked_ms + pause_ms;
+    }
+    allowed_ms += ex->got_bytes * 1000 / limits->body_rate_min;
+    if (allowed_ms < ex->waited_ms) {
+        return ex->asked_ms;
+    }
+    allowed_ms -= ex->waited_ms;
+    return ex->asked_ms + (allowed_ms < pause_ms ? allowed_ms : pause_ms);
 }
 
 /* ---- thrown away ---- */

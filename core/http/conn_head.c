@@ -28,6 +28,8 @@ static void exchange_begin(peri_conn *conn, peri_conn_exchange *ex,
     ex->body_ended = !ex->base.has_body;
     ex->body_taken = false;
     ex->body_rc = 0;
+    ex->waited_ms = 0;
+    ex->got_bytes = 0;
     ex->continues = head->expect_continue && ex->base.has_body;
     ex->out_left = -1;
     ex->out_chunked = false;
@@ -38,6 +40,9 @@ static void exchange_begin(peri_conn *conn, peri_conn_exchange *ex,
     ex->addr = conn->addr;
     conn->exchange = ex;
     conn->state = PERI_CONN_ACTIVE;
+    if (server->proxy_count != 0) {
+        peri_conn_proxy_scheme(ex);
+    }
     conn->timing = false;
     server->stats.requests_active++;
     server->stats.requests_total++;

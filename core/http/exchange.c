@@ -11,6 +11,7 @@
 #include "core/http/scan_text.h"
 
 #define ARENA_BLOCK_BYTES 4096
+#define GAVE_UP 1 /* a refusal: if the request's time is over, 408 */
 
 void peri_exchange_init(peri_exchange *ex, const peri_exchange_ops *ops,
                         const char *data, const peri_head *head,
@@ -172,6 +173,9 @@ void peri_exchange_read_chunk(peri_exchange *ex, peri_body_fn fn, void *data)
 
 void peri_exchange_read_cancel(peri_exchange *ex)
 {
+    if (ex->reader.fn != NULL && ex->refusal == 0) {
+        ex->refusal = GAVE_UP;
+    }
     ex->reader.fn = NULL;
 }
 
@@ -238,8 +242,12 @@ static bool refuse_instead(peri_exchange *ex, int status)
         {"the body is too large", 21},
     };
 
-    if (ex->refusal == 0 || (status >= 400 && status < 500)) {
+    if (ex->refusal == 0 || (status >= 400 && status < 500) ||
+        (ex->refusal == GAVE_UP && status != 504)) {
         return false;
+    }
+    if (ex->refusal == GAVE_UP) {
+        ex->refusal = 408;
     }
     peri_exchange_problem(ex, ex->refusal,
                           why[ex->refusal == 400   ? 0

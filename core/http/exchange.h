@@ -92,7 +92,7 @@ struct peri_exchange {
     uint32_t refs;
     uint16_t id_field; /* index of X-Request-Id, or PERI_SCAN_NONE */
     bool kept;         /* the text lies in the arena */
-    uint16_t refusal;  /* 4xx: what a reader of the body was told */
+    uint16_t refusal;  /* 4xx: what a reader of the body was told; or 1 */
     uint8_t id_length; /* of request_id; 0: not made yet */
     uint32_t head_bytes;
     bool keep_alive;              /* the client's wish */
@@ -154,7 +154,8 @@ void peri_exchange_read_all(peri_exchange *ex, peri_body_fn fn, void *data);
 /* Tells once, with the next bytes. */
 void peri_exchange_read_chunk(peri_exchange *ex, peri_body_fn fn, void *data);
 
-/* The reader has lost interest (a cancelled task): fn will not be called. */
+/* The reader has lost interest (a cancelled task): fn will not be called. If
+ * the answer is 504 then, it becomes 408: the body was what it waited for. */
 void peri_exchange_read_cancel(peri_exchange *ex);
 
 /* ---- the answer ---- */

@@ -175,7 +175,8 @@ static char *put_fields(const peri_response *response, char *out,
             (*dropped)++;
             continue;
         }
-        if (is_ours(field->name)) {
+        if (is_ours(field->name) &&
+            !(response->status == 426 && NAME_IS(field->name, "upgrade"))) {
             continue;
         }
         out = put_slice(out, field->name);
@@ -184,6 +185,18 @@ static char *put_fields(const peri_response *response, char *out,
         out = PUT(out, "\r\n");
     }
     return out;
+}
+
+/* "Server-Timing: total;dur=1.234" */
+static char *put_timing(char *out, uint64_t us)
+{
+    out = PUT(out, "Server-Timing: total;dur=");
+    out = peri_digits_write(out, us / 1000);
+    *out++ = '.';
+    *out++ = (char)('0' + us / 100 % 10);
+    *out++ = (char)('0' + us / 10 % 10);
+    *out++ = (char)('0' + us % 10);
+    return PUT(out, "\r\n");
 }
 
 static char *put_framing(const peri_response *response, char *out)
@@ -195,6 +208,12 @@ static char *put_framing(const peri_response *response, char *out)
         out = PUT(out, "Content-Length: ");
         out = peri_digits_write(out, (uint64_t)response->length);
         out = PUT(out, "\r\n");
+    }
+    if (response->took_us != 0) {
+        out = put_timing(out, response->took_us);
+    }
+    if (response->status == 426) { /* RFC 9110, section 15.5.22 */
+        out = PUT(out, "Connection: upgrade\r\n");
     }
     if (response->close) {
         out = PUT(out, "Connection: close\r\n");

@@ -17,6 +17,7 @@ typedef struct peri_response {
     bool chunked;          /* sends Transfer-Encoding */
     bool close;            /* sends Connection: close */
     bool keep_alive;       /* sends Connection: keep-alive, for HTTP/1.0 */
+    uint64_t took_us;      /* sends Server-Timing, unless 0 */
     peri_slice id;         /* X-Request-Id */
     const char *date_line; /* of PERI_DATE_LINE_BYTES */
 } peri_response;

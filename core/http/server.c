@@ -31,6 +31,7 @@ void peri_http_limits_default(peri_http_limits *limits)
         .keepalive_timeout_ms = 75000,
         .header_timeout_ms = 10000,
         .body_timeout_ms = 30000,
+        .body_rate_min = 256,
         .request_timeout_ms = 60000,
         .header_max_bytes = 32768,
         .header_count_max = 100,

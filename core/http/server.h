@@ -27,6 +27,8 @@ typedef struct peri_http_limits {
     uint32_t url_max_bytes;
     uint64_t body_max_bytes;
     uint32_t connections_max; /* over it: 503 and close */
+    uint32_t body_rate_min;   /* bytes a second, beyond body_timeout_ms */
+    bool server_timing;       /* tells how long the answer took */
     bool health_paths;        /* unused here: for the application */
     peri_compression compression;
 } peri_http_limits;

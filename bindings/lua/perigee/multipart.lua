@@ -216,8 +216,12 @@ end
 --- For req:multipart().
 function M.parts(req)
   local content_type = req:header "content-type" or ""
-  local boundary = content_type:lower():find "^multipart/form%-data"
-    and parameter(content_type, "boundary")
+  if content_type:lower():match "^[^;%s]*" ~= "multipart/form-data" then
+    local err = errors.new("invalid", "the body must be multipart/form-data")
+    err.code = "unsupported_media_type"
+    error(err, 0)
+  end
+  local boundary = parameter(content_type, "boundary")
   if not boundary or #boundary == 0 or #boundary > 70 then
     malformed("the Content-Type names no boundary")
   end

@@ -70,8 +70,16 @@ end
 
 --- A form that was sent as application/x-www-form-urlencoded.
 ---@return table<string, string>? fields  # the last value of a repeated name
----@return perigee.Error? err
+---@return perigee.Error? err  # also for a body of another type: 415
 function M:form()
+  local kind = core.header(self, "content-type")
+  if kind and kind:lower():match "^[^;%s]*"
+      ~= "application/x-www-form-urlencoded" then
+    local err = errors.new("invalid",
+      "the body must be application/x-www-form-urlencoded")
+    err.code = "unsupported_media_type"
+    return nil, err
+  end
   local body, err = self:body()
   if not body then
     return nil, err

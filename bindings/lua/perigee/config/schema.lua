@@ -89,6 +89,7 @@ local http = t.section {
   keepalive_timeout = t.duration { default = "75s" },
   header_timeout = t.duration { default = "15s" },
   body_timeout = t.duration { default = "30s" },
+  body_rate_min = t.size { default = 256 },
   request_timeout = t.duration { default = "30s" },
   header_max = t.size { default = "32kb", min = 1024, max = 1048576 },
   header_count_max = t.integer { default = 100, min = 8, max = 1000 },
