@@ -1,0 +1,48 @@
+// Schedules of queues that Node's bullmq and the redis driver share.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { missing, setup } from "./bullmq_helpers.mjs";
+import { until } from "./helpers.mjs";
+
+const LONG = { timeout_ms: 30_000 };
+
+test("schedulers of both sides, run by the other", { skip: missing }, async (t) => {
+  const { run, open } = await setup(t);
+  const queue = open("Queue", "ticks");
+  await queue.upsertJobScheduler("theirs", { every: 100 }, { name: "tick", data: { by: "node" } });
+  await queue.upsertJobScheduler("limited", { every: 50, limit: 3 }, { name: "thrice", data: {} });
+  await queue.upsertJobScheduler("cron", { pattern: "* * * * * *", tz: "Europe/Berlin" }, { name: "second", data: { c: 1 } });
+  await run(`workers.ran = {}
+    workers.start("ticks", 4, function(job)
+      workers.ran[job.name] = (workers.ran[job.name] or 0) + 1
+      return "null"
+    end)`);
+  const ran = async () => (await run("return workers.ran"))[0];
+  await until(async () => {
+    const counts = await ran();
+    return counts.tick >= 4 && counts.second >= 2 && counts.thrice === 3;
+  }, LONG);
+  const before = await queue.getJobScheduler("theirs");
+  assert.equal(before.every, 100);
+  assert.ok(before.iterationCount >= 4, `${before.iterationCount}`);
+  assert.ok((await queue.getJobScheduler("cron")).next > Date.now() - 2000);
+  const [list] = await run(`return queue.get("ticks"):schedules()`);
+  assert.deepEqual(list.map((s) => s.id).sort(), ["cron", "limited", "theirs"]);
+  assert.equal(list.find((s) => s.id === "cron").tz, "Europe/Berlin");
+  assert.deepEqual(await run(`return queue.get("ticks"):unschedule("cron"), queue.get("ticks"):unschedule("cron")`), [true, false]);
+  assert.equal(await queue.removeJobScheduler("theirs"), true);
+  assert.equal(await queue.removeJobScheduler("limited"), true);
+  await run("workers.stop()");
+
+  const seen = [];
+  const worker = open("Worker", "ticks", async (job) => { seen.push([job.name, job.data.by ?? null, job.repeatJobKey]); });
+  await worker.waitUntilReady();
+  await run(`assert(queue.get("ticks"):schedule("ours", { every = 100 }, { name = "tock", data = { by = "lua" } }))`);
+  await until(() => seen.filter(([name]) => name === "tock").length >= 3, LONG);
+  assert.deepEqual(seen.find(([name]) => name === "tock"), ["tock", "lua", "ours"]);
+  assert.equal((await queue.getJobSchedulers()).length, 1);
+  await run(`assert(queue.get("ticks"):schedule("ours", { cron = "* * * * * *" }, { name = "cron", data = { by = "lua" } }))`);
+  await until(() => seen.filter(([name]) => name === "cron").length >= 2, LONG);
+  assert.deepEqual(await run(`return queue.get("ticks"):unschedule "ours"`), [true]);
+  assert.equal(await queue.getDelayedCount(), 0);
+});
