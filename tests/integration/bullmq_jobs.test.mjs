@@ -54,7 +54,7 @@ for (const version of VERSIONS) {
       return job.id`);
     const done = await until(async () => {
       const j = await queue.getJob(id);
-      return j && (await j.isCompleted()) && j;
+      return j?.finishedOn && j;
     }, { timeout_ms: 30_000 });
     assert.deepEqual(done.data, DATA);
     assert.deepEqual(done.returnvalue, { got: DATA, name: "there", opts: 3 });

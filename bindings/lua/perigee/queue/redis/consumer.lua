@@ -74,14 +74,20 @@ local function wait_for_mark(self, due)
   return true
 end
 
+local function end_rest(self, ok, ...)
+  self.idle = false
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
 local function rest(self, limited, due)
   if limited > 0 then
     self.woken:wait(math.min(limited, LIMITED_MAX_MS))
     return true
   end
-  local ok, err = wait_for_mark(self, due)
-  self.idle = false
-  return ok, err
+  return end_rest(self, pcall(wait_for_mark, self, due))
 end
 
 -- ---- taking ----
@@ -114,12 +120,32 @@ local function admit(self, jobs)
   return out
 end
 
+-- Whoever asked may be cancelled while the server hands jobs out.
+local function fetch_detached(self, n, box)
+  box.jobs, box.limited, box.due = settle.fetch(self, n)
+  for i = 1, box.gone and box.jobs and #box.jobs or 0 do
+    core.spawn_detached(settle.finish, self, "w", box.jobs[i], "", "", "", 0)
+  end
+  box.event:set()
+end
+
+local function fetch(self, n)
+  local box = { event = core.event() }
+  core.spawn_detached(fetch_detached, self, n, box)
+  local ok, err = pcall(box.event.wait, box.event)
+  if not ok then
+    box.gone = true
+    error(err, 0)
+  end
+  return box.jobs, box.limited, box.due
+end
+
 local function take(self, n)
   if n > WHOLE_BELOW then
     n = math.min(n, math.ceil(self.concurrency / 2))
   end
   while not self.closed do
-    local jobs, limited, due = settle.fetch(self, n)
+    local jobs, limited, due = fetch(self, n)
     if not jobs then
       return nil, limited
     end

@@ -409,7 +409,7 @@ if most == 0 then
   return 1
 end
 for _, name in ipairs { 'repeat', 'events', 'stalled', 'stalled-check',
-  'stalled-check:lease', 'id', 'pc', 'marker', 'meta', 'limiter',
+  'stalled-check:lease', 'id', 'pc', 'marker', 'meta', 'limiter', 'suspect',
   'metrics:completed', 'metrics:failed', 'metrics:completed:data',
   'metrics:failed:data' } do
   call('DEL', Q .. name)

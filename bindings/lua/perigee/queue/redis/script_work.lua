@@ -79,6 +79,27 @@ local function rate(Q, n, duration)
   end
 end
 
+-- A job that was there when its worker died, twice, runs beside no other such:
+-- then what it does is not held against them.
+local SUSPECT, AGAIN_MS = 2, 250
+local has_suspect = false
+
+local function stands_back(Q, id, v, now)
+  if v[11] or int(v[9]) < SUSPECT then
+    return false
+  end
+  local other = call('GET', Q .. 'suspect')
+  if has_suspect
+    or other and other ~= id and call('LPOS', Q .. 'active', other) then
+    delay_until(Q, id, now + AGAIN_MS)
+    wake_delay(Q)
+    return true
+  end
+  has_suspect = true
+  call('SET', Q .. 'suspect', id, 'PX', 3600000)
+  return false
+end
+
 -- want: n token lock worker max duration. Appends to out what was begun: id
 -- and fields of each. Gives how many, how long the limit holds.
 local function fetch(Q, now, want, out)
@@ -92,7 +113,7 @@ local function fetch(Q, now, want, out)
   for i = 1, #ids do
     local id = ids[i]
     local v = read(Q, id)
-    if exists(Q, id, v) then
+    if exists(Q, id, v) and not stands_back(Q, id, v, now) then
       local J = Q .. id
       began[#began + 1] = id
       call('SET', J .. ':lock', want.token, 'PX', want.lock)
