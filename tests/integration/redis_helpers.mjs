@@ -1,7 +1,7 @@
 // Redis servers for tests, and a host that runs Lua with a client.
 import assert from "node:assert/strict";
 import { execFile, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -54,7 +54,7 @@ export class Redis {
   }
 
   async launch() {
-    this.process = spawn("redis-server", ["--port", String(this.port), "--bind", "127.0.0.1",
+    this.process = spawn("redis-server", this.file ? [this.file, "--sentinel"] : ["--port", String(this.port), "--bind", "127.0.0.1",
       "--unixsocket", this.socket, "--save", "", "--dir", this.dir,
       "--enable-debug-command", "yes", ...this.args], { stdio: "ignore" });
     this.ended = new Promise((resolve) => this.process.on("exit", resolve));
@@ -178,4 +178,57 @@ export async function setup(t, { args, url, settings, redis } = {}) {
     return answer.json;
   };
   return { redis, app, run };
+}
+
+/** A master with replicas, and sentinels that watch them. */
+export class Sentinels {
+  static async start(t, { replicas = 1, sentinels = 3, down_ms = 1000 } = {}) {
+    const all = new Sentinels();
+    const common = ["--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0"];
+    all.master = await Redis.start(t, common);
+    all.replicas = [];
+    for (let i = 0; i < replicas; i += 1) {
+      all.replicas.push(await Redis.start(t, [...common, "--replicaof", "127.0.0.1", String(all.master.port)]));
+    }
+    all.servers = [all.master, ...all.replicas];
+    for (const replica of all.replicas) {
+      await until(async () => /master_link_status:up/.test(await replica.call("INFO", "replication")),
+        { what: "a replica", timeout_ms: 40_000 });
+    }
+    all.sentinels = [];
+    for (let i = 0; i < sentinels; i += 1) {
+      const sentinel = new Redis();
+      sentinel.dir = mkdtempSync(path.join(os.tmpdir(), "perigee-redis-"));
+      sentinel.port = await free_port();
+      sentinel.file = path.join(sentinel.dir, "sentinel.conf");
+      writeFileSync(sentinel.file, [
+        `port ${sentinel.port}`, "bind 127.0.0.1", `dir ${sentinel.dir}`,
+        `sentinel monitor main 127.0.0.1 ${all.master.port} ${Math.floor(sentinels / 2) + 1}`,
+        `sentinel down-after-milliseconds main ${down_ms}`, "sentinel failover-timeout main 5000",
+      ].map((line) => `${line}\n`).join(""));
+      t.after(async () => {
+        await sentinel.kill();
+        rmSync(sentinel.dir, { recursive: true, force: true, maxRetries: 5 });
+      });
+      await sentinel.launch();
+      all.sentinels.push(sentinel);
+    }
+    await all.ready();
+    return all;
+  }
+
+  async ready() {
+    for (const sentinel of this.sentinels) {
+      const sees = async () => {
+        const info = await sentinel.call("INFO", "sentinel");
+        const [, slaves, sentinels] = /status=ok.*slaves=(\d+),sentinels=(\d+)/.exec(info) ?? [];
+        return Number(slaves) === this.replicas.length && Number(sentinels) === this.sentinels.length;
+      };
+      await until(sees, { what: "the sentinels' knowing each other", timeout_ms: 40_000 });
+    }
+  }
+
+  get url() {
+    return `redis+sentinel://${this.sentinels.map((s) => `127.0.0.1:${s.port}`).join(",")}/main`;
+  }
 }

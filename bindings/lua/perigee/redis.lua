@@ -16,6 +16,7 @@ local function routed(name, target, options)
     router = require("perigee.redis.sentinel").new(name, target.hosts,
       target.master)
   end
+  router.read = options.read_from == "replica"
   return setmetatable({
     router = router,
     read = options.read_from == "replica",

@@ -23,6 +23,18 @@ local READS = keys.READS
 ---@field core false # it has no single one
 local Routed = { core = false }
 
+-- Only a cluster has slots.
+local function slot_of(self, ...)
+  if self.router.is_cluster then
+    return keys.slot(...)
+  end
+  return nil
+end
+
+local function note_of(self)
+  return self.router.is_cluster and spread.note or nil
+end
+
 local function send_asking(handle, shape, ...)
   local list, err = core.many(handle, LIST,
     core.encode "ASKING" .. core.encode(...), 2)
@@ -67,7 +79,7 @@ local function follow(self, handle, slot, err, shape, seconds, ...)
 end
 
 local function route(self, shape, seconds, upper, second, ...)
-  local slot, err = keys.slot(upper, second, ...)
+  local slot, err = slot_of(self, upper, second, ...)
   local handle, reply
   if slot ~= false then
     handle, err = self.router:pick(slot, self.read and READS[upper])
@@ -109,7 +121,7 @@ function Routed:call(name, ...)
 end
 
 function Routed:pipeline(fn)
-  local p, err = pipeline.collect(fn, false, spread.note)
+  local p, err = pipeline.collect(fn, false, note_of(self))
   if not p then
     return nil, err
   end
@@ -120,7 +132,7 @@ function Routed:pipeline(fn)
 end
 
 function Routed:transaction(fn)
-  local p, err = pipeline.collect(fn, true, spread.note)
+  local p, err = pipeline.collect(fn, true, note_of(self))
   if not p then
     return nil, err
   end
@@ -153,7 +165,7 @@ function Routed:watch(watched, fn)
   if type(fn) ~= "function" then
     error("a function expected, got " .. type(fn), 2)
   end
-  local slot, err = keys.slot("WATCH", watched)
+  local slot, err = slot_of(self, "WATCH", watched)
   local handle
   if slot ~= false then
     handle, err = self.router:pick(slot)
@@ -221,7 +233,7 @@ function Routed:psubscribe(...)
 end
 
 function Routed:ssubscribe(...)
-  local slot, err = keys.slot("SSUBSCRIBE", ...)
+  local slot, err = slot_of(self, "SSUBSCRIBE", ...)
   if slot == false then
     return nil, err
   end

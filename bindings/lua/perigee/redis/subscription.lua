@@ -115,6 +115,24 @@ function M.open(handle, command, ...)
   return setmetatable({ core = sub }, Subscription)
 end
 
+--- The same; it ends when its connection is lost.
+---@param handle userdata
+---@param command string
+---@param ... string # channels
+---@return perigee.redis.Subscription? subscription
+---@return perigee.Error? err
+function M.once(handle, command, ...)
+  local self = setmetatable({
+    count = select("#", ...),
+    text = core.encode(command, ...),
+  }, Subscription)
+  local live, err = try_handle(self, handle)
+  if not live then
+    return nil, err
+  end
+  return self
+end
+
 --- The same where the server may be another one each time: find(try, err, handle)
 --- gives it, err and handle are those of the last attempt.
 ---@param find fun(try: integer, err: perigee.Error?, handle: userdata?): userdata?, perigee.Error?
