@@ -52,10 +52,3 @@ int perilua_cli_status(perilua_cli *cli)
     peri_buf_fini(&answer);
     return code;
 }
-
-int perilua_cli_queue(perilua_cli *cli)
-{
-    (void)cli;
-    fputs("perigee: this version has no queues yet\n", stderr);
-    return PERILUA_CLI_FAILURE;
-}

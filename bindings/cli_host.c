@@ -174,3 +174,10 @@ int perilua_cli_console(perilua_cli *cli)
     make_var(cli);
     return perilua_cli_inside(cli, NULL, false, false);
 }
+
+int perilua_cli_queue(perilua_cli *cli)
+{
+    make_var(cli);
+    pass_json(cli);
+    return perilua_cli_inside(cli, NULL, false, false);
+}

@@ -222,9 +222,3 @@ test("commands find a control socket that was put elsewhere", async (t) => {
     assert.ok(!existsSync(path.join(host.dir, "var", name)), name);
   }
 });
-
-test("queue commands are for a later version", async () => {
-  const { code, stderr } = await perigee(["queue", "ls"]);
-  assert.equal(code, 1);
-  assert.match(stderr, /no queues yet/);
-});

@@ -260,7 +260,9 @@ function Driver:queues()
   end
   local rows
   rows, err = self.store.db:query("SELECT name FROM queue WHERE NOT hidden "
+    .. "OR completed + failed > 0 "
     .. "OR EXISTS (SELECT 1 FROM job WHERE job.queue = queue.id) "
+    .. "OR EXISTS (SELECT 1 FROM schedule WHERE schedule.queue = queue.id) "
     .. "ORDER BY name")
   if not rows then
     return nil, err

@@ -1,0 +1,236 @@
+// Jobs on the embedded store: run by all workers, lost with none of them.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { start, until } from "./helpers.mjs";
+
+const ROUTE = `
+local queue = require "perigee.queue"
+local host = require "perigee.host"
+router:post("/add", function(req)
+  local body = req:json()
+  local jobs, err = queue.get(body.queue):add_bulk(body.jobs)
+  if not jobs then return nil, err end
+  local ids = {}
+  for i, job in ipairs(jobs) do ids[i] = job.id end
+  return { ids = ids, pid = host.pid }
+end)
+router:get("/counts/:queue", function(req)
+  return assert(queue.get(req.params.queue):counts())
+end)
+router:get("/job/:queue/:id", function(req)
+  local job, err = queue.get(req.params.queue):job(req.params.id)
+  if err then return nil, err end
+  if not job then return 404 end
+  return { state = job.state, attempts = job.attempts, failure = job.failure,
+    progress = job.progress, logs = job.logs, result = job.result }
+end)
+router:get("/jobs/:queue/:state", function(req)
+  local list = {}
+  for i, job in ipairs(assert(queue.get(req.params.queue):jobs(req.params.state, 0, 999))) do
+    list[i] = { id = job.id, worker = job.worker, result = job.result, attempts = job.attempts }
+  end
+  return list
+end)
+router:post("/call", function(req)
+  local job = assert(queue.get("work"):add("echo", req:json()))
+  local result, err = job:wait "20s"
+  if err then return nil, err end
+  return { result = result }
+end)
+`;
+
+const job = (version = 1) => `
+local errors = require "perigee.error"
+local host = require "perigee.host"
+local task = require "perigee.task"
+local json = require "perigee.json"
+local runs = {}
+return {
+  { queue = "work", concurrency = 20, run = function(job)
+    if job.name == "sleep" then
+      task.sleep(job.data.ms)
+    elseif job.name == "flaky" then
+      if job.attempt < 3 then error("attempt " .. job.attempt) end
+    elseif job.name == "hopeless" then
+      return nil, errors.unrecoverable("no use")
+    elseif job.name == "late" then
+      task.sleep "1m"
+    elseif job.name == "tells" then
+      assert(job:progress { half = true })
+      assert(job:log "one") assert(job:log "two")
+      assert(job:heartbeat())
+      local n = job:once("step", function() return 7 end)
+      assert(job:once("step", function() return 8 end) == n)
+      return n
+    elseif job.name == "null" then
+      return json.null
+    elseif job.name == "echo" then
+      return job.data
+    elseif job.name == "poison" then
+      require("ffi").cast("int *", 0)[0] = 1
+    end
+    return { pid = host.pid, version = ${version}, attempt = job.attempt }
+  end },
+  { queue = "work", name = "brief", timeout = "100ms", run = function() task.sleep "1m" end },
+}`;
+
+const FILES = { "scripts/jobs/work.lua": job() };
+
+async function add(app, jobs, queue = "work") {
+  const answer = await app.fetch_json("POST", "/add", { queue, jobs });
+  return answer.ids;
+}
+
+async function open(t, options = {}) {
+  const app = await start(t, { files: FILES, route: ROUTE, workers: 2, ...options });
+  app.fetch_json = async (method, url, body) => {
+    const answer = await fetch(app.url + url, { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } });
+    assert.equal(answer.status, 200, await answer.clone().text());
+    return answer.json();
+  };
+  // The worker asked may be the one that is killed just now.
+  app.job = async (id, queue = "work") => (await app.get(`/job/${queue}/${id}`).catch(() => ({}))).json ?? {};
+  app.counts = async (queue = "work") => (await app.get(`/counts/${queue}`).catch(() => ({}))).json ?? {};
+  app.ended_as = (id, state) => until(async () => {
+    const found = await app.job(id);
+    return found.state === state && found;
+  }, { what: `job ${id} ${state}`, timeout_ms: 30_000 });
+  return app;
+}
+
+test("jobs", async (t) => {
+  const app = await open(t);
+
+  await t.test("run in every worker, and give their results", async () => {
+    const ids = await add(app, Array.from({ length: 60 }, (_, n) => ({ name: "sleep", data: { ms: 20, n } })));
+    await until(async () => (await app.counts()).completed >= ids.length, { timeout_ms: 30_000 });
+    const { json: list } = await app.get("/jobs/work/completed");
+    assert.equal(list.length, 60);
+    assert.deepEqual((await app.fetch_json("POST", "/call", { a: [], b: {} })).result, { a: [], b: {} });
+  });
+
+  await t.test("are tried again as told, or not at all", async () => {
+    const [flaky, hopeless, once] = await add(app, [
+      { name: "flaky", opts: { attempts: 3, backoff: { type: "exponential", delay: 10 } } },
+      { name: "hopeless", opts: { attempts: 5 } },
+      { name: "flaky" },
+    ]);
+    assert.equal((await app.ended_as(flaky, "completed")).attempts, 3);
+    const dead = await app.ended_as(hopeless, "failed");
+    assert.equal(dead.attempts, 1);
+    assert.equal(dead.failure, "no use");
+    assert.match((await app.ended_as(once, "failed")).failure, /work\.lua:\d+: attempt 1/);
+  });
+
+  await t.test("have a deadline, of their own or of their definition", async () => {
+    const [late, brief] = await add(app, [{ name: "late", opts: { timeout: "100ms" } }, { name: "brief" }]);
+    assert.match((await app.ended_as(late, "failed")).failure, /deadline/);
+    assert.match((await app.ended_as(brief, "failed")).failure, /deadline/);
+  });
+
+  await t.test("tell progress, log, and do their steps once", async () => {
+    const [id, nothing] = await add(app, [{ name: "tells" }, { name: "null" }]);
+    const done = await app.ended_as(id, "completed");
+    assert.deepEqual(done.progress, { half: true });
+    assert.deepEqual(done.logs, ["one", "two"]);
+    assert.equal(done.result, 7);
+    assert.equal((await app.ended_as(nothing, "completed")).result, null);
+  });
+
+  await t.test("of a worker that is killed run again", async () => {
+    const before = (await app.counts()).completed;
+    await add(app, Array.from({ length: 40 }, () => ({ name: "sleep", data: { ms: 1500 } })));
+    await until(async () => (await app.counts()).active === 40);
+    process.kill(app.workers()[0], "SIGKILL");
+    await until(async () => (await app.counts()).completed === before + 40, { timeout_ms: 40_000 });
+  });
+
+  await t.test("are operated from the command line", async () => {
+    const list = async () => JSON.parse((await app.command("queue", "ls", "--json")).stdout);
+    assert.equal((await app.command("queue", "pause", "work")).code, 0);
+    const added = await app.command("queue", "add", "work", "echo", '{"x":[]}', "--attempts", "2");
+    assert.equal(added.code, 0, added.stderr);
+    const id = added.stdout.trim();
+    const [work] = (await list()).filter((q) => q.name === "work");
+    assert.equal(work.paused, true);
+    assert.equal(work.counts.paused, 1);
+    assert.equal((await app.command("queue", "resume", "work")).code, 0);
+    await app.ended_as(id, "completed");
+    const shown = JSON.parse((await app.command("queue", "show", "work", id, "--json")).stdout);
+    assert.deepEqual(shown.result, { x: [] });
+    assert.equal((await app.command("queue", "show", "work", "987654321")).code, 1);
+    assert.equal((await app.command("queue", "nonsense")).code, 2);
+    const retried = await app.command("queue", "retry", "work", "--failed");
+    assert.match(retried.stdout, /^\d+ retried/);
+    await until(async () => (await app.counts()).failed >= 4, { timeout_ms: 30_000 });
+    assert.match((await app.command("queue", "clean", "work", "--state", "failed")).stdout, /removed/);
+    assert.equal((await app.counts()).failed, 0);
+  });
+
+  await t.test("are counted", async () => {
+    const { port } = await app.line((l) => l.msg === "listening" && l.admin);
+    const text = await until(async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/metrics`).catch(() => null);
+      const body = answer ? await answer.text() : "";
+      return body.includes("messaging_process_duration_seconds_count") && body;
+    }, { what: "metrics" });
+    assert.match(text, /perigee_queue_jobs\{queue="work",state="completed"\} \d+/);
+  });
+});
+
+test("a reload: what runs ends on the old code, what begins later is the new's", async (t) => {
+  const app = await open(t);
+  const [long] = await add(app, [{ name: "sleep", data: { ms: 1200 } }]);
+  await until(async () => (await app.job(long)).state === "active");
+  app.write({ "scripts/jobs/work.lua": job(2) });
+  assert.equal((await app.command("reload")).code, 0);
+  const [next] = await add(app, [{ name: "sleep", data: { ms: 0 } }]);
+  assert.equal((await app.ended_as(next, "completed")).result.version, 2);
+  assert.equal((await app.ended_as(long, "completed")).result.version, 1);
+});
+
+test("a stop: what can end in time ends, the rest goes back without a lost attempt", async (t) => {
+  const app = await open(t, { settings: { "shutdown.timeout": "3s" } });
+  const [short, long] = await add(app, [{ name: "sleep", data: { ms: 800 } }, { name: "sleep", data: { ms: 60_000 } }]);
+  await until(async () => (await app.counts()).active === 2);
+  assert.equal((await app.stop()).code, 0);
+  const show = async (id) => JSON.parse((await app.command("queue", "show", "work", id, "--json")).stdout);
+  assert.equal((await show(short)).state, "completed");
+  const back = await show(long);
+  assert.equal(back.state, "waiting");
+  assert.equal(back.attempts, 0);
+});
+
+test("a job that kills its worker each time fails, the others are done", async (t) => {
+  const app = await open(t);
+  // Paused meanwhile: the worker that adds is to live until it has answered.
+  assert.equal((await app.command("queue", "pause", "work")).code, 0);
+  const [poison, ...others] = await add(app, [
+    { name: "poison" },
+    ...Array.from({ length: 10 }, (_, n) => ({ name: "sleep", data: { ms: 300, n } })),
+  ]);
+  assert.equal((await app.command("queue", "resume", "work")).code, 0);
+  assert.match((await app.ended_as(poison, "failed")).failure, /died 3 times/);
+  for (const id of others) {
+    await app.ended_as(id, "completed");
+  }
+});
+
+test("schedules of the code run once a host", async (t) => {
+  const app = await open(t, {
+    files: {
+      "scripts/jobs/tick.lua": `return { every = "300ms", data = { n = 1 }, run = function(job) return job.data end }`,
+    },
+  });
+  await until(async () => (await app.counts("tick")).completed >= 3, { timeout_ms: 30_000 });
+  const { json: list } = await app.get("/jobs/tick/completed");
+  assert.equal(new Set(list.map((j) => j.id)).size, list.length);
+  app.write({ "scripts/jobs/tick.lua": `return { queue = "other", run = function() end }` });
+  assert.equal((await app.command("reload")).code, 0);
+  await until(async () => {
+    const before = await app.counts("tick");
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    const after = await app.counts("tick");
+    return before.completed === after.completed && after.waiting === before.waiting;
+  });
+});
