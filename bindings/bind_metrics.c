@@ -129,6 +129,34 @@ static int metrics_text(lua_State *L)
     return 1;
 }
 
+typedef struct sum {
+    peri_slice wanted;
+    double value;
+} sum;
+
+static void add_series(void *data, peri_slice labels, double value)
+{
+    sum *s = data;
+
+    if (peri_slice_equal(labels, s->wanted)) {
+        s->value += value;
+    }
+}
+
+/* total(name, labels) -> a counter's or gauge's value, of all who share these
+ * cells; labels as in the text. */
+static int metrics_total(lua_State *L)
+{
+    const perilua_vm *vm = perilua_vm_of(L);
+    const peri_cells_view view = {.generation = vm->generation};
+    const char *name = luaL_checkstring(L, 1);
+    sum s = {perilua_check_slice(L, 2), 0};
+
+    peri_cells_each(check_cells(L), &view, name, add_series, &s);
+    lua_pushnumber(L, s.value);
+    return 1;
+}
+
 typedef void (*any_function)(void);
 
 static void set_address(lua_State *L, const char *name, any_function fn)
@@ -154,6 +182,7 @@ int perilua_open_metrics(lua_State *L)
         {"declare", metrics_declare},
         {"series", metrics_series},
         {"text", metrics_text},
+        {"total", metrics_total},
         {NULL, NULL},
     };
 

@@ -262,45 +262,6 @@ static void answer_options(peri_exchange *ex, uint32_t allowed)
     peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
 }
 
-static bool is_stopping(const peri_host *host)
-{
-    return host->closing ||
-           (host->stopping != NULL && atomic_load(host->stopping) != 0);
-}
-
-/* Liveness and start-up are proven by the answer itself. */
-static bool answer_health(perilua_gen *gen, peri_exchange *ex, peri_slice path)
-{
-    static const peri_field no_store = {{"Cache-Control", 13}, {"no-store", 8}};
-    bool ready = peri_slice_equal(path, PERI_SLICE("/readyz"));
-    bool pass = !ready || !is_stopping(gen->host);
-
-    if (!gen->health_paths ||
-        (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
-        return false;
-    }
-    if (!ready && !peri_slice_equal(path, PERI_SLICE("/livez")) &&
-        !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
-        return false;
-    }
-    if (ready && peri_slice_equal(peri_exchange_text(ex, ex->query),
-                                  PERI_SLICE("verbose"))) {
-        peri_exchange_answer(
-            ex, pass ? 200 : 503, PERI_SLICE("text/plain; charset=utf-8"),
-            &no_store, 1,
-            pass ? PERI_SLICE("[+] generation: serves\n[+] running: not "
-                              "stopping\nreadyz passed\n")
-                 : PERI_SLICE("[+] generation: serves\n[-] running: "
-                              "stopping\nreadyz failed\n"));
-        return true;
-    }
-    peri_exchange_answer(ex, pass ? 200 : 503, PERI_SLICE("application/json"),
-                         &no_store, 1,
-                         pass ? PERI_SLICE("{\"status\":\"pass\"}")
-                              : PERI_SLICE("{\"status\":\"fail\"}"));
-    return true;
-}
-
 static void on_no_file(void *data, peri_exchange *ex)
 {
     perilua_gen *gen = data;
@@ -334,7 +295,7 @@ static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
                                     : match->allowed);
         return;
     }
-    if (match->allowed == 0 && answer_health(gen, ex, path)) {
+    if (match->allowed == 0 && perilua_answer_health(gen, ex, path)) {
         return;
     }
     if (match->allowed == 0 && gen->serves_files &&

@@ -143,6 +143,10 @@ void perilua_host_release(peri_host *host);
  * negative when they are none of the plain forms: nothing was sent then. */
 int perilua_answer(perilua_request *request, lua_State *co, int base, int n);
 
+/* ready.c: answers the health paths, if path is one. */
+bool perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
+                           peri_slice path);
+
 /* bind_request.c: pushes text with %XX decoded, and + as a space where plus
  * says so. Bad escapes stay as they are. */
 void perilua_push_decoded(lua_State *L, peri_slice text, bool plus);

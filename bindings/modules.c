@@ -14,6 +14,7 @@ int perilua_open_log(lua_State *L);
 int perilua_open_metrics(lua_State *L);
 int perilua_open_regex(lua_State *L);
 int perilua_open_events(lua_State *L);
+int perilua_open_health(lua_State *L);
 int perilua_open_file(lua_State *L);
 int perilua_open_queue(lua_State *L);
 int perilua_open_offload(lua_State *L);
@@ -34,6 +35,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.client", perilua_open_client},
     {"perigee.core.config", perilua_open_config},
     {"perigee.core.crypto", perilua_open_crypto},
+    {"perigee.core.health", perilua_open_health},
     {"perigee.core.json", perilua_open_json},
     {"perigee.core.log", perilua_open_log},
     {"perigee.core.metrics", perilua_open_metrics},

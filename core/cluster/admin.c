@@ -9,11 +9,13 @@
 #include "core/base/alloc.h"
 #include "core/base/err.h"
 #include "core/cluster/master_state.h"
+#include "core/shm/health.h"
 
 #define PORT_DEFAULT 9464
 #define CONNECTIONS_MAX 256
 #define BACKLOG 64
 #define METRICS_MAX ((size_t)256 << 20)
+#define READY_MAX_BYTES ((size_t)64 << 10)
 
 struct peri_admin {
     peri_master *master;
@@ -24,26 +26,28 @@ struct peri_admin {
 
 /* ---- health ---- */
 
-typedef struct health_check {
-    const char *name;
-    bool ok;
-    char detail[64];
-} health_check;
-
-static int run_checks(const peri_master *master, health_check *out)
+static size_t run_checks(const peri_master *master, peri_health_check *out)
 {
     int serving = peri_seats_serving(master);
+    peri_health *health = peri_health_open(master->regions);
+    bool running = master->phase == PERI_MASTER_RUNNING;
+    size_t count = 2;
 
-    out[0] = (health_check){.name = "workers", .ok = serving > 0};
+    out[0] = (peri_health_check){
+        serving > 0 ? PERI_HEALTH_PASS : PERI_HEALTH_FAIL, "workers", ""};
     snprintf(out[0].detail, sizeof out[0].detail, "%d of %d serve", serving,
              master->seat_count);
-    out[1] = (health_check){.name = "running",
-                            .ok = master->phase == PERI_MASTER_RUNNING};
+    out[1] = (peri_health_check){running ? PERI_HEALTH_PASS : PERI_HEALTH_FAIL,
+                                 "running", ""};
     snprintf(out[1].detail, sizeof out[1].detail, "%s",
              master->phase >= PERI_MASTER_LEAVING    ? "stopping"
              : master->phase == PERI_MASTER_STARTING ? "starting"
                                                      : "generation serves");
-    return 2;
+    if (health != NULL) {
+        count += peri_health_read(health, out + 2, PERI_HEALTH_MAX);
+        peri_health_close(health);
+    }
+    return count;
 }
 
 static void answer_text(peri_exchange *ex, int status, peri_slice text)
@@ -61,29 +65,24 @@ static bool is_verbose(const peri_exchange *ex)
     return peri_slice_starts(query, PERI_SLICE("verbose"));
 }
 
-static void answer_checks(const peri_master *master, peri_exchange *ex,
-                          const char *name)
+static void answer_ready(const peri_master *master, peri_exchange *ex)
 {
-    health_check checks[2];
-    int count = run_checks(master, checks);
-    bool verbose = is_verbose(ex);
-    bool ok = true;
+    static const char *const ends[] = {"", "passed", "passed, warn", "failed"};
+    peri_health_check checks[PERI_HEALTH_MAX + 2];
+    size_t count = run_checks(master, checks);
+    peri_health_status worst = peri_health_worst(checks, count);
     peri_buf text;
 
-    peri_buf_init(&text, 1024);
-    for (int i = 0; i < count; i++) {
-        ok = ok && checks[i].ok;
-        if (verbose || !checks[i].ok) {
-            peri_buf_printf(&text, "[%c] %s: %s\n", checks[i].ok ? '+' : '-',
-                            checks[i].name, checks[i].detail);
-        }
-    }
-    if (verbose || !ok) {
-        peri_buf_printf(&text, "%s %s\n", name, ok ? "passed" : "failed");
+    peri_buf_init(&text, READY_MAX_BYTES);
+    if (is_verbose(ex) || worst == PERI_HEALTH_FAIL) {
+        peri_health_write(checks, count, &text);
+        peri_buf_printf(&text, "readyz %s\n", ends[worst]);
     } else {
-        peri_buf_append_str(&text, "ok\n");
+        peri_buf_append_str(&text,
+                            worst == PERI_HEALTH_WARN ? "warn\n" : "ok\n");
     }
-    answer_text(ex, ok ? 200 : 503, peri_buf_slice(&text));
+    answer_text(ex, worst == PERI_HEALTH_FAIL ? 503 : 200,
+                peri_buf_slice(&text));
     peri_buf_fini(&text);
 }
 
@@ -134,7 +133,7 @@ static void on_request(void *data, peri_exchange *ex)
     } else if (peri_slice_equal(path, PERI_SLICE("/livez"))) {
         answer_text(ex, 200, PERI_SLICE("ok\n"));
     } else if (peri_slice_equal(path, PERI_SLICE("/readyz"))) {
-        answer_checks(master, ex, "readyz");
+        answer_ready(master, ex);
     } else if (peri_slice_equal(path, PERI_SLICE("/startupz"))) {
         answer_started(master, ex);
     } else {

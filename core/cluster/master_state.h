@@ -6,6 +6,7 @@
  *   stop.c      signals, draining
  *   control.c   var/perigee.sock       status.c   what it answers as JSON
  *   admin.c     the admin listener     metrics.c  /metrics
+ *   resources.c what workers share, for both
  *   identity.c  certificates
  *
  * A seat is a listener with the worker in charge of it. A proc is one process;
@@ -329,6 +330,14 @@ void peri_metrics_write(peri_master *master, peri_expo *out);
  * configuration. */
 void peri_statsd_refresh(peri_master *master);
 void peri_statsd_destroy(peri_master *master); /* sends once more */
+
+/* For peri_cells_view: whether a process writes as that record. */
+bool peri_metrics_is_alive(const void *data, int record);
+
+/* resources.c: what workers share. As members of an object, with a comma
+ * behind. */
+void peri_resources_metrics(const peri_master *master, peri_expo *out);
+void peri_resources_json(const peri_master *master, peri_buf *out);
 
 /* ---- master.c ---- */
 

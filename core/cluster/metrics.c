@@ -195,7 +195,7 @@ static void write_generations(const peri_master *master, peri_expo *out)
     sample(out, "version=\"" PERI_VERSION "\"", (double)1);
 }
 
-static bool is_alive(const void *data, int record)
+bool peri_metrics_is_alive(const void *data, int record)
 {
     const peri_master *master = data;
 
@@ -204,13 +204,15 @@ static bool is_alive(const void *data, int record)
 
 void peri_metrics_write(peri_master *master, peri_expo *out)
 {
-    const peri_cells_view view = {master->generation, is_alive, master};
+    const peri_cells_view view = {master->generation, peri_metrics_is_alive,
+                                  master};
 
     write_workers(master, out);
     write_worker_states(master, out);
     write_restarts(master, out);
     write_generations(master, out);
     write_processes(master, out);
+    peri_resources_metrics(master, out);
     if (master->cells != NULL) {
         peri_cells_write(master->cells, &view, out);
     }

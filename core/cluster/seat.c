@@ -389,6 +389,16 @@ static void tell_others(peri_master *master, const peri_proc *gone)
     }
 }
 
+/* What the host ends with when its first worker cannot start. */
+static int boot_code(const peri_proc *proc)
+{
+    /* perigee/health.lua says it in these words. */
+    static const char required[] = "a required dependency is not available";
+
+    return proc->fault != NULL && strstr(proc->fault, required) != NULL ? 69
+                                                                        : 78;
+}
+
 void peri_seat_proc_ended(peri_seat *seat, peri_proc *proc)
 {
     peri_master *master = seat->master;
@@ -415,7 +425,7 @@ void peri_seat_proc_ended(peri_seat *seat, peri_proc *proc)
     count_failure(seat, proc);
     if (master->phase == PERI_MASTER_STARTING) {
         if (proc->reason == PERI_END_START) {
-            peri_master_boot_failed(master, 78, proc->fault);
+            peri_master_boot_failed(master, boot_code(proc), proc->fault);
             return;
         }
         /* It crashed. Others may serve, and a retry may do better. */

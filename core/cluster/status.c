@@ -134,6 +134,7 @@ void peri_status_json(const peri_master *master, peri_buf *out)
     }
     workers_json(master, out);
     peri_buf_append_str(out, ",");
+    peri_resources_json(master, out);
     reload_json(&master->reload, out);
     peri_buf_append_str(out, "}\n");
 }

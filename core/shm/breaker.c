@@ -292,6 +292,24 @@ void peri_breaker_stat(peri_breaker *breaker, peri_breaker_counts *out)
     out->refused_total = atomic_load(&breaker->cell->refused_total);
 }
 
+uint64_t peri_breaker_peek(const void *region, size_t bytes,
+                           peri_breaker_counts *out)
+{
+    static const peri_breaker unowned = {.now_ms = NULL};
+    const cell *at = region;
+    word w;
+
+    memset(out, 0, sizeof *out);
+    if (bytes < sizeof *at) {
+        return 0;
+    }
+    w = unpack(atomic_load(&at->state));
+    out->state = w.state;
+    out->opened_total = atomic_load(&at->opened_total);
+    out->refused_total = atomic_load(&at->refused_total);
+    return (now_ms(&unowned) - w.since_ms) & SINCE_MASK;
+}
+
 void peri_breaker_force(peri_breaker *breaker, peri_breaker_state state)
 {
     word w = {.state = state, .since_ms = now_ms(breaker)};

@@ -63,6 +63,11 @@ int64_t peri_breaker_enter(peri_breaker *breaker);
 void peri_breaker_leave(peri_breaker *breaker, int64_t entered,
                         peri_breaker_result result);
 
+/* Of a breaker's region, for who has no handle: state and totals. Returns the
+ * ms since it took that state. */
+uint64_t peri_breaker_peek(const void *region, size_t bytes,
+                           peri_breaker_counts *out);
+
 void peri_breaker_stat(peri_breaker *breaker, peri_breaker_counts *out);
 
 /* For operators and tests: opens it for open_ms, or closes it. */

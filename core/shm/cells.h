@@ -97,6 +97,13 @@ typedef struct peri_cells_view {
     const void *data;
 } peri_cells_view;
 
+/* Each series of the counter or gauge of that name, added up. labels as
+ * peri_expo_sample() has them. */
+void peri_cells_each(peri_cells *cells, const peri_cells_view *view,
+                     const char *name,
+                     void (*fn)(void *data, peri_slice labels, double value),
+                     void *data);
+
 /* All families, added up. */
 void peri_cells_write(peri_cells *cells, const peri_cells_view *view,
                       peri_expo *expo);

@@ -140,6 +140,47 @@ static void write_family(directory *dir, const family_record *family,
     }
 }
 
+static void each_series(directory *dir, const family_record *family,
+                        const peri_cells_view *view,
+                        void (*fn)(void *data, peri_slice labels, double value),
+                        void *data)
+{
+    uint32_t index = atomic_load(&family->first);
+
+    while (index != 0) {
+        const series_record *series = &dir->series[index - 1];
+        total sum;
+
+        add_up(dir, family, series, view, &sum);
+        if (sum.any) {
+            fn(data,
+               peri_slice_of(peri_cells_at(dir, series->labels),
+                             series->labels_length),
+               sum.cells[0]);
+        }
+        index = atomic_load(&series->next);
+    }
+}
+
+void peri_cells_each(peri_cells *cells, const peri_cells_view *view,
+                     const char *name,
+                     void (*fn)(void *data, peri_slice labels, double value),
+                     void *data)
+{
+    directory *dir = cells->dir;
+    uint32_t count = atomic_load(&dir->families);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const family_record *family = &dir->family[i];
+
+        if (strcmp(family->name, name) == 0 &&
+            family->type != PERI_CELLS_HISTOGRAM &&
+            is_shown(dir, count, i, view)) {
+            each_series(dir, family, view, fn, data);
+        }
+    }
+}
+
 void peri_cells_write(peri_cells *cells, const peri_cells_view *view,
                       peri_expo *expo)
 {

@@ -146,3 +146,20 @@ int peri_regions_get(peri_regions *regions, const char *name, size_t bytes,
     peri_lock_release(&dir->lock);
     return found != NULL ? 0 : PERI_ELIMIT;
 }
+
+void peri_regions_each(peri_regions *regions,
+                       void (*fn)(void *data, const char *name, void *memory,
+                                  size_t bytes),
+                       void *data)
+{
+    directory *dir = regions->directory;
+    uint32_t count = atomic_load(&dir->count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        entry *at = &dir->entries[i];
+
+        if (at->ready) {
+            fn(data, at->name, (char *)dir + at->offset, at->bytes);
+        }
+    }
+}

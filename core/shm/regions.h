@@ -41,4 +41,10 @@ int peri_regions_get(peri_regions *regions, const char *name, size_t bytes,
                      void (*init)(void *memory, size_t bytes), void **out,
                      size_t *out_bytes);
 
+/* Each region that has been made, whole. Takes no lock. */
+void peri_regions_each(peri_regions *regions,
+                       void (*fn)(void *data, const char *name, void *memory,
+                                  size_t bytes),
+                       void *data);
+
 #endif

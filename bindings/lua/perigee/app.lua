@@ -4,6 +4,7 @@
 local core = require "perigee.core.app"
 local answer = require "perigee.answer"
 local errors = require "perigee.error"
+local health = require "perigee.health"
 local hot = require "perigee.hot"
 local middleware = require "perigee.middleware"
 local request = require "perigee.request"
@@ -166,6 +167,9 @@ end
 local function run_load(start)
   load_scripts()
   if start then
+    if core.in_worker() then
+      health.start()
+    end
     migrate()
     if main.on_start then
       started = true

@@ -66,8 +66,7 @@ local function get_missing(self, key, load, opts, entry, now_ms)
   own.landed:wait()
   if own.err and entry and is_valid(self, entry)
     and entry.fresh_ms + self.stale_if_error > now_ms then
-    counts.stale = counts.stale + 1
-    self:count("loader", "stale")
+    fetch.served_stale(self)
     return entry.value
   end
   return own.value, own.err

@@ -1,8 +1,10 @@
 --- Dictionaries that all workers of a host see.
 
 local core = require "perigee.core.shared"
+local core_metrics = require "perigee.core.metrics"
 local errors = require "perigee.error"
 local ffi = require "ffi"
+local metrics = require "perigee.metrics"
 local units = require "perigee.units"
 
 local M = {}
@@ -120,12 +122,15 @@ function dict:get(key)
     key = key_text(key)
   end
   local rc = c_get(self.c, key, #key, out)
+  if rc == 0 then
+    self.misses[0] = self.misses[0] + 1
+    return nil
+  end
+  self.hits[0] = self.hits[0] + 1
   if rc == STRING then
     return ffi.string(out.data, out.length)
   elseif rc == NUMBER then
     return out.number
-  elseif rc == 0 then
-    return nil
   end
   return get_rest(self, key, rc)
 end
@@ -310,17 +315,43 @@ end
 ---@field room integer     # of them for entries
 ---@field used integer     # by entries that are there
 ---@field items integer
+---@field hits integer     # of get, in all workers, ever; 0 for a cache's level
+---@field misses integer
 ---@field evicted integer  # to make room, ever
 ---@field expired integer  # met after their time, ever
 ---@field repaired integer # times that a process died while it wrote
 ---@field item_max integer # bytes that a key and its value may have
 
+-- What get found, of all workers.
+local function count_of(self, result)
+  local name = self.name:gsub('[\\"\n]', { ["\\"] = "\\\\", ['"'] = '\\"',
+    ["\n"] = "\\n" })
+  return core_metrics.total("perigee_shared_requests_total",
+    ('dict="%s",result="%s"'):format(name, result))
+end
+
 ---@return perigee.DictStats
 function dict:stats()
-  return core.stats(self.handle)
+  local stats = core.stats(self.handle)
+  stats.hits, stats.misses = 0, 0
+  if self.counted then
+    stats.hits, stats.misses = count_of(self, "hit"), count_of(self, "miss")
+  end
+  return stats
 end
 
 local opened = {}
+
+local function count_requests(d)
+  local requests = metrics.own.counter {
+    name = "perigee_shared_requests_total", labels = { "dict", "result" },
+    help = "Gets of dictionaries.",
+  }
+  d.hits = requests:with(d.name, "hit").cells
+  d.misses = requests:with(d.name, "miss").cells
+  d.counted = true
+  return d
+end
 
 local function open(name, size, region)
   local handle, address, real = core.open(region, size)
@@ -331,6 +362,9 @@ local function open(name, size, region)
     name = name,
     handle = handle,
     c = ffi.cast("peri_dict *", address),
+    -- Of the library's own: nobody looks.
+    hits = ffi.new "double[1]",
+    misses = ffi.new "double[1]",
   }, dict)
   return d, real
 end
@@ -356,7 +390,7 @@ function M.dict(name, opts)
       error("size: " .. why, 2)
     end
   end
-  opened[name] = open(name, size, "dict:" .. name)
+  opened[name] = count_requests((open(name, size, "dict:" .. name)))
   return opened[name]
 end
 

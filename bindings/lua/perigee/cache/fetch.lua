@@ -3,11 +3,31 @@
 
 local errors = require "perigee.error"
 local event = require("perigee.core.task").event
+local health = require "perigee.core.health"
 local flight = require "perigee.cache.flight"
 local levels = require "perigee.cache.levels"
 local task = require "perigee.task"
 
 local M = {}
+
+local WARN_MS = 10000
+local warned = {} -- cache name -> when, on its clock
+
+-- /readyz shows for a while that this cache is degraded.
+local function warn(self, why)
+  local now_ms = levels.now(self)
+  if now_ms - (warned[self.name] or -WARN_MS) >= WARN_MS / 5 then
+    warned[self.name] = now_ms
+    health.set("cache " .. self.name, "warn", "warn: " .. why, WARN_MS)
+  end
+end
+
+--- A value is served after its time, because its load has failed.
+function M.served_stale(self)
+  self.counts.stale = self.counts.stale + 1
+  self:count("loader", "stale")
+  warn(self, "stale values are served, loads fail")
+end
 
 local function call_load(self, load, key)
   self.counts.loads = self.counts.loads + 1
@@ -111,6 +131,7 @@ local function get_far(self, key, load, opts, own)
   local seen = self.remote:enter(key, opts and opts.tags)
   if not seen then
     self.counts.degraded = self.counts.degraded + 1
+    warn(self, "Redis is away, each host loads by itself")
     self:count("redis", "error")
     return load_and_keep(self, key, load, opts, own)
   end
@@ -132,7 +153,7 @@ local function get_far(self, key, load, opts, own)
   local value, err
   stored, value, err = load_and_keep(self, key, load, opts, own, turn)
   if err and entry and entry.fresh_ms + self.stale_if_error > 0 then
-    self.counts.stale = self.counts.stale + 1
+    M.served_stale(self)
     return true, entry.value
   end
   return stored, value, err

@@ -81,6 +81,9 @@ return function(args)
   end
   line("generation", status.generation)
   line("last reload", last_reload(status.last_reload))
+  for _, check in ipairs(status.health) do
+    line("health", ("%s: %s"):format(check.name, check.detail))
+  end
   io.stdout:write "\n"
   local rows = { COLUMNS }
   for _, worker in ipairs(status.workers) do

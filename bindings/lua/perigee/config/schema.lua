@@ -283,6 +283,7 @@ local redis = t.map {
     read_from = t.enum { default = "master",
       values = { "master", "replica" } },
     prefix = t.string { default = "" },
+    required = t.boolean { default = false },
   },
 }
 
@@ -304,6 +305,7 @@ local sqlite = t.map {
     result_max = t.size { default = "64mb", min = 1024 },
     synchronous = t.enum { default = "full",
       values = { "off", "normal", "full", "extra" } },
+    required = t.boolean { default = false },
   },
 }
 

@@ -1,6 +1,7 @@
 --- Bulkheads: so many calls at once in a worker, so many that wait, no more.
 
 local errors = require "perigee.error"
+local metrics = require "perigee.metrics"
 local outcome = require "perigee.resilience.outcome"
 local task = require "perigee.task"
 
@@ -20,6 +21,7 @@ bulkhead.__index = bulkhead
 
 local function leave(self, ok, ...)
   self.active = self.active - 1
+  self.active_cell[0] = self.active
   self.slots:release()
   if not ok then
     error((...), 0)
@@ -29,6 +31,7 @@ end
 
 local function refuse(self)
   self.refused = self.refused + 1
+  self.refusals:inc()
   local err = errors.new("unavailable", "%s: %d calls run and %d wait already",
     self.name, self.active, self.waiting)
   err.code = "bulkhead_full"
@@ -38,8 +41,10 @@ end
 -- Waits for a slot; the wait may end by a cancel or a deadline.
 local function wait(self)
   self.waiting = self.waiting + 1
+  self.waiting_cell[0] = self.waiting
   local ok, got, err = pcall(self.slots.acquire, self.slots)
   self.waiting = self.waiting - 1
+  self.waiting_cell[0] = self.waiting
   if not ok then
     error(got, 0)
   end
@@ -63,10 +68,24 @@ function bulkhead:call(fn, ...)
     self.slots:acquire() -- there is one: it does not wait
   end
   self.active = self.active + 1
+  self.active_cell[0] = self.active
   return leave(self, pcall(fn, ...))
 end
 
 local made = {}
+
+local function count_calls(self)
+  local calls = metrics.own.gauge {
+    name = "perigee_bulkhead_calls", labels = { "bulkhead", "state" },
+    help = "Calls that run in a bulkhead, or wait for a place.",
+  }
+  self.active_cell = calls:with(self.name, "active").cells
+  self.waiting_cell = calls:with(self.name, "waiting").cells
+  self.refusals = metrics.own.counter({
+    name = "perigee_bulkhead_refused_total", labels = { "bulkhead" },
+    help = "Calls that a bulkhead refused.",
+  }):with(self.name)
+end
 
 ---@param name string
 ---@param opts table?
@@ -88,6 +107,7 @@ function M.new(name, opts)
     name = name, opts = opts, concurrency = concurrency, queue = queue,
     active = 0, waiting = 0, refused = 0, slots = task.semaphore(concurrency),
   }, bulkhead)
+  count_calls(made[name])
   return made[name]
 end
 
