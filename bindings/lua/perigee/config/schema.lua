@@ -245,9 +245,6 @@ local cache = t.section {
     default = t.array { "worker", "shared" },
     of = t.enum { values = { "worker", "shared", "redis" } },
   },
-  path = t.string { default = "var/queue.sqlite" },
-  synchronous = t.enum { default = "full",
-    values = { "off", "normal", "full", "extra" } },
   redis = t.string { default = "main" },
   prefix = t.string { default = "cache" },
 }
