@@ -24,12 +24,8 @@ static const char *setting_str(perilua_vm *vm, const char *name,
     return peri_settings_str(vm->settings, full, fallback);
 }
 
-static const char *refusal(perilua_vm *vm, const peri_redis_config *config,
-                           const peri_redis_url *target)
+static const char *refusal(perilua_vm *vm, const peri_redis_config *config)
 {
-    if (target->tls) {
-        return "TLS to Redis (rediss:) is not supported yet";
-    }
     if (setting_str(vm, config->name, "prefix", "")[0] != '\0') {
         return "a prefix of keys is not supported yet";
     }
@@ -53,7 +49,7 @@ static int configure(lua_State *L, const char *name, peri_redis_config *config,
     if (peri_redis_url_parse(peri_slice_str(config->url), target, why) < 0) {
         return -1;
     }
-    *why = refusal(vm, config, target);
+    *why = refusal(vm, config);
     if (*why != NULL) {
         peri_redis_url_fini(target);
         return -1;
@@ -64,6 +60,14 @@ static int configure(lua_State *L, const char *name, peri_redis_config *config,
     config->own_max = setting(vm, name, "connections_max", 1000);
     config->queue_max = setting(vm, name, "queue_max", 10000);
     config->reply_max_bytes = setting(vm, name, "reply_max", 64 << 20);
+    config->tls = (peri_redis_tls){
+        .ca = setting_str(vm, name, "tls.ca", NULL),
+        .cert = setting_str(vm, name, "tls.cert", NULL),
+        .key = setting_str(vm, name, "tls.key", NULL),
+        .server_name = setting_str(vm, name, "tls.server_name", NULL),
+        .insecure =
+            strcmp(setting_str(vm, name, "tls.verify", "true"), "false") == 0,
+    };
     return 1;
 }
 

@@ -41,26 +41,6 @@ static void full_path(const char *dir, const char *path, char *out)
     }
 }
 
-static int read_file(const char *path, peri_buf *out)
-{
-    FILE *file = fopen(path, "re");
-    char piece[8192];
-    size_t n;
-    int rc = 0;
-
-    if (file == NULL) {
-        return -errno;
-    }
-    while (rc == 0 && (n = fread(piece, 1, sizeof piece, file)) > 0) {
-        rc = peri_buf_append(out, piece, n);
-    }
-    if (ferror(file)) {
-        rc = -EIO;
-    }
-    fclose(file);
-    return rc;
-}
-
 /* The file that a setting names becomes an entry. */
 static int add_file(const reader *r, const char *key, const char *entry)
 {
@@ -74,7 +54,7 @@ static int add_file(const reader *r, const char *key, const char *entry)
     }
     full_path(r->dir, name, path);
     peri_buf_init(&text, PEM_MAX_BYTES);
-    rc = read_file(path, &text);
+    rc = peri_tls_read_pem(peri_slice_str(path), &text);
     if (rc < 0) {
         snprintf(r->why, r->why_bytes, "%s: %s: %s", key, name,
                  peri_err_text(rc));

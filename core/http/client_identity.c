@@ -8,7 +8,6 @@
 #include "core/base/err.h"
 #include "core/http/client_internal.h"
 
-#define PEM_MAX_BYTES ((size_t)4 << 20)
 #define UNUSED_MAX 16 /* identities that are kept although nobody uses them */
 #define SESSIONS_MAX 256
 #define LOOK_MS 1000 /* between looks at the files */
@@ -27,13 +26,6 @@ struct peri_client_identity {
     unsigned refs; /* origins, sessions */
 };
 
-static bool is_path(peri_slice text)
-{
-    return text.length > 0 && text.length < 4096 &&
-           memmem(text.data, text.length, "-----", 5) == NULL &&
-           memchr(text.data, '\0', text.length) == NULL;
-}
-
 /* ---- files ---- */
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -49,7 +41,7 @@ static uint64_t look_at(const peri_slice *parts)
     for (unsigned i = 0; i < PARTS; i++) {
         struct stat info;
 
-        if (!is_path(parts[i])) {
+        if (!peri_tls_is_path(parts[i])) {
             continue;
         }
         if (stat(parts[i].data, &info) < 0) { /* ended by a NUL: copies */
@@ -62,28 +54,6 @@ static uint64_t look_at(const peri_slice *parts)
         hash = mix(hash, (uint64_t)info.st_mtim.tv_nsec);
     }
     return hash;
-}
-
-static int read_file(const char *path, peri_buf *out, const char *what,
-                     char *why, size_t why_bytes)
-{
-    FILE *file = fopen(path, "re");
-    char piece[8192];
-    size_t n;
-    int rc = file != NULL ? 0 : -errno;
-
-    while (rc == 0 && (n = fread(piece, 1, sizeof piece, file)) > 0) {
-        rc = peri_buf_append(out, piece, n);
-    }
-    if (file != NULL) {
-        rc = rc == 0 && ferror(file) ? -EIO : rc;
-        fclose(file);
-    }
-    if (rc < 0) {
-        snprintf(why, why_bytes, "tls.%s: %s: %s", what, path,
-                 peri_err_text(rc));
-    }
-    return rc;
 }
 
 /* ---- life ---- */
@@ -101,37 +71,17 @@ static void identity_free(peri_client_identity *identity)
 static int make_context(peri_client_identity *identity, char *why,
                         size_t why_bytes)
 {
-    static const char *const names[PARTS] = {"ca", "cert", "key"};
-    peri_buf files[PARTS];
-    peri_slice texts[PARTS];
-    int rc = 0;
+    peri_tls_client_options options = {
+        .ca = identity->parts[0],
+        .cert = identity->parts[1],
+        .key = identity->parts[2],
+        .insecure = identity->insecure,
+        .from_1_3 = identity->from_1_3,
+        .http = true,
+    };
 
-    for (unsigned i = 0; i < PARTS; i++) {
-        peri_buf_init(&files[i], PEM_MAX_BYTES);
-        texts[i] = identity->parts[i];
-        if (rc == 0 && is_path(identity->parts[i])) {
-            rc = read_file(identity->parts[i].data, &files[i], names[i], why,
-                           why_bytes);
-            texts[i] = peri_buf_slice(&files[i]);
-        }
-    }
-    if (rc == 0) {
-        peri_tls_client_options options = {
-            .ca = texts[0],
-            .cert = texts[1],
-            .key = texts[2],
-            .insecure = identity->insecure,
-            .from_1_3 = identity->from_1_3,
-            .http = true,
-        };
-
-        rc = peri_tls_client_context(&options, &identity->context, why,
-                                     why_bytes);
-    }
-    for (unsigned i = 0; i < PARTS; i++) {
-        peri_buf_fini(&files[i]);
-    }
-    return rc;
+    return peri_tls_client_context_from(&options, &identity->context, why,
+                                        why_bytes);
 }
 
 static bool is_same(peri_client_identity *identity,

@@ -105,7 +105,7 @@ static int head_scan(local *l, const peri_local_request *request,
                      peri_head *head)
 {
     static const peri_scan_limits limits = {HEAD_MAX_BYTES, HEAD_MAX_BYTES / 2,
-                                            FIELDS_MAX};
+                                            FIELDS_MAX, false};
     size_t length;
     int64_t body_bytes;
 

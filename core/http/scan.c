@@ -248,8 +248,10 @@ static int judge_request_line(cursor *c, const peri_head *head)
         head->method == PERI_METHOD_CONNECT) {
         return refuse(c, 501, "the method is not known");
     }
-    if (c->secure) {
-        return refuse(c, 421, "this connection does not serve https");
+    if (c->authority.data != NULL && c->secure != c->limits->tls) {
+        return refuse(c, 421,
+                      c->secure ? "this connection does not serve https"
+                                : "this connection serves https");
     }
     return OK;
 }

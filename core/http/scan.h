@@ -32,6 +32,7 @@ typedef struct peri_scan_limits {
     uint32_t head_max_bytes; /* request line and fields, line ends included */
     uint32_t url_max_bytes;
     uint16_t field_count_max; /* there is room for so many */
+    bool tls;                 /* the scheme of absolute targets is https */
 } peri_scan_limits;
 
 typedef struct peri_refusal {

@@ -459,6 +459,7 @@ void peri_http_server_set_tls(peri_http_server *server,
     }
     peri_tls_context_unref(server->tls);
     server->tls = context;
+    server->scan_limits.tls = context != NULL;
 }
 
 int peri_http_server_listen(peri_http_server *server, int fd)

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/slice.h"
 
@@ -100,6 +101,19 @@ typedef struct peri_tls_client_options {
 int peri_tls_client_context(const peri_tls_client_options *options,
                             peri_tls_context **out, char *why,
                             size_t why_bytes);
+
+#define PERI_TLS_PEM_MAX_BYTES ((size_t)4 << 20)
+
+/* Whether a text that may be PEM or the path of a file with it is a path. */
+bool peri_tls_is_path(peri_slice text);
+
+/* PEM from the file, or the text itself. 0, -errno or PERI_ELIMIT. */
+int peri_tls_read_pem(peri_slice text, peri_buf *out);
+
+/* As peri_tls_client_context, with paths where PEM is expected. */
+int peri_tls_client_context_from(const peri_tls_client_options *options,
+                                 peri_tls_context **out, char *why,
+                                 size_t why_bytes);
 
 void peri_tls_context_ref(peri_tls_context *context);
 void peri_tls_context_unref(peri_tls_context *context); /* NULL is allowed */

@@ -254,6 +254,33 @@ static void make_target(peri_redis_client *client)
     }
 }
 
+static const char *copy(const char *text)
+{
+    return text != NULL ? peri_strdup(text) : NULL;
+}
+
+static void copy_tls(peri_redis_tls *tls)
+{
+    tls->ca = copy(tls->ca);
+    tls->cert = copy(tls->cert);
+    tls->key = copy(tls->key);
+    tls->server_name = copy(tls->server_name);
+}
+
+static void free_tls(peri_redis_client *client)
+{
+    const char *const texts[] = {client->config.tls.ca, client->config.tls.cert,
+                                 client->config.tls.key,
+                                 client->config.tls.server_name};
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        free((char *)(uintptr_t)texts[i]);
+    }
+    peri_tls_sessions_destroy(client->sessions);
+    peri_tls_context_unref(client->tls);
+    free(client->plain_buffer);
+}
+
 peri_redis_client *peri_redis_client_create(uv_loop_t *loop,
                                             const peri_redis_config *config,
                                             uint64_t *next_slot_ms)
@@ -269,6 +296,7 @@ peri_redis_client *peri_redis_client_create(uv_loop_t *loop,
     client->config.url = peri_strdup(config->url);
     make_target(client);
     client->config.host = NULL; /* was the caller's */
+    copy_tls(&client->config.tls);
     if (target->path != NULL) {
         snprintf(label, sizeof label, "redis %s (%s)", config->name,
                  target->path);
@@ -305,6 +333,7 @@ void peri_redis_client_conn_closed(peri_redis_client *client)
     free(name.out);
     free(url.out);
     free(client->label);
+    free_tls(client);
     free(client->read_buffer);
     free(client);
 }

@@ -11,6 +11,15 @@
 #include "core/redis/conn.h"
 #include "core/redis/url.h"
 
+/* For rediss:. Paths of PEM files; NULL: the system's store, no certificate. */
+typedef struct peri_redis_tls {
+    const char *ca;
+    const char *cert;
+    const char *key;
+    const char *server_name; /* NULL: the host */
+    bool insecure;           /* any certificate will do */
+} peri_redis_tls;
+
 typedef struct peri_redis_config {
     const char *name;
     const char *url; /* as configured */
@@ -20,6 +29,7 @@ typedef struct peri_redis_config {
     uint32_t own_max;   /* connections besides the shared one */
     uint32_t queue_max; /* commands under way on one connection */
     uint64_t reply_max_bytes;
+    peri_redis_tls tls;
     /* One of several that the URL leads to; NULL: the URL's own. */
     const char *host;
     uint32_t port;

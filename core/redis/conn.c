@@ -19,6 +19,8 @@ void peri_redis_conn_closed(uv_handle_t *handle)
     }
     peri_buf_fini(&conn->out);
     peri_buf_fini(&conn->sending);
+    peri_buf_fini(&conn->sealed);
+    peri_tls_destroy(conn->tls);
     peri_redis_reply_fini(&conn->reply);
     uv_freeaddrinfo(conn->addresses);
     free(conn->ring);
@@ -37,6 +39,9 @@ static void on_socket_closed(uv_handle_t *handle)
 
 static void close_handles(peri_redis_conn *conn)
 {
+    if (conn->tls != NULL) {
+        peri_redis_conn_tls_finish(conn);
+    }
     conn->closing = true;
     conn->up = false;
     peri_list_remove(&conn->link);
@@ -218,16 +223,17 @@ static void on_written(uv_write_t *write, int status)
     peri_redis_conn_flush(conn);
 }
 
-void peri_redis_conn_flush(peri_redis_conn *conn)
+void peri_redis_conn_flush_raw(peri_redis_conn *conn)
 {
+    peri_buf *out = conn->tls == NULL ? &conn->out : &conn->sealed;
     uv_buf_t buf;
     peri_buf rest;
     int n;
 
-    if (conn->is_sending || conn->out.length == 0) {
+    if (conn->is_sending || out->length == 0) {
         return;
     }
-    buf = uv_buf_init(conn->out.data, (unsigned)conn->out.length);
+    buf = uv_buf_init(out->data, (unsigned)out->length);
     conn->client->stats.writes++;
     n = uv_try_write(&conn->socket->as.stream, &buf, 1);
     if (n < 0 && n != UV_EAGAIN) {
@@ -235,17 +241,17 @@ void peri_redis_conn_flush(peri_redis_conn *conn)
         return;
     }
     if (n > 0) {
-        peri_buf_consume(&conn->out, (size_t)n);
+        peri_buf_consume(out, (size_t)n);
     }
-    if (conn->out.length == 0) {
-        if (conn->out.capacity > KEEP_BYTES) {
-            peri_buf_fini(&conn->out);
+    if (out->length == 0) {
+        if (out->capacity > KEEP_BYTES) {
+            peri_buf_fini(out);
         }
         return;
     }
     rest = conn->sending;
-    conn->sending = conn->out;
-    conn->out = rest;
+    conn->sending = *out;
+    *out = rest;
     buf = uv_buf_init(conn->sending.data, (unsigned)conn->sending.length);
     conn->write.data = conn;
     conn->is_sending = true;
@@ -254,6 +260,15 @@ void peri_redis_conn_flush(peri_redis_conn *conn)
         conn->is_sending = false;
         peri_redis_conn_fail_rc(conn, n, "sending");
     }
+}
+
+void peri_redis_conn_flush(peri_redis_conn *conn)
+{
+    if (conn->tls != NULL && peri_redis_conn_tls_seal(conn) < 0) {
+        peri_redis_conn_fail_rc(conn, PERI_ETLS, "sending");
+        return;
+    }
+    peri_redis_conn_flush_raw(conn);
 }
 
 /* Just before the loop waits: all that this turn has submitted. */
@@ -377,7 +392,7 @@ static void take_reply(peri_redis_conn *conn)
     peri_redis_reply_clear(&conn->reply);
 }
 
-static void take_bytes(peri_redis_conn *conn, peri_slice bytes)
+void peri_redis_conn_take(peri_redis_conn *conn, peri_slice bytes)
 {
     int rc = peri_redis_reply_feed(&conn->reply, bytes);
 
@@ -415,7 +430,7 @@ void peri_redis_conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (n < 0) {
         peri_redis_conn_fail_rc(conn, (int)n, "the connection was lost");
     } else if (n > 0) {
-        take_bytes(conn, peri_slice_of(buf->base, (size_t)n));
+        peri_redis_conn_take(conn, peri_slice_of(buf->base, (size_t)n));
     }
 }
 
@@ -429,7 +444,8 @@ void peri_redis_conn_pause(peri_redis_conn *conn, bool pause)
         uv_read_stop(&conn->socket->as.stream);
     } else {
         uv_read_start(&conn->socket->as.stream, peri_redis_conn_alloc,
-                      peri_redis_conn_read);
+                      conn->tls == NULL ? peri_redis_conn_read
+                                        : peri_redis_conn_tls_read);
     }
 }
 
@@ -469,6 +485,7 @@ peri_redis_conn *peri_redis_conn_open(peri_redis_client *client, bool shared,
     peri_list_init(&conn->idle);
     peri_buf_init(&conn->out, PERI_REDIS_OUT_MAX_BYTES);
     peri_buf_init(&conn->sending, PERI_REDIS_OUT_MAX_BYTES);
+    peri_buf_init(&conn->sealed, PERI_REDIS_OUT_MAX_BYTES * 2);
     peri_redis_reply_init(&conn->reply, client->config.reply_max_bytes);
     uv_timer_init(client->loop, &conn->timer);
     uv_prepare_init(client->loop, &conn->prepare);

@@ -27,7 +27,7 @@ static void put(peri_buf *buf, const char *text)
 }
 
 /* AUTH, SELECT, and a PING: whatever accepts connections may be hung. */
-static void send_login(peri_redis_conn *conn)
+void peri_redis_conn_login(peri_redis_conn *conn)
 {
     const peri_redis_url *target = &conn->client->config.target;
     peri_buf commands = conn->out;
@@ -112,9 +112,13 @@ static void on_connected(uv_connect_t *request, int status)
         uv_tcp_nodelay(&socket->as.tcp, 1);
         uv_tcp_keepalive(&socket->as.tcp, 1, KEEPALIVE_SECONDS);
     }
+    if (conn->client->config.target.tls) {
+        peri_redis_conn_tls_begin(conn);
+        return;
+    }
     uv_read_start(&socket->as.stream, peri_redis_conn_alloc,
                   peri_redis_conn_read);
-    send_login(conn);
+    peri_redis_conn_login(conn);
 }
 
 static redis_socket *new_socket(peri_redis_conn *conn)

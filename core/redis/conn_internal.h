@@ -2,6 +2,7 @@
 #ifndef PERI_REDIS_CONN_INTERNAL_H
 #define PERI_REDIS_CONN_INTERNAL_H
 
+#include "core/loop/tls.h"
 #include "core/redis/client.h"
 #include "core/redis/conn.h"
 
@@ -42,6 +43,8 @@ struct peri_redis_conn {
     uv_write_t write;
     peri_buf out;     /* to be sent */
     peri_buf sending; /* libuv has it */
+    peri_tls *tls;    /* NULL: plain */
+    peri_buf sealed;  /* with TLS: encrypted, to be sent */
     peri_redis_reply reply;
     redis_entry *ring;
     uint32_t ring_size; /* a power of two */
@@ -56,6 +59,7 @@ struct peri_redis_conn {
     bool up;
     bool closing;
     bool is_sending;
+    bool shaken; /* TLS: the handshake is done */
     bool paused;
 };
 
@@ -74,17 +78,29 @@ void peri_redis_conn_drop(peri_redis_conn *conn);
 void peri_redis_conn_pause(peri_redis_conn *conn, bool pause);
 
 void peri_redis_conn_flush(peri_redis_conn *conn);
+/* For conn_tls.c: what is encrypted already; replies as they came. */
+void peri_redis_conn_flush_raw(peri_redis_conn *conn);
+void peri_redis_conn_take(peri_redis_conn *conn, peri_slice bytes);
 void peri_redis_conn_arm(peri_redis_conn *conn, uint64_t due_ms);
 void peri_redis_conn_closed(uv_handle_t *handle);
 
 /* conn_connect.c */
 void peri_redis_conn_begin(uv_timer_t *timer);
+void peri_redis_conn_login(peri_redis_conn *conn);
 /* Takes a reply to the login. */
 void peri_redis_conn_login_reply(peri_redis_conn *conn);
 /* For conn.c: starts reading, with the connection up. */
 void peri_redis_conn_on_up(peri_redis_conn *conn);
 void peri_redis_conn_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf);
 void peri_redis_conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+
+/* conn_tls.c: the handshake, then the login. */
+void peri_redis_conn_tls_begin(peri_redis_conn *conn);
+void peri_redis_conn_tls_read(uv_stream_t *stream, ssize_t n,
+                              const uv_buf_t *buf);
+/* Moves out into sealed. 0 or negative. */
+int peri_redis_conn_tls_seal(peri_redis_conn *conn);
+void peri_redis_conn_tls_finish(peri_redis_conn *conn);
 
 /* client.c */
 __attribute__((format(printf, 4, 5))) void
@@ -105,7 +121,11 @@ struct peri_redis_client {
     uv_loop_t *loop;
     peri_redis_config config;
     char *label;
-    char *read_buffer; /* shared by all connections */
+    char *read_buffer;     /* shared by all connections */
+    char *plain_buffer;    /* the same, for what was encrypted */
+    peri_tls_context *tls; /* NULL: none yet */
+    uint64_t tls_made_ms;
+    peri_tls_sessions *sessions;
     peri_redis_conn *main;
     peri_list conns;
     peri_list idle;

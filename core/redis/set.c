@@ -80,6 +80,19 @@ void peri_redis_set_close(peri_redis_set *set, void (*closed)(void *data),
     close_when_empty(set);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
+}
+
+static bool same_tls(const peri_redis_tls *a, const peri_redis_tls *b)
+{
+    return same_text(a->ca, b->ca) && same_text(a->cert, b->cert) &&
+           same_text(a->key, b->key) &&
+           same_text(a->server_name, b->server_name) &&
+           a->insecure == b->insecure;
+}
+
 static bool same_config(const peri_redis_config *a, const peri_redis_config *b)
 {
     return strcmp(a->url, b->url) == 0 &&
@@ -87,7 +100,8 @@ static bool same_config(const peri_redis_config *a, const peri_redis_config *b)
            a->timeout_ms == b->timeout_ms && a->pool == b->pool &&
            a->own_max == b->own_max && a->queue_max == b->queue_max &&
            a->reply_max_bytes == b->reply_max_bytes &&
-           a->sentinel == b->sentinel && a->readonly == b->readonly;
+           same_tls(&a->tls, &b->tls) && a->sentinel == b->sentinel &&
+           a->readonly == b->readonly;
 }
 
 static set_member *member_add(peri_redis_set *set,

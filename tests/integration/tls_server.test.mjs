@@ -101,6 +101,16 @@ test("a client that reads slowly gets all of it", async (t) => {
   connection.end();
 });
 
+test("an absolute target has the connection's scheme", async (t) => {
+  const { app, ca } = await serve(t);
+  const connection = await connect(app, { ca });
+  connection.write("GET https://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  assert.equal((await connection.answer()).status, 200);
+  connection.write("GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  assert.equal((await connection.answer()).status, 421);
+  connection.end();
+});
+
 test("plain HTTP sent to the port gets a clear 400", async (t) => {
   const { app } = await serve(t);
   const answer = await app.get("/");

@@ -277,6 +277,13 @@ local redis = t.map {
     connections_max = t.integer { default = 1000, min = 1 },
     queue_max = t.integer { default = 10000, min = 1 },
     reply_max = t.size { default = "64mb", min = 1024 },
+    tls = t.section {
+      ca = t.string(),
+      cert = t.string(),
+      key = t.string(),
+      verify = t.boolean { default = true },
+      server_name = t.string(),
+    },
     read_from = t.enum { default = "master",
       values = { "master", "replica" } },
     prefix = t.string { default = "" },
