@@ -140,9 +140,6 @@ test("password, database, UNIX socket", { skip: missing }, async (t) => {
   });
   const [, err] = await wrong.run(`return r:get "a"`);
   assert.deepEqual([err.kind, err.code], ["unauthorized", "WRONGPASS"]);
-  const tls = await setup(t, { url: () => "rediss://127.0.0.1" });
-  assert.equal((await tls.app.post("/run", "return 1")).status, 500);
-  await until(() => /TLS to Redis \(rediss:\) is not supported yet/.test(tls.app.printed()));
 });
 
 test("50,000 echoes with time-outs and cut connections never mix up", { skip: missing, timeout: 120_000 }, async (t) => {
