@@ -4,7 +4,8 @@
 //   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
 //             [--no-idle] [--no-start] [--json FILE] [--quick]
 //
-// A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write.
+// A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write,
+// cache a GET from a redis-server on CPU 1, whose CPU is measured too.
 // All servers of a run are up together, one worker each, pinned to CPU 0; only
 // the one measured gets requests, from wrk on CPU 1. Rounds go A B A B, and a
 // ratio is the median of the ratios of the rounds, so the machine's drift
@@ -15,9 +16,9 @@ import net from "node:net";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
-import { CLIENT_CPU, SERVER_CPU, cpu, nginx, other, perigee, probe, pss_kb, sleep, tree } from "./servers.mjs";
+import { CLIENT_CPU, SERVER_CPU, cpu, nginx, other, perigee, probe, pss_kb, redis, sleep, tree } from "./servers.mjs";
 
-const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64";
+const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64";
 const TARGETS = { pipeline: "/plaintext", users: "/users/42" };
 const BODY = '{"name":"lua"}';
 const PIPELINED = 16;
@@ -75,18 +76,23 @@ function wrk(port, route, connections, secs) {
   });
 }
 
-async function round(server, route, connections, secs) {
+const stores = (name) => name.startsWith("cache@") || name === "cache";
+
+async function round(server, route, connections, secs, store) {
+  const its = () => (store ? cpu([store.pid]).all : 0);
+  const store_before = its();
   const before = cpu(server.pids);
   const report = await wrk(server.port, route, connections, secs);
   const after = cpu(server.pids);
   return {
     ...report,
+    store_us: ((its() - store_before) * 1e6) / report.requests,
     cpu_us: ((after.all - before.all) * 1e6) / report.requests,
     user_us: ((after.user - before.user) * 1e6) / report.requests,
   };
 }
 
-async function measure(servers, name, rounds, secs) {
+async function measure(servers, name, rounds, secs, store) {
   const [route, connections = "64"] = name.split("@");
   const kept = new Map(servers.map((server) => [server.name, []]));
   for (const server of servers) {
@@ -94,7 +100,7 @@ async function measure(servers, name, rounds, secs) {
   }
   for (let i = 0; i < rounds; i++) {
     for (const server of servers) {
-      kept.get(server.name).push(await round(server, route, connections, secs));
+      kept.get(server.name).push(await round(server, route, connections, secs, store));
     }
   }
   return kept;
@@ -115,10 +121,12 @@ function print_case(name, kept, baseline) {
       mid("user_us").toFixed(2), ratio(rounds, base, "user_us"),
       Math.round(mid("rps")).toLocaleString("en"), ratio(rounds, base, "rps"),
       (mid("p50_us") / 1000).toFixed(2), (mid("p99_us") / 1000).toFixed(2),
+      ...(stores(name) ? [mid("store_us").toFixed(2), ratio(rounds, base, "store_us")] : []),
     ];
   });
   console.log(`\n### ${name}\n`);
-  table(["", "CPU µs/req", "ratio", "of it user", "ratio", "req/s", "ratio", "p50 ms", "p99 ms"], rows);
+  table(["", "CPU µs/req", "ratio", "of it user", "ratio", "req/s", "ratio", "p50 ms", "p99 ms",
+    ...(stores(name) ? ["redis µs/req", "ratio"] : [])], rows);
 }
 
 // --- memory and start ----------------------------------------------------------------
@@ -192,12 +200,26 @@ async function main() {
   if (CLIENT_CPU === SERVER_CPU) {
     console.log("one CPU alone: server and load take it from each other");
   }
+  let cases = options.cases.trim().split(/[ ,]+/);
+  const store = cases.some(stores) ? await redis() : null;
+  if (store === null && cases.some(stores)) {
+    console.log("redis-server is not installed: no cache case");
+    cases = cases.filter((name) => !stores(name));
+  }
   try {
     for (const server of servers) {
       await server.start();
     }
-    for (const name of options.cases.trim().split(/[ ,]+/)) {
-      const kept = await measure(servers, name, rounds, secs);
+    for (const name of cases) {
+      const serving = [];
+      for (const server of servers) {
+        if (!stores(name) || (await probe(server.port, "/cache")) === 200) {
+          serving.push(server);
+        } else {
+          console.log(`${server.name} does not serve /cache`);
+        }
+      }
+      const kept = await measure(serving, name, rounds, secs, stores(name) ? store : null);
       everything[name] = Object.fromEntries(kept);
       print_case(name, kept, baseline);
     }
@@ -206,6 +228,7 @@ async function main() {
     }
   } finally {
     await Promise.all(servers.map((server) => server.process && server.stop()));
+    store?.kill("SIGKILL");
   }
   if (!options["no-start"]) {
     await print_start(makers, quick ? 3 : 9);

@@ -146,6 +146,7 @@ load_module ${MODULES}/ndk_http_module.so;
 load_module ${MODULES}/ngx_http_lua_module.so;
 worker_processes 1;
 worker_rlimit_nofile 20000;
+env REDIS_PORT;
 daemon off;
 pid ${folder}/nginx.pid;
 error_log ${folder}/error.log error;
@@ -168,6 +169,7 @@ http {
     location = /plaintext { content_by_lua_block { app.plaintext() } }
     location = /json { content_by_lua_block { app.json() } }
     location /users/ { content_by_lua_block { app.user() } }
+    location = /cache { content_by_lua_block { app.cache() } }
     location = /echo { content_by_lua_block { app.echo() } }${others}
   }
 }
@@ -188,6 +190,32 @@ export function nginx() {
       "worker_processes 1;", process.getuid() === 0 ? "user root; worker_processes 1;" : "worker_processes 1;"));
     return ["/usr/sbin/nginx", "-p", folder, "-c", file];
   });
+}
+
+/**
+ * A redis-server with the key that /cache answers, pinned to the load's CPU; its
+ * process, or null where it is not installed. Servers find it by REDIS_PORT.
+ */
+export async function redis() {
+  const port = await free_port();
+  const child = spawn("taskset", ["-c", CLIENT_CPU, "redis-server", "--port", String(port),
+    "--bind", "127.0.0.1", "--save", ""], { stdio: "ignore" });
+  process.on("exit", () => child.kill("SIGKILL"));
+  const set = () => new Promise((resolve) => {
+    const socket = net.connect(port, "127.0.0.1");
+    socket.on("connect", () => socket.write("SET bench:cache cached-in-redis\r\n"));
+    socket.on("data", () => resolve(socket.destroy() !== undefined));
+    socket.on("error", () => resolve(false));
+  });
+  const deadline = Date.now() + START_MS;
+  while (!(await set())) {
+    if (child.exitCode !== null || Date.now() > deadline) {
+      return null;
+    }
+    await sleep(50);
+  }
+  process.env.REDIS_PORT = String(port);
+  return child;
 }
 
 /** Any other: a command line in which PORT is substituted. */

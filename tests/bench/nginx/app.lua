@@ -3,8 +3,15 @@
 
 local cjson = require "cjson.safe"
 
+local has_redis, redis = pcall(require, "nginx.redis")
+if not has_redis then
+  has_redis, redis = pcall(require, "resty.redis")
+end
+
 local ngx = ngx
 local M = {}
+
+local REDIS_PORT = tonumber(os.getenv "REDIS_PORT" or 6379)
 
 local function send(status, content_type, body)
   ngx.status = status
@@ -40,6 +47,23 @@ function M.echo()
     return send_json(400, { title = "Bad Request" })
   end
   send_json(200, { hello = value.name })
+end
+
+function M.cache()
+  if not has_redis then
+    return send_json(501, { title = "no Redis client is installed" })
+  end
+  local r = redis:new()
+  r:set_timeouts(1000, 1000, 1000)
+  local value, err = r:connect("127.0.0.1", REDIS_PORT)
+  if value then
+    value, err = r:get "bench:cache"
+  end
+  if not value or value == ngx.null then
+    return send_json(502, { title = err or "no key" })
+  end
+  r:set_keepalive(60000, 512)
+  send_json(200, { value = value })
 end
 
 function M.other()

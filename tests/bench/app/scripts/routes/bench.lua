@@ -13,5 +13,6 @@ return function(router)
   router:get("/plaintext", bench.plaintext)
   router:get("/json", bench.json)
   router:get("/users/:id", bench.user)
+  router:get("/cache", bench.cache)
   router:post("/echo", bench.echo, { body = echo })
 end
