@@ -1,5 +1,6 @@
 /* perigee.core.client: requests to other servers. See perigee/client.lua. */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bindings/bind.h"
@@ -9,16 +10,27 @@
 #include "core/http/scan_text.h"
 
 #define CALL "perigee.client.Call"
+#define PREPARED "perigee.client.Prepared"
 #define FIELDS_MAX 200
+#define PREPARED_MAX ((size_t)1 << 20)
 
 int perilua_open_client(lua_State *L);
 
 typedef enum want_kind {
     WANT_HEAD,
     WANT_WHOLE,
+    WANT_RAW, /* the whole, its head as it came */
     WANT_CHUNK,
     WANT_DRAIN
 } want_kind;
+
+/* A request without a body that is sent again and again. */
+typedef struct prepared {
+    peri_call_options options; /* its slices are in text */
+    peri_buf text;             /* host, head, what and a NUL */
+    const char *what;
+    unsigned refs; /* Lua's, and of calls */
+} prepared;
 
 /* A call, and the task that waits for it. The userdata holds a pointer to it;
  * collected while a task waits, it lives on until that wait is over. */
@@ -26,7 +38,8 @@ typedef struct client_call {
     peri_call *call; /* NULL: closed */
     perilua_wait wait;
     perilua_owned owned; /* by the task, as a stream that may stay unread */
-    char *what;          /* for messages: "GET http://host/path" */
+    const char *what;    /* for messages: "GET http://host/path" */
+    prepared *request;   /* whose what is, or NULL: it is the call's own */
     want_kind want;
     bool whole;
     bool orphan;
@@ -39,10 +52,27 @@ static void box_close(client_call *box)
     box->call = NULL;
 }
 
+static void prepared_unref(prepared *p)
+{
+    if (--p->refs == 0) {
+        peri_buf_fini(&p->text);
+        free(p);
+    }
+}
+
 static void box_free(client_call *box)
 {
     box_close(box);
-    free(box->what);
+    if (box->request != NULL) {
+        prepared_unref(box->request);
+    } else {
+        union {
+            const char *in;
+            char *out;
+        } own = {box->what};
+
+        free(own.out);
+    }
     free(box);
 }
 
@@ -190,6 +220,7 @@ static bool is_ready(const client_call *box)
     case WANT_HEAD:
         return peri_call_reply(box->call) != NULL;
     case WANT_WHOLE:
+    case WANT_RAW:
         return peri_call_complete(box->call);
     case WANT_CHUNK:
         return peri_call_body(box->call).length > 0 ||
@@ -237,6 +268,14 @@ static int push_result(lua_State *L, void *data)
         return 0;
     }
     lua_pushinteger(L, peri_call_reply(box->call)->status);
+    if (box->want == WANT_RAW) {
+        perilua_push_slice(L,
+                           peri_buf_slice(&peri_call_reply(box->call)->head));
+        perilua_push_slice(L, peri_call_body(box->call));
+        lua_pushboolean(L, peri_call_decoded(box->call));
+        box_close(box);
+        return 4;
+    }
     push_headers(L, peri_call_reply(box->call), peri_call_decoded(box->call));
     if (box->want == WANT_HEAD) {
         return 2;
@@ -457,6 +496,116 @@ static int client_start(lua_State *L)
     return 1;
 }
 
+/* prepare(options) -> what fetch() takes; or nil and an error. */
+static int client_prepare(lua_State *L)
+{
+    peri_field fields[FIELDS_MAX];
+    peri_call_options options;
+    peri_slice what;
+    prepared **at;
+    prepared *p;
+    size_t host_at;
+    size_t what_at;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    get_options(L, 1, &options);
+    options.fields = fields;
+    options.field_count = get_fields(L, 1, fields);
+    what = get_slice(L, 1, "what");
+    at = lua_newuserdata(L, sizeof *at);
+    p = peri_calloc(1, sizeof *p);
+    p->refs = 1;
+    peri_buf_init(&p->text, PREPARED_MAX);
+    *at = p;
+    luaL_getmetatable(L, PREPARED);
+    lua_setmetatable(L, -2);
+    if (peri_call_prepare(&options, &p->text) < 0) {
+        return perilua_fail(L, "invalid", "bad_request",
+                            "a method, target or header that cannot be sent");
+    }
+    host_at = p->text.length;
+    peri_buf_append_slice(&p->text, options.host);
+    what_at = p->text.length;
+    peri_buf_append_slice(&p->text, what);
+    peri_buf_append(&p->text, "", 1);
+    p->options = options;
+    p->options.prepared = peri_slice_of(p->text.data, host_at);
+    p->options.host = peri_slice_of(p->text.data + host_at, what_at - host_at);
+    p->options.method = PERI_SLICE("GET");
+    p->options.target = (peri_slice){NULL, 0};
+    p->options.fields = NULL;
+    p->options.field_count = 0;
+    p->options.body = (peri_slice){NULL, 0};
+    p->what = p->text.data + what_at;
+    return 1;
+}
+
+static int prepared_gc(lua_State *L)
+{
+    prepared **at = luaL_checkudata(L, 1, PREPARED);
+
+    prepared_unref(*at);
+    return 0;
+}
+
+/* fetch(prepared, total_ms, send_deadline) -> status, head, body, unpacked; or
+ * nil and an error. */
+static int client_fetch(lua_State *L)
+{
+    perilua_vm *vm = perilua_vm_of(L);
+    prepared **at = luaL_checkudata(L, 1, PREPARED);
+    peri_call_options options = (*at)->options;
+    int64_t left_ms = perilua_task_remaining_ms(L);
+    char number[24];
+    peri_field field;
+    client_call *box;
+
+    if (vm->env->client == NULL || vm->current == NULL) {
+        return luaL_error(L, "cannot wait here: no task is running");
+    }
+    perilua_task_check(L);
+    options.total_ms = (uint32_t)luaL_checknumber(L, 2);
+    if (left_ms >= 0 && lua_toboolean(L, 3)) {
+        int64_t least_ms = left_ms < (int64_t)options.total_ms
+                               ? left_ms
+                               : (int64_t)options.total_ms;
+
+        snprintf(number, sizeof number, "%lld",
+                 (long long)(least_ms > 0 ? least_ms : 1));
+        field.name = PERI_SLICE("x-request-timeout-ms");
+        field.value = peri_slice_str(number);
+        options.fields = &field;
+        options.field_count = 1;
+    }
+    box = peri_calloc(1, sizeof *box);
+    perilua_owned_init(&box->owned, on_owner_ended);
+    box->request = *at;
+    box->request->refs++;
+    box->what = box->request->what;
+    box->whole = true;
+    box->orphan = true; /* freed when the wait is over */
+    peri_call_start(vm->env->client, &options, on_event, box, &box->call);
+    return await(L, box, WANT_RAW);
+}
+
+/* headers(head, unpacked) -> table. */
+static int client_headers(lua_State *L)
+{
+    peri_slice head = perilua_check_slice(L, 1);
+    bool decoded = lua_toboolean(L, 2);
+    peri_reply reply;
+    peri_buf body;
+
+    peri_reply_init(&reply);
+    peri_buf_init(&body, 0);
+    if (peri_reply_feed(&reply, head.data, head.length, &body) < 0) {
+        reply.field_count = 0; /* it has been read before */
+    }
+    push_headers(L, &reply, decoded);
+    peri_reply_fini(&reply);
+    return 1;
+}
+
 /* answer(call) -> status, headers[, body]; or nil and an error. */
 static int client_answer(lua_State *L)
 {
@@ -554,6 +703,8 @@ int perilua_open_client(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"start", client_start},
+        {"prepare", client_prepare},
+        {"headers", client_headers},
         {"finish", client_finish},
         {"close", client_close},
         {"stats", client_stats},
@@ -563,10 +714,14 @@ int perilua_open_client(lua_State *L)
     luaL_newmetatable(L, CALL);
     lua_pushcfunction(L, call_gc);
     lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    luaL_newmetatable(L, PREPARED);
+    lua_pushcfunction(L, prepared_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 2);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     perilua_set_waiting(L, "answer", client_answer);
+    perilua_set_waiting(L, "fetch", client_fetch);
     perilua_set_waiting(L, "chunk", client_chunk);
     perilua_set_waiting(L, "write", client_write);
     return 1;

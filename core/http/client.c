@@ -189,6 +189,7 @@ peri_client *peri_client_create(uv_loop_t *loop)
     peri_list_init(&client->origins);
     peri_list_init(&client->identities);
     peri_list_init(&client->sessions);
+    peri_list_init(&client->spare);
     peri_later_init(&client->later, loop);
     peri_wheel_init(&client->wheel, loop, on_due);
     return client;
@@ -234,6 +235,7 @@ void peri_client_close(peri_client *client, void (*closed)(void *data),
     peri_list *link = client->origins.next;
 
     client->closing = true;
+    peri_call_drop_spare(client);
     client->closed = closed;
     client->closed_data = data;
     client->open_handles += 2;

@@ -73,6 +73,9 @@ typedef struct peri_call_options {
     bool whole;        /* keep the whole body, up to body_max_bytes */
     bool streams_body; /* the body comes through peri_call_write() */
     peri_slice method;
+    /* Instead of target and fields: the head as it is sent, up to where more
+     * fields could follow. Made by us: it is not looked at. */
+    peri_slice prepared;
     peri_slice target;
     const peri_field *fields; /* Host among them */
     size_t field_count;
@@ -126,6 +129,10 @@ void peri_client_get_stats(const peri_client *client, peri_client_stats *out);
  * field cannot be sent. Caller owns *out. */
 int peri_call_start(peri_client *client, const peri_call_options *options,
                     void (*on_event)(void *data), void *data, peri_call **out);
+
+/* The head of a request as peri_call_start() would send it, without framing and
+ * its end, appended to out. 0 or PERI_EFORMAT, as there. */
+int peri_call_prepare(const peri_call_options *options, peri_buf *out);
 
 /* Gives the answer up when it is not complete: its connection is closed. */
 void peri_call_destroy(peri_call *call);

@@ -8,6 +8,8 @@
 #include "core/http/scan_text.h"
 
 #define UNLIMITED (SIZE_MAX / 2)
+#define SPARE_MAX 64
+#define SPARE_MAX_BYTES ((size_t)16 << 10)
 
 /* ---- deadlines ---- */
 
@@ -275,23 +277,47 @@ static void write_framing(peri_call *call, const peri_call_options *o)
     }
 }
 
-static void write_request(peri_call *call, const peri_call_options *o)
+static void write_head(peri_buf *out, const peri_call_options *o)
 {
-    peri_buf *out = &call->request;
-
     peri_buf_append_slice(out, o->method);
     peri_buf_append_byte(out, ' ');
     peri_buf_append_slice(out, o->target);
     peri_buf_append_str(out, " HTTP/1.1\r\n");
+}
+
+static void write_fields(peri_buf *out, const peri_call_options *o)
+{
     for (size_t i = 0; i < o->field_count; i++) {
         peri_buf_append_slice(out, o->fields[i].name);
         peri_buf_append_str(out, ": ");
         peri_buf_append_slice(out, o->fields[i].value);
         peri_buf_append_str(out, "\r\n");
     }
+}
+
+static void write_request(peri_call *call, const peri_call_options *o)
+{
+    peri_buf *out = &call->request;
+
+    if (o->prepared.length > 0) {
+        peri_buf_append_slice(out, o->prepared);
+    } else {
+        write_head(out, o);
+    }
+    write_fields(out, o);
     write_framing(call, o);
     peri_buf_append_str(out, "\r\n");
     peri_buf_append_slice(out, o->body);
+}
+
+int peri_call_prepare(const peri_call_options *options, peri_buf *out)
+{
+    if (!is_sound(options)) {
+        return PERI_EFORMAT;
+    }
+    write_head(out, options);
+    write_fields(out, options);
+    return 0;
 }
 
 static void put(peri_call *call, peri_slice data)
@@ -347,11 +373,77 @@ void peri_call_finish(peri_call *call)
 
 /* ---- life ---- */
 
+/* With the memory of one that has ended, where there is one. */
+static peri_call *call_alloc(peri_client *client)
+{
+    peri_call *call;
+
+    if (peri_list_empty(&client->spare)) {
+        call = peri_calloc(1, sizeof *call);
+        peri_reply_init(&call->reply);
+        peri_buf_init(&call->request, UNLIMITED);
+        peri_buf_init(&call->raw, UNLIMITED);
+        peri_buf_init(&call->body, UNLIMITED);
+        return call;
+    }
+    call = PERI_CONTAINER(client->spare.next, peri_call, link);
+    peri_list_remove(&call->link);
+    client->spare_count--;
+    return call;
+}
+
+static void buffers_fini(peri_call *call)
+{
+    peri_reply_fini(&call->reply);
+    peri_buf_fini(&call->request);
+    peri_buf_fini(&call->raw);
+    peri_buf_fini(&call->body);
+}
+
+/* Keeps its small buffers for the next one. */
+static void call_release(peri_call *call)
+{
+    peri_client *client = call->client;
+    peri_call clean = {.reply = call->reply,
+                       .request = call->request,
+                       .raw = call->raw,
+                       .body = call->body};
+
+    if (client->closing || client->spare_count == SPARE_MAX ||
+        call->request.capacity + call->raw.capacity + call->body.capacity +
+                call->reply.head.capacity >
+            SPARE_MAX_BYTES) {
+        buffers_fini(call);
+        free(call);
+        return;
+    }
+    *call = clean;
+    peri_buf_clear(&call->request);
+    peri_buf_clear(&call->raw);
+    peri_buf_clear(&call->body);
+    peri_reply_reset(&call->reply, false);
+    peri_list_init(&call->link);
+    peri_list_prepend(&client->spare, &call->link);
+    client->spare_count++;
+}
+
+void peri_call_drop_spare(peri_client *client)
+{
+    while (!peri_list_empty(&client->spare)) {
+        peri_call *call = PERI_CONTAINER(client->spare.next, peri_call, link);
+
+        peri_list_remove(&call->link);
+        buffers_fini(call);
+        free(call);
+    }
+    client->spare_count = 0;
+}
+
 static peri_call *call_create(peri_client *client, const peri_call_options *o)
 {
     static const char *const idempotent[] = {
         "GET", "HEAD", "PUT", "DELETE", "TRACE", "OPTIONS", NULL};
-    peri_call *call = peri_calloc(1, sizeof *call);
+    peri_call *call = call_alloc(client);
 
     call->client = client;
     call->head_request = peri_slice_equal(o->method, PERI_SLICE("HEAD"));
@@ -365,10 +457,6 @@ static peri_call *call_create(peri_client *client, const peri_call_options *o)
     peri_list_init(&call->link);
     peri_client_timer_init(&call->timer, on_timer);
     peri_later_entry_init(&call->later, on_later);
-    peri_reply_init(&call->reply);
-    peri_buf_init(&call->request, UNLIMITED);
-    peri_buf_init(&call->raw, UNLIMITED);
-    peri_buf_init(&call->body, UNLIMITED);
     return call;
 }
 
@@ -388,7 +476,7 @@ int peri_call_start(peri_client *client, const peri_call_options *options,
     uint64_t now_ms = uv_now(client->loop);
     peri_call *call;
 
-    if (!is_sound(options)) {
+    if (options->prepared.length == 0 && !is_sound(options)) {
         return PERI_EFORMAT;
     }
     call = call_create(client, options);
@@ -423,10 +511,6 @@ void peri_call_destroy(peri_call *call)
     peri_client_timer_stop(&call->timer);
     part(call);
     peri_decoder_destroy(call->decoder);
-    peri_reply_fini(&call->reply);
-    peri_buf_fini(&call->request);
-    peri_buf_fini(&call->raw);
-    peri_buf_fini(&call->body);
     peri_origin_unref(call->origin);
-    free(call);
+    call_release(call);
 }

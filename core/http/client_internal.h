@@ -62,6 +62,8 @@ struct peri_client {
     bool closing;
     void (*closed)(void *data);
     void *closed_data;
+    peri_list spare; /* calls that have ended, with their buffers */
+    unsigned spare_count;
     peri_client_limits limits;
     peri_client_stats stats;
 };
@@ -223,6 +225,7 @@ void peri_call_pump(peri_call *call);
 void peri_call_fail(peri_call *call, int rc, const char *detail);
 /* on_event from the loop's next turn. */
 void peri_call_notify_later(peri_call *call);
+void peri_call_drop_spare(peri_client *client);
 void peri_call_set_stage(peri_call *call, peri_call_stage stage);
 
 #endif

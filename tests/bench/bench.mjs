@@ -2,7 +2,7 @@
 // How much CPU a request costs, beside nginx with Lua in the same run.
 //
 //   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
-//             [--no-idle] [--no-start] [--json FILE] [--quick]
+//             [--no-idle] [--no-start] [--no-client] [--json FILE] [--quick]
 //
 // A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write,
 // cache a GET from a redis-server on CPU 1, whose CPU is measured too.
@@ -33,6 +33,7 @@ const { values: options } = parseArgs({
     conns: { type: "string", default: "5000" },
     "no-idle": { type: "boolean", default: false },
     "no-start": { type: "boolean", default: false },
+    "no-client": { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
   },
 });
@@ -183,6 +184,13 @@ async function print_start(makers, rounds) {
     [name, median(list).toFixed(1), Math.min(...list).toFixed(1)]));
 }
 
+/** The HTTP client has a program of its own. */
+function print_client(quick) {
+  const argv = [path.join(ROOT, "tests/bench/client.mjs"), ...(quick ? ["--quick"] : [])];
+  const child = spawn(process.execPath, argv, { stdio: "inherit" });
+  return new Promise((resolve) => child.on("close", resolve));
+}
+
 // --- all -------------------------------------------------------------------------------
 
 async function main() {
@@ -232,6 +240,9 @@ async function main() {
   }
   if (!options["no-start"]) {
     await print_start(makers, quick ? 3 : 9);
+  }
+  if (!options["no-client"]) {
+    await print_client(quick);
   }
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(everything, null, 1));

@@ -2,6 +2,7 @@
 // on, and the pool's configuration.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { gzipSync } from "node:zlib";
 
 import { client_app, upstream } from "./client_helpers.mjs";
 import { until } from "./helpers.mjs";
@@ -148,4 +149,58 @@ test("the pool is as large as configured, and its queue", async (t) => {
   assert.deepEqual(bodies.sort(), ["a", "b", "c"]);
   assert.equal(site.connections, 2);
   await until(() => site.sockets.size === 0, { what: "idle connections closed" });
+});
+
+test("a GET without options gives what one with options does", async (t) => {
+  const site = await upstream(t, (socket, head) => {
+    const path = head.split(" ")[1];
+    if (path === "/moved") {
+      answer(socket, "", { status: "302 Found", headers: "Location: /there\r\n" });
+    } else if (path === "/zip") {
+      const zip = gzipSync("unpacked");
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: ${zip.length}\r\nX-A: 1\r\nx-a: 2\r\n\r\n`);
+      socket.write(zip);
+    } else if (path === "/silent") {
+      socket.write("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n");
+    } else if (path === "/early") {
+      socket.write("HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n");
+      answer(socket, "late", { headers: "X-Late: 1\r\n" });
+    } else if (path === "/bad") {
+      socket.end("nonsense\r\n\r\n");
+    } else {
+      answer(socket, path);
+    }
+  });
+  const app = await client_app(t);
+  const seen = await app.run(`
+    local base = "http://127.0.0.1:${site.port}"
+    local out = {}
+    for _, opts in ipairs { "quick", { timeout = "300ms" }, { timeout = "300ms", headers = { ["X-Own"] = "1" } } } do
+      if opts == "quick" then opts = nil end
+      local list = {}
+      for _, path in ipairs { "/a", "/a", "/moved", "/zip", "/early", "/bad", "/silent" } do
+        if path ~= "/silent" or opts then
+          local res, err = http.get(base .. path, opts)
+          list[#list + 1] = res and { status = res.status, body = res.body, headers = res.headers,
+            url = res.url:gsub("^http://[^/]*", ""), same = res.headers == res.headers } or fail(err)
+        end
+      end
+      out[#out + 1] = list
+    end
+    local handle = task.spawn(function() return http.get(base .. "/silent") end)
+    task.sleep(20)
+    handle:cancel()
+    local _, err = handle:join()
+    out.cancelled = err.kind
+    out.cancelled = nil
+    return { lists = out, cancelled = err.kind, open = stats().open }
+  `);
+  assert.equal(seen.cancelled, "cancelled");
+  const [first, second, long] = seen.lists;
+  assert.deepEqual(second, long);
+  assert.deepEqual(first, long.slice(0, 6));
+  assert.deepEqual(long.map((one) => one.body ?? one.code), ["/a", "/a", "/there", "unpacked", "late", "bad_response", "timeout"]);
+  assert.deepEqual(long[3].headers, { "x-a": ["1", "2"] });
+  assert.deepEqual(long[4].headers, { "content-length": "4", "x-late": "1" });
+  assert.equal(long[2].url, "/there");
 });

@@ -82,7 +82,26 @@ local SEND_DEADLINE = config.get("client.send_deadline", true)
 ---@field body string?   # nil with stream = true
 ---@field url string     # where it came from, after redirects
 local Response = {}
-Response.__index = Response
+
+-- Of the quick way's answers the head is kept as it came, in place 1, until
+-- somebody asks for the headers.
+local function read_field(res, key)
+  local method = Response[key]
+  if method ~= nil then
+    return method
+  end
+  if key == "headers" then
+    local raw = rawget(res, 1)
+    if raw then
+      local headers = core.headers(raw, res[2])
+      res[1], res[2], res.headers = nil, nil, headers
+      return headers
+    end
+  end
+  return nil
+end
+
+local RESPONSE = { __index = read_field }
 
 -- The wait for each piece of a stream, and the call behind it.
 local calls = setmetatable({}, { __mode = "k" })
@@ -298,16 +317,21 @@ local function sends_deadline(opts)
   return SEND_DEADLINE
 end
 
-local function fields_of(plan)
-  local url = plan.url
+local function plain_fields(plan)
   local fields = {}
   if not plan.has.host then
-    fields[1], fields[2] = "host", url.authority
+    fields[1], fields[2] = "host", plan.url.authority
   end
   for _, header in ipairs(plan.headers) do
     fields[#fields + 1] = header[2]
     fields[#fields + 1] = header[3]
   end
+  return fields
+end
+
+local function fields_of(plan)
+  local url = plan.url
+  local fields = plain_fields(plan)
   watch.add_headers(plan, fields)
   if plan.opts.cookies and not plan.has.cookie
     and (not plan.strayed or cookies.is_jar(plan.opts.cookies)) then
@@ -426,7 +450,7 @@ local function exchange_once(plan)
   end
   local res = setmetatable({
     status = status, headers = headers, body = body, url = address(plan.url),
-  }, Response)
+  }, RESPONSE)
   if plan.opts.stream then
     calls[res] = { call = call, timeout = plan.timeout,
       body_max = plan.body_max }
@@ -541,20 +565,16 @@ local function follow(plan, res)
   return true
 end
 
---- Sends a request and gives its answer, whatever the status.
----@param opts perigee.ClientOptions
----@return perigee.ClientResponse? res
----@return perigee.Error? err # kind "unavailable", "timeout", "too_large", "invalid" (the URL), "forbidden" (deny_private)
-function M.request(opts)
-  if type(opts) ~= "table" then
-    error("a table of options expected", 2)
-  end
-  local plan, bad = make_plan(opts)
-  if not plan then
-    return nil, bad
-  end
+-- The answer to a plan, redirects followed; first: its first answer, when that
+-- is there already.
+local function carry_out(plan, first)
+  local opts = plan.opts
   while true do
-    local res, err = attempts(plan)
+    local res, err = first, nil
+    if not res then
+      res, err = attempts(plan)
+    end
+    first = nil
     if not res then
       return nil, err
     end
@@ -574,8 +594,99 @@ function M.request(opts)
   end
 end
 
+--- Sends a request and gives its answer, whatever the status.
+---@param opts perigee.ClientOptions
+---@return perigee.ClientResponse? res
+---@return perigee.Error? err # kind "unavailable", "timeout", "too_large", "invalid" (the URL), "forbidden" (deny_private)
+function M.request(opts)
+  if type(opts) ~= "table" then
+    error("a table of options expected", 2)
+  end
+  local plan, bad = make_plan(opts)
+  if not plan then
+    return nil, bad
+  end
+  return carry_out(plan)
+end
+
+-- ---- the quick way: a GET without options but for its time ----
+
+local QUICK_MAX = 1000
+local QUICK_OPTIONS = { timeout = true }
+local NO_OPTIONS = {}
+
+local quick, quick_count = {}, 0 -- by URL: { request, shown, plan, bound }
+
+-- What all GETs of that URL have in common; false: they go the long way.
+local function make_quick(url)
+  local plan = make_plan { url = url }
+  if not plan or plan.url.scheme ~= "http" or plan.url.user
+    or proxies.find(plan.url) ~= false then
+    return false
+  end
+  local shown = address(plan.url)
+  local request = core.prepare {
+    method = "GET", host = plan.url.host, port = plan.url.port,
+    target = plan.url.target, fields = plain_fields(plan), whole = true,
+    decompress = true, body_max = plan.body_max, connect_ms = plan.connect,
+    what = "GET " .. shown,
+  }
+  if not request then
+    return false
+  end
+  if quick_count >= QUICK_MAX then
+    quick, quick_count = {}, 0
+  end
+  local entry = { request = request, shown = shown, plan = plan }
+  quick[url], quick_count = entry, quick_count + 1
+  return entry
+end
+
+local function only_quick(opts)
+  for key in pairs(opts) do
+    if not QUICK_OPTIONS[key] then
+      return false
+    end
+  end
+  return true
+end
+
+local function quick_done(entry, started_ms, opts, ok, status, head, body,
+  decoded)
+  watch.count_quick(entry, started_ms, ok and status, ok and head or status)
+  if not ok then
+    error(status, 0)
+  end
+  if not status then
+    return nil, head
+  end
+  local res = setmetatable({ head, decoded, status = status, body = body,
+    url = entry.shown }, RESPONSE)
+  if not REDIRECT[status] then
+    return res
+  end
+  local all = { method = "GET", url = entry.plan.opts.url,
+    timeout = opts.timeout }
+  local plan = make_plan(all)
+  plan.until_ms = plan.until_ms - (time.monotonic() - started_ms)
+  return carry_out(plan, res)
+end
+
+local function quick_get(entry, opts)
+  local started_ms = time.monotonic()
+  return quick_done(entry, started_ms, opts, pcall(core.fetch, entry.request,
+    duration(opts, "timeout", TIMEOUT_MS), SEND_DEADLINE))
+end
+
 local function with_method(method)
+  local is_get = method == "GET"
   return function(url, opts)
+    if is_get and not watch.traces() and (not opts or only_quick(opts)) then
+      local entry = quick[url] or type(url) == "string" and make_quick(url)
+      if entry then
+        return quick_get(entry, opts or NO_OPTIONS)
+      end
+    end
     local all = {}
     for key, value in pairs(opts or {}) do
       all[key] = value

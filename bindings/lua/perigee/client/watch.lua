@@ -100,6 +100,39 @@ function M.wrap(exchange)
   end
 end
 
+--- Whether spans are made: then each request is described on its own.
+---@return boolean
+function M.traces()
+  return trace.own.wanted and true or false
+end
+
+--- Counts one of the client's quick GETs, whose series are looked up once.
+---@param entry table # of the client's; bound series are kept in it
+---@param started_ms number
+---@param status integer|nil|false
+---@param err any
+function M.count_quick(entry, started_ms, status, err)
+  local seconds = (time.monotonic() - started_ms) / 1000
+  local bound = status and entry[status]
+  if bound then
+    return bound:observe(seconds)
+  end
+  if duration == nil then
+    duration = histogram()
+  end
+  if not duration then
+    return
+  end
+  if not status then
+    return count(entry.plan, seconds, nil, err)
+  end
+  local url = entry.plan.url
+  bound = duration:with("GET", url.host, url.port, url.scheme, status,
+    error_type { status = status })
+  entry[status] = bound
+  bound:observe(seconds)
+end
+
 --- The headers that carry the current span onwards; the caller's own win.
 ---@param plan table
 ---@param fields string[] # name, value, ...
