@@ -15,6 +15,8 @@
 #include "core/http/tracer.h"
 
 #define IDLE_TASKS_MAX 512
+/* Waits of a cancelled task that raise before it is given up. */
+#define REFUSALS_MAX 1000
 
 struct perilua_scheduler {
     perilua_vm *vm;
@@ -150,6 +152,7 @@ static void task_free(perilua_task *task)
     free(task->cancel_message);
     task->cancel_message = NULL;
     task->cancel_kind = NULL;
+    task->refusals = 0;
     if (task->span != NULL) {
         peri_trace_unref(task->span);
         task->span = NULL;
@@ -286,6 +289,11 @@ static void task_resume(perilua_task *task)
     if (rc == LUA_YIELD) {
         if (lua_touserdata(co, -1) == perilua_parked_mark()) {
             lua_pop(co, lua_gettop(co));
+            if (task->state != PERILUA_TASK_RUNNING) {
+                return;
+            }
+            push_cancel_error(co, task); /* given up */
+            task_ended(task, -1, 1);
             return;
         }
         lua_pushliteral(co, "coroutine.yield outside of a coroutine of the "
@@ -361,6 +369,7 @@ void perilua_task_continue(perilua_task *task, int nargs)
     free(task->cancel_message);
     task->cancel_message = NULL;
     task->cancel_kind = NULL;
+    task->refusals = 0;
     task->cpu_ticks = 0;
     task->deadline_ns = 0;
     peri_timer_stop(task->vm->scheduler->timers, &task->deadline);
@@ -400,7 +409,15 @@ int perilua_task_park(lua_State *L, perilua_wait *wait)
     if (task->cancel_kind != NULL) {
         wait->task = NULL;
         wait->cancel(wait);
-        return push_raise(L, task);
+        if (task->refusals < REFUSALS_MAX || !lua_isyieldable(L)) {
+            task->refusals++;
+            return push_raise(L, task);
+        }
+        /* It catches whatever is raised, and would for ever: it is not
+         * resumed any more. */
+        lua_settop(L, 0);
+        lua_pushlightuserdata(L, perilua_parked_mark());
+        return lua_yield(L, 1);
     }
     if (!lua_isyieldable(L)) {
         wait->task = NULL;

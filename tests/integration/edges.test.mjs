@@ -201,3 +201,29 @@ test("/readyz?verbose lists its checks", async (t) => {
   assert.match((await app.get("/readyz?verbose")).text, /^\[\+\] .*\n\[\+\] .*\nreadyz passed\n$/);
   assert.deepEqual((await app.get("/readyz")).json, { status: "pass" });
 });
+
+test("a handler that catches its deadline for ever is given up", async (t) => {
+  const app = await start(t, {
+    route: `
+      local task = require "perigee.task"
+      router:get("/stubborn", function()
+        while true do pcall(task.sleep, 10) end
+      end, { timeout = "200ms" })
+      router:get("/inside", function()
+        local co = coroutine.wrap(function() while true do pcall(task.yield) end end)
+        while true do pcall(co) end
+      end, { timeout = "200ms" })
+      router:get("/tidy", function()
+        local ok = pcall(task.sleep, 60000)
+        local again = pcall(task.sleep, 1)
+        return tostring(ok) .. tostring(again)
+      end, { timeout = "200ms" })
+      router:get("/", function() return "serves" end)`,
+  });
+  for (const target of ["/stubborn", "/inside", "/tidy"]) {
+    const answer = await app.get(target);
+    assert.equal(answer.status, 504, target);
+    assert.equal(answer.json.detail, "the deadline has passed");
+  }
+  assert.equal((await app.get("/")).text, "serves");
+});

@@ -34,11 +34,12 @@ local function env()
 end
 
 local function problem_answer(req, status, fields, headers)
+  local title = fields.title or TITLES[status] or "Error"
   local document = {
     type = fields.type or "about:blank",
-    title = fields.title or TITLES[status] or "Error",
+    title = title,
     status = status,
-    detail = fields.detail,
+    detail = fields.detail or title,
     instance = req.path,
     request_id = req.id,
   }
