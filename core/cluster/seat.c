@@ -381,8 +381,7 @@ static void tell_others(peri_master *master, const peri_proc *gone)
     for (int i = 0; i < master->seat_count; i++) {
         peri_proc *proc = master->seats[i]->proc;
 
-        if (proc != NULL && proc != gone &&
-            proc->state == PERI_PROC_SERVING) {
+        if (proc != NULL && proc != gone && proc->state == PERI_PROC_SERVING) {
             peri_proc_tell(proc, PERI_CHANNEL_HEAR, 0, 0,
                            "perigee.worker.exit\n{}", -1);
         }

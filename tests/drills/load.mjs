@@ -6,9 +6,9 @@ import net from "node:net";
  * Starts connections that ask for path until stop(). What happened is in
  * counts: {answered, wrong, lost, refused, reconnects}: `lost` are requests that were
  * sent and got no whole answer, `refused` connections that could not be made.
- * Idle connections that the server closes are made anew, and are no failure.
+ * seen(ms) is told how long each answer took. Idle connections that the server closes are made anew, and are no failure.
  */
-export function load(port, { connections = 32, path = "/", expect = () => true } = {}) {
+export function load(port, { connections = 32, path = "/", expect = () => true, seen = () => {} } = {}) {
   const counts = { answered: 0, wrong: 0, lost: 0, refused: 0, reconnects: 0, slowest_ms: 0 };
   const samples = []; // of what was wrong
   const request = `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n\r\n`;
@@ -48,7 +48,9 @@ export function load(port, { connections = 32, path = "/", expect = () => true }
       const status = Number(data.slice(9, 12));
       const closes = /\r\nconnection: close/i.test(data.slice(0, end));
       data = data.slice(end + 4 + length);
-      counts.slowest_ms = Math.max(counts.slowest_ms, performance.now() - asked_at);
+      const took_ms = performance.now() - asked_at;
+      counts.slowest_ms = Math.max(counts.slowest_ms, took_ms);
+      seen(took_ms);
       asked_at = 0;
       if (status === 200 && expect(body)) {
         counts.answered += 1;
