@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/log.h"
 
 #define WORD_BYTES 64
 
@@ -198,6 +199,45 @@ static int apply_log_level(perilua_cli *cli, const char *value)
                              value, hint);
 }
 
+static int apply_level(perilua_cli *cli, const char *value)
+{
+    int level = peri_log_level_parse(value);
+
+    if (level == PERI_LOG_INFO && strcmp(value, "info") != 0) {
+        return perilua_cli_usage(cli,
+                                 "--level must be trace, debug, info, warn, "
+                                 "error or fatal, not \"%s\"",
+                                 value);
+    }
+    cli->filter.level = level;
+    return 0;
+}
+
+static int apply_route(perilua_cli *cli, const char *value)
+{
+    if (value[0] != '/') {
+        return perilua_cli_usage(
+            cli, "--route must be a route such as /users/:id, not \"%s\"",
+            value);
+    }
+    cli->filter.route = value;
+    return 0;
+}
+
+static int apply_trace_id(perilua_cli *cli, const char *value)
+{
+    cli->filter.trace_id = value;
+    return 0;
+}
+
+/* They are followed anyway. */
+static int apply_follow(perilua_cli *cli, const char *value)
+{
+    (void)cli;
+    (void)value;
+    return 0;
+}
+
 static int apply_set(perilua_cli *cli, const char *value)
 {
     const char *equals = strchr(value, '=');
@@ -246,6 +286,10 @@ static const flag flags[] = {
     {'w', "workers", PERILUA_CLI_CONFIGURES, true, apply_workers},
     {0, "log-level", PERILUA_CLI_CONFIGURES, true, apply_log_level},
     {0, "set", PERILUA_CLI_CONFIGURES, true, apply_set},
+    {'f', "follow", PERILUA_CLI_FILTERS, false, apply_follow},
+    {0, "level", PERILUA_CLI_FILTERS, true, apply_level},
+    {0, "route", PERILUA_CLI_FILTERS, true, apply_route},
+    {0, "trace-id", PERILUA_CLI_FILTERS, true, apply_trace_id},
     {0, "json", PERILUA_CLI_JSON, false, apply_json},
     {'h', "help", 0, false, apply_help},
     {0, "override", PERILUA_CLI_HIDDEN, true, apply_override},

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/base/log_filter.h"
+
 #define PERILUA_CLI_OK 0
 #define PERILUA_CLI_FAILURE 1
 #define PERILUA_CLI_USAGE 2
@@ -22,6 +24,7 @@ enum {
     PERILUA_CLI_PASSES = 4,     /* flags it does not know are words */
     PERILUA_CLI_HIDDEN = 8,     /* not in the help */
     PERILUA_CLI_DIR = 16,       /* the last of words_max is the directory */
+    PERILUA_CLI_FILTERS = 32,   /* -f --level --route --trace-id */
 };
 
 typedef struct perilua_command {
@@ -42,6 +45,7 @@ struct perilua_cli {
     size_t override_count;
     const char **words; /* behind the command, NULL-ended */
     size_t word_count;
+    peri_log_filter filter; /* of log lines */
     bool json;
     bool help;
     bool dev; /* of the hidden `stage`: the command was `dev` */

@@ -50,8 +50,12 @@ static int write_out(peri_buf *out)
     return 0;
 }
 
-static int print_line(peri_buf *out, peri_slice line, bool color)
+static int print_line(peri_buf *out, peri_slice line, bool color,
+                      const peri_log_filter *filter)
 {
+    if (!peri_log_filter_passes(filter, line)) {
+        return 0;
+    }
     if (line.length > LINE_MAX_BYTES ||
         peri_pretty_line(out, line, color) < 0) {
         peri_buf_clear(out);
@@ -69,12 +73,12 @@ int perilua_cli_pretty(perilua_cli *cli)
     peri_buf out;
     int code = 0;
 
-    (void)cli;
     /* Ctrl-C goes to the whole pipe: the host's last lines are yet to come. */
     signal(SIGINT, SIG_IGN);
     peri_buf_init(&out, 2 * LINE_MAX_BYTES);
     while (code == 0 && (length = getline(&line, &capacity, stdin)) > 0) {
-        if (print_line(&out, peri_slice_of(line, (size_t)length), color) < 0) {
+        if (print_line(&out, peri_slice_of(line, (size_t)length), color,
+                       &cli->filter) < 0) {
             code = PERILUA_CLI_FAILURE;
         }
     }
@@ -155,6 +159,7 @@ typedef struct follower {
     peri_buf pending; /* the beginning of a line */
     peri_buf out;
     bool color;
+    const peri_log_filter *filter;
 } follower;
 
 static int open_file(follower *f)
@@ -199,7 +204,7 @@ static int print_lines(follower *f)
         size_t length = (size_t)(end - f->pending.data) + 1;
 
         if (print_line(&f->out, peri_slice_of(f->pending.data, length),
-                       f->color) < 0) {
+                       f->color, f->filter) < 0) {
             return -1;
         }
         peri_buf_consume(&f->pending, length);
@@ -254,7 +259,8 @@ int perilua_cli_logs(perilua_cli *cli)
 {
     running host;
     char path[PATH_BYTES];
-    follower f = {.path = path, .fd = -1, .color = wants_color()};
+    follower f = {
+        .path = path, .fd = -1, .color = wants_color(), .filter = &cli->filter};
     int code;
 
     if (isatty(0) != 1 && cli->dir[0] == '.' && cli->dir[1] == '\0') {

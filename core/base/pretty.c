@@ -506,3 +506,17 @@ int peri_pretty_line(peri_buf *out, peri_slice line, bool colors)
     print_fields(&p, &parsed);
     return out->length < out->max_bytes ? 0 : PERI_ELIMIT;
 }
+
+peri_slice peri_log_member(peri_slice object, const char *key)
+{
+    pretty_line members;
+
+    if (read_object(object, &members)) {
+        for (int i = 0; i < members.count; i++) {
+            if (peri_slice_equal(members.fields[i].key, peri_slice_str(key))) {
+                return members.fields[i].value;
+            }
+        }
+    }
+    return (peri_slice){NULL, 0};
+}

@@ -16,4 +16,8 @@
  * feed. What is no log line is appended as it is. 0 or PERI_ELIMIT. */
 int peri_pretty_line(peri_buf *out, peri_slice line, bool colors);
 
+/* The value of a member of a JSON object, as it is written; NULL data: there is
+ * none. For display: the object is looked at, not proven. */
+peri_slice peri_log_member(peri_slice object, const char *key);
+
 #endif

@@ -154,7 +154,7 @@ static void obey(control_client *client)
     } else if (strcmp(verb, "stop") == 0) {
         wait_for_end(client);
     } else if (strcmp(verb, "reopen") == 0) {
-        peri_reopen_logs(master);
+        peri_reopen_logs(master, "logs reopened");
         answer(client, 0, "logs reopened");
     } else {
         answer(client, 2, "unknown verb");

@@ -94,6 +94,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         master->logger.level = peri_logs_level(fresh);
         peri_identity_refresh(master);
         peri_statsd_refresh(master);
+        peri_rotate_refresh(master);
     }
 }
 
@@ -386,6 +387,7 @@ static int start(peri_master *master)
         start_watch(master);
         start_watchdog(master);
         peri_statsd_refresh(master);
+        peri_rotate_refresh(master);
     }
     return code;
 }
@@ -404,6 +406,7 @@ void peri_master_close(peri_master *master)
     peri_control_destroy(master);
     peri_admin_destroy(master);
     peri_statsd_destroy(master);
+    peri_rotate_destroy(master);
     peri_seats_close(master);
     peri_spare_destroy(master);
     peri_identity_destroy(master);

@@ -198,6 +198,7 @@ struct peri_master {
     struct peri_control *control;
     struct peri_admin *admin;
     struct peri_statsd *statsd; /* NULL: nothing is sent */
+    struct peri_rotate *rotate; /* NULL: the log file stays */
     struct peri_spare *spare;
     peri_identity *identity; /* NULL: without TLS */
     peri_list stop_waiters;
@@ -299,7 +300,8 @@ void peri_signals_close(peri_master *master);
 void peri_stop(peri_master *master, int exit_code);
 void peri_stop_now(peri_master *master, int exit_code);
 void peri_stop_check(peri_master *master); /* after a worker has ended */
-void peri_reopen_logs(peri_master *master);
+/* told: the line that says so. */
+void peri_reopen_logs(peri_master *master, const char *told);
 
 /* ---- upgrade.c ---- */
 
@@ -338,6 +340,12 @@ bool peri_metrics_is_alive(const void *data, int record);
  * behind. */
 void peri_resources_metrics(const peri_master *master, peri_expo *out);
 void peri_resources_json(const peri_master *master, peri_buf *out);
+
+/* ---- rotate.c ---- */
+
+/* log.rotate; after every change of the configuration. */
+void peri_rotate_refresh(peri_master *master);
+void peri_rotate_destroy(peri_master *master);
 
 /* ---- master.c ---- */
 

@@ -101,7 +101,7 @@ void peri_stop_now(peri_master *master, int exit_code)
     _exit(exit_code);
 }
 
-void peri_reopen_logs(peri_master *master)
+void peri_reopen_logs(peri_master *master, const char *told)
 {
     int rc = peri_log_sink_reopen(master->logs.sink);
 
@@ -115,7 +115,7 @@ void peri_reopen_logs(peri_master *master)
                  "log.destination cannot be opened again: %s",
                  peri_err_text(rc));
     } else {
-        peri_log(&master->logger, PERI_LOG_INFO, "logs reopened");
+        peri_log(&master->logger, PERI_LOG_INFO, "%s", told);
     }
 }
 
@@ -162,7 +162,7 @@ static void on_signal(uv_signal_t *handle, int signum)
         peri_reload_ask(master, "signal", NULL);
         break;
     case SIGUSR1:
-        peri_reopen_logs(master);
+        peri_reopen_logs(master, "logs reopened");
         break;
     case SIGUSR2:
         peri_upgrade(master);

@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, renameSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { ROOT, launch, start, until } from "./helpers.mjs";
+import { PROGRAM, ROOT, launch, start, until } from "./helpers.mjs";
 
 const PINO_PRETTY = path.join(ROOT, "tests/node_modules/pino-pretty/bin.js");
 
@@ -157,4 +157,43 @@ test("no line is lost at the end", async (t) => {
   assert.equal((await app.stop()).code, 0);
   assert.equal(lines().filter((l) => l.msg === "order placed").length, 50);
   assert.equal(lines().filter((l) => l.msg === "request completed").length, 50);
+});
+
+test("a file that is large enough is moved aside, and no line is lost", async (t) => {
+  const { app, file, lines } = await start_with_file(t, { route: ROUTES, workers: 2,
+    settings: { "log.rotate.size": "4kb", "log.rotate.keep": 100 } });
+  const files = () => [file, ...Array.from({ length: 100 }, (_, i) => `${file}.${i + 1}`)].filter(existsSync);
+  let sent = 0;
+  await until(async () => {
+    for (let i = 0; i < 20; i++, sent++) {
+      await app.get("/log");
+    }
+    return existsSync(`${file}.2`);
+  }, { timeout_ms: 30_000, what: "the second rotation" });
+  assert.ok(lines().some((l) => l.msg === "log rotated"));
+  assert.equal((await app.stop()).code, 0);
+  const text = files().map((name) => readFileSync(name, "utf8")).join("");
+  assert.equal(text.match(/"msg":"order placed"/g).length, sent);
+});
+
+test("pretty shows what passes its filters", () => {
+  const line = (fields) => JSON.stringify({ level: 30, time: 1, pid: 1, hostname: "h", ...fields });
+  const input = [
+    line({ req: { id: "a", method: "GET", url: "/users/7?x=1" }, res: { statusCode: 200 }, responseTime: 1, trace_id: "0af7", msg: "one" }),
+    line({ level: 50, route: "/boom", msg: "two" }),
+    line({ req: { id: "a", method: "GET", url: "/users/7/more" }, msg: "three" }),
+    "no JSON",
+  ].join("\n");
+  const shown = (...args) => {
+    const run = spawnSync(PROGRAM, ["pretty", ...args], { input, encoding: "utf8" });
+    assert.equal(run.status, 0, run.stderr);
+    return ["one", "two", "three", "no JSON"].filter((text) => run.stdout.includes(text));
+  };
+  assert.deepEqual(shown(), ["one", "two", "three", "no JSON"]);
+  assert.deepEqual(shown("--level", "warn"), ["two"]);
+  assert.deepEqual(shown("--route", "/users/:id"), ["one"]);
+  assert.deepEqual(shown("--route", "/users/*rest"), ["one", "three"]);
+  assert.deepEqual(shown("--route=/boom"), ["two"]);
+  assert.deepEqual(shown("--trace-id", "0af7"), ["one"]);
+  assert.equal(spawnSync(PROGRAM, ["logs", "--level", "loud"], { input: "" }).status, 2);
 });

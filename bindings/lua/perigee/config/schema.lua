@@ -161,6 +161,11 @@ local log = t.section {
   destination = t.string { default = "stdout", check = host_name },
   redact = t.list { default = t.array {}, of = t.string() },
   requests = t.boolean { default = true },
+  rotate = t.section {
+    size = t.size { default = 0 },
+    age = t.duration { default = 0 },
+    keep = t.integer { default = 7, min = 1, max = 1000 },
+  },
 }
 
 local metrics = t.section {
