@@ -29,12 +29,36 @@ void peri_attributes_clear(peri_attributes *attributes)
     attributes->dropped = 0;
 }
 
+/* How many bytes from the start on are ASCII. */
+static size_t ascii_span(peri_slice text)
+{
+    size_t at = 0;
+
+    while (at + sizeof(uint64_t) <= text.length) {
+        uint64_t eight;
+
+        memcpy(&eight, text.data + at, sizeof eight);
+        if ((eight & 0x8080808080808080u) != 0) {
+            break;
+        }
+        at += sizeof eight;
+    }
+    while (at < text.length && (unsigned char)text.data[at] < 0x80) {
+        at++;
+    }
+    return at;
+}
+
 int peri_utf8_append(peri_buf *out, peri_slice text, size_t max_bytes)
 {
     size_t before = out->length;
-    size_t at = 0;
-    int rc = 0;
+    size_t at = ascii_span(text);
+    int rc;
 
+    if (at > max_bytes) {
+        at = max_bytes;
+    }
+    rc = peri_buf_append(out, text.data, at);
     while (rc == 0 && at < text.length) {
         size_t width = peri_utf8_width(text.data + at, text.length - at);
 

@@ -108,34 +108,95 @@ static int close_message(peri_buf *out, size_t start)
     return 0;
 }
 
-static int put_attribute(peri_buf *out, unsigned field,
-                         const peri_attribute *one)
+static size_t varint_bytes(uint64_t value)
 {
-    size_t pair = open_message(out, field);
-    int rc = put_text(out, 1, one->key);
-    size_t value = open_message(out, 2);
+    size_t n = 1;
+
+    while (value >= 128) {
+        value >>= 7;
+        n++;
+    }
+    return n;
+}
+
+static char *write_varint(char *at, uint64_t value)
+{
+    while (value >= 128) {
+        *at++ = (char)(value | 128);
+        value >>= 7;
+    }
+    *at++ = (char)value;
+    return at;
+}
+
+static char *write_field(char *at, unsigned field, const char *data,
+                         size_t length)
+{
+    *at++ = (char)(field << 3 | BYTES);
+    at = write_varint(at, length);
+    if (length != 0) {
+        memcpy(at, data, length);
+    }
+    return at + length;
+}
+
+/* AnyValue of what is no text; returns its length. */
+static size_t write_scalar(char *out, const peri_attribute *one)
+{
+    char *at = out;
     uint64_t bits = 0;
 
     switch (one->type) {
-    case PERI_ATTRIBUTE_STRING: /* an empty one is there, too */
-        rc = rc || put_tag(out, 1, BYTES) ||
-             put_varint(out, one->text.length) ||
-             peri_buf_append_slice(out, one->text);
-        break;
     case PERI_ATTRIBUTE_BOOL:
-        rc = rc || put_tag(out, 2, VARINT) || put_varint(out, one->value.truth);
+        *at++ = 2 << 3 | VARINT;
+        *at++ = (char)one->value.truth;
         break;
     case PERI_ATTRIBUTE_INT:
-        rc = rc || put_tag(out, 3, VARINT) ||
-             put_varint(out, (uint64_t)one->value.integer);
+        *at++ = 3 << 3 | VARINT;
+        at = write_varint(at, (uint64_t)one->value.integer);
         break;
+    case PERI_ATTRIBUTE_STRING:
     case PERI_ATTRIBUTE_DOUBLE:
     default:
+        *at++ = 4 << 3 | FIXED64;
         memcpy(&bits, &one->value.real, sizeof bits);
-        rc = rc || put_fixed64(out, 4, bits);
+        for (int i = 0; i < 8; i++) {
+            *at++ = (char)(bits >> (8 * i));
+        }
         break;
     }
-    return rc || close_message(out, value) || close_message(out, pair);
+    return (size_t)(at - out);
+}
+
+/* KeyValue. There are many: lengths are worked out first, bytes written once.
+ */
+static int put_attribute(peri_buf *out, unsigned field,
+                         const peri_attribute *one)
+{
+    bool text = one->type == PERI_ATTRIBUTE_STRING;
+    char scalar[16];
+    size_t value = text ? 1 + varint_bytes(one->text.length) + one->text.length
+                        : write_scalar(scalar, one);
+    size_t pair = 1 + varint_bytes(one->key.length) + one->key.length + 1 +
+                  varint_bytes(value) + value;
+    char *at;
+
+    if (peri_buf_reserve(out, 1 + varint_bytes(pair) + pair) < 0) {
+        return PERI_ELIMIT;
+    }
+    at = out->data + out->length;
+    *at++ = (char)(field << 3 | BYTES);
+    at = write_varint(at, pair);
+    at = write_field(at, 1, one->key.data, one->key.length);
+    if (text) {
+        *at++ = 2 << 3 | BYTES;
+        at = write_varint(at, value);
+        at = write_field(at, 1, one->text.data, one->text.length);
+    } else {
+        at = write_field(at, 2, scalar, value);
+    }
+    out->length = (size_t)(at - out->data);
+    return 0;
 }
 
 static int put_attributes(peri_buf *out, unsigned field,
