@@ -6,20 +6,26 @@
 //
 // A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write,
 // cache a GET from a redis-server on CPU 1, whose CPU is measured too.
+// TLS: tls-ROUTE over TLS 1.3 (whose default cipher both take), handshake with a
+// connection and a full handshake for each request (Connection: close, no
+// tickets); --tls-key 2048 for RSA instead of P-256.
 // All servers of a run are up together, one worker each, pinned to CPU 0; only
 // the one measured gets requests, from wrk on CPU 1. Rounds go A B A B, and a
 // ratio is the median of the ratios of the rounds, so the machine's drift
 // cancels out. On a fast server wrk is the limit: compare CPU per request.
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import net from "node:net";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
-import { CLIENT_CPU, SERVER_CPU, cpu, nginx, other, perigee, probe, pss_kb, redis, sleep, tree } from "./servers.mjs";
+import {
+  CLIENT_CPU, SERVER_CPU, certificate, cpu, dial, nginx, other, perigee, probe, pss_kb, redis, sleep,
+  tls_servers, tree,
+} from "./servers.mjs";
 
-const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64";
-const TARGETS = { pipeline: "/plaintext", users: "/users/42" };
+const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64 "
+  + "tls-json@64 handshake@64";
+const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json" };
 const BODY = '{"name":"lua"}';
 const PIPELINED = 16;
 
@@ -30,6 +36,7 @@ const { values: options } = parseArgs({
     secs: { type: "string", default: "4" },
     peer: { type: "string", multiple: true, default: [] },
     json: { type: "string" },
+    "tls-key": { type: "string", default: "ec" },
     conns: { type: "string", default: "5000" },
     "no-idle": { type: "boolean", default: false },
     "no-start": { type: "boolean", default: false },
@@ -54,12 +61,14 @@ function table(head, rows) {
 
 // --- load --------------------------------------------------------------------------
 
-function wrk(port, route, connections, secs) {
+function wrk({ port, secure }, name, connections, secs) {
+  const route = name.replace(/^tls-/, "");
   const target = TARGETS[route] ?? `/${route}`;
   const how = { echo: ["post", BODY], pipeline: ["pipeline", String(PIPELINED)] }[route] ?? ["get"];
   const argv = [
     "-c", CLIENT_CPU, "wrk", "-t1", `-c${connections}`, `-d${secs}s`, "--timeout", "5s", "--latency",
-    "-s", path.join(ROOT, "tests/bench/report.lua"), `http://127.0.0.1:${port}${target}`, "--", ...how,
+    ...(route === "handshake" ? ["-H", "Connection: close"] : []),
+    "-s", path.join(ROOT, "tests/bench/report.lua"), `${secure ? "https" : "http"}://127.0.0.1:${port}${target}`, "--", ...how,
   ];
   return new Promise((resolve, reject) => {
     const child = spawn("taskset", argv, { stdio: ["ignore", "pipe", "inherit"] });
@@ -83,7 +92,7 @@ async function round(server, route, connections, secs, store) {
   const its = () => (store ? cpu([store.pid]).all : 0);
   const store_before = its();
   const before = cpu(server.pids);
-  const report = await wrk(server.port, route, connections, secs);
+  const report = await wrk(server, route, connections, secs);
   const after = cpu(server.pids);
   return {
     ...report,
@@ -97,7 +106,7 @@ async function measure(servers, name, rounds, secs, store) {
   const [route, connections = "64"] = name.split("@");
   const kept = new Map(servers.map((server) => [server.name, []]));
   for (const server of servers) {
-    await wrk(server.port, route, connections, 1); // the JIT's first second
+    await wrk(server, route, connections, 1); // the JIT's first second
   }
   for (let i = 0; i < rounds; i++) {
     for (const server of servers) {
@@ -132,24 +141,24 @@ function print_case(name, kept, baseline) {
 
 // --- memory and start ----------------------------------------------------------------
 
-function open_connection(port) {
+function open_connection({ port, secure }) {
   return new Promise((resolve, reject) => {
-    const socket = net.connect(port, "127.0.0.1");
+    const socket = dial(port, secure);
     socket.on("error", reject);
-    socket.on("connect", () => socket.write("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
+    socket.on(secure ? "secureConnect" : "connect", () => socket.write("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
     socket.once("data", () => resolve(socket));
   });
 }
 
 async function idle(server, count) {
   for (let i = 0; i < 200; i++) {
-    await probe(server.port);
+    await probe(server.port, "/plaintext", server.secure);
   }
   const memory = () => tree(server.process.pid).reduce((sum, pid) => sum + pss_kb(pid), 0);
   const before = memory();
   const sockets = [];
   for (let i = 0; i < count; i++) {
-    sockets.push(await open_connection(server.port));
+    sockets.push(await open_connection(server));
   }
   await sleep(500);
   const after = memory();
@@ -158,13 +167,13 @@ async function idle(server, count) {
   return { kb: (after - before) / count, before, after };
 }
 
-async function print_idle(servers, count) {
+async function print_idle(servers, count, what = "idle keep-alive connections") {
   const rows = [];
   for (const server of servers) {
     const { kb, before, after } = await idle(server, count);
     rows.push([server.name, kb.toFixed(2), (before / 1024).toFixed(1), (after / 1024).toFixed(1)]);
   }
-  console.log(`\n### ${count} idle keep-alive connections\n`);
+  console.log(`\n### ${count} ${what}\n`);
   table(["", "KB each", "PSS MB before", "with them"], rows);
 }
 
@@ -193,6 +202,29 @@ function print_client(quick) {
 
 // --- all -------------------------------------------------------------------------------
 
+const speaks_tls = (name) => /^(tls-|handshake\b)/.test(name);
+
+/** A second run of servers: the plain ones have ended. */
+async function measure_tls(names, rounds, secs, everything) {
+  const makers = tls_servers(certificate(options["tls-key"])).filter((make) => make() !== null);
+  const servers = makers.map((make) => make());
+  try {
+    for (const server of servers) {
+      await server.start();
+    }
+    for (const name of names) {
+      const kept = await measure(servers, name, rounds, secs, null);
+      everything[name] = Object.fromEntries(kept);
+      print_case(name, kept, servers.length > 1 ? "nginx+Lua" : servers[0].name);
+    }
+    if (!options["no-idle"]) {
+      await print_idle(servers, options.quick ? 200 : 1000, "idle TLS connections");
+    }
+  } finally {
+    await Promise.all(servers.map((server) => server.process && server.stop()));
+  }
+}
+
 async function main() {
   const quick = options.quick;
   const rounds = quick ? 2 : Number(options.rounds);
@@ -208,14 +240,15 @@ async function main() {
   if (CLIENT_CPU === SERVER_CPU) {
     console.log("one CPU alone: server and load take it from each other");
   }
-  let cases = options.cases.trim().split(/[ ,]+/);
+  const all_cases = options.cases.trim().split(/[ ,]+/);
+  let cases = all_cases.filter((name) => !speaks_tls(name));
   const store = cases.some(stores) ? await redis() : null;
   if (store === null && cases.some(stores)) {
     console.log("redis-server is not installed: no cache case");
     cases = cases.filter((name) => !stores(name));
   }
   try {
-    for (const server of servers) {
+    for (const server of cases.length > 0 ? servers : []) {
       await server.start();
     }
     for (const name of cases) {
@@ -231,12 +264,15 @@ async function main() {
       everything[name] = Object.fromEntries(kept);
       print_case(name, kept, baseline);
     }
-    if (!options["no-idle"]) {
+    if (!options["no-idle"] && cases.length > 0) {
       await print_idle(servers, quick ? 500 : Number(options.conns));
     }
   } finally {
     await Promise.all(servers.map((server) => server.process && server.stop()));
     store?.kill("SIGKILL");
+  }
+  if (all_cases.some(speaks_tls)) {
+    await measure_tls(all_cases.filter(speaks_tls), rounds, secs, everything);
   }
   if (!options["no-start"]) {
     await print_start(makers, quick ? 3 : 9);

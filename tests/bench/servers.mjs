@@ -1,9 +1,10 @@
 // Servers under measurement: process trees pinned to one CPU.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import tls from "node:tls";
 import { ROOT } from "../tools/proc.mjs";
 
 export const SERVER_CPU = "0";
@@ -64,12 +65,18 @@ export function free_port() {
   });
 }
 
+/** A connection to a server of ours; secure: over TLS. */
+export function dial(port, secure = false) {
+  return secure ? tls.connect({ port, host: "127.0.0.1", rejectUnauthorized: false })
+    : net.connect(port, "127.0.0.1");
+}
+
 /** One GET on a new connection; resolves to its status, or 0. */
-export function probe(port, target = "/plaintext") {
+export function probe(port, target = "/plaintext", secure = false) {
   return new Promise((resolve) => {
-    const socket = net.connect(port, "127.0.0.1");
+    const socket = dial(port, secure);
     let text = "";
-    socket.on("connect", () => {
+    socket.on(secure ? "secureConnect" : "connect", () => {
       socket.write(`GET ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`);
     });
     socket.on("data", (chunk) => {
@@ -84,9 +91,10 @@ export function probe(port, target = "/plaintext") {
 }
 
 export class Server {
-  constructor(name, command) {
+  constructor(name, command, { secure = false } = {}) {
     this.name = name;
     this.command = command;
+    this.secure = secure;
   }
 
   async start({ pause_ms = 20 } = {}) {
@@ -101,7 +109,7 @@ export class Server {
     this.process.stdout.on("data", (chunk) => (this.printed += chunk));
     this.process.stderr.on("data", (chunk) => (this.printed += chunk));
     const deadline = Date.now() + START_MS;
-    while ((await probe(this.port)) !== 200) {
+    while ((await probe(this.port, "/plaintext", this.secure)) !== 200) {
       if (this.process.exitCode !== null || Date.now() > deadline) {
         this.stop();
         throw new Error(`${this.name} does not serve: ${this.printed.slice(-1000)}`);
@@ -126,18 +134,41 @@ export class Server {
   }
 }
 
-export function perigee(name = "perigee", { workers = 1, settings = {} } = {}) {
+/**
+ * A certificate for both, in a folder that ends with this process: {cert, key}.
+ * kind: "ec", or the bits of an RSA key.
+ */
+export function certificate(kind) {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const files = { cert: path.join(folder, "cert.pem"), key: path.join(folder, "key.pem") };
+  execFileSync("openssl", ["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+    "-newkey", ...(kind === "ec" ? ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] : [`rsa:${kind}`]),
+    "-keyout", files.key, "-out", files.cert], { stdio: "ignore" });
+  return files;
+}
+
+/** Perigee and nginx with that certificate, without session tickets. */
+export function tls_servers({ cert, key }) {
+  const settings = { "http.tls.cert": cert, "http.tls.key": key, "http.tls.tickets": false };
+  return [() => perigee("perigee", { settings, secure: true }), () => nginx({ cert, key })];
+}
+
+export function perigee(name = "perigee", { workers = 1, settings = {}, secure = false } = {}) {
   const program = path.join(ROOT, "build/release/perigee");
   return new Server(name, (port) => [
     program, "run", path.join(ROOT, "tests/bench/app"), "-e", "production",
     "-p", String(port), "-w", String(workers), "--set", "admin.port=0",
     ...Object.entries(settings).flatMap(([key, value]) => ["--set", `${key}=${value}`]),
-  ]);
+  ], { secure });
 }
 
 const MODULES = "/usr/lib/nginx/modules";
 
-function nginx_config(folder, port) {
+function nginx_config(folder, port, identity) {
+  const secure = identity ? `
+    ssl_certificate ${identity.cert}; ssl_certificate_key ${identity.key};
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off;` : "";
   const others = Array.from({ length: 25 }, (_, i) => `
     location = /r${i}/list { content_by_lua_block { app.other() } }
     location /r${i}/item/ { content_by_lua_block { app.other() } }`).join("");
@@ -165,7 +196,7 @@ http {
   lua_package_path "${path.join(ROOT, "tests/bench/nginx")}/?.lua;/usr/share/lua/5.1/?.lua;;";
   init_by_lua_block { require "resty.core"; app = require "app" }
   server {
-    listen 127.0.0.1:${port} reuseport backlog=4096;
+    listen 127.0.0.1:${port} reuseport backlog=4096${identity ? " ssl" : ""};${secure}
     location = /plaintext { content_by_lua_block { app.plaintext() } }
     location = /json { content_by_lua_block { app.json() } }
     location /users/ { content_by_lua_block { app.user() } }
@@ -176,8 +207,11 @@ http {
 `;
 }
 
-/** nginx with its Lua module, or null where it is not installed. */
-export function nginx() {
+/**
+ * nginx with its Lua module, or null where it is not installed. identity: the
+ * files for TLS.
+ */
+export function nginx(identity) {
   if (!existsSync(`${MODULES}/ngx_http_lua_module.so`) || !existsSync("/usr/sbin/nginx")) {
     return null;
   }
@@ -186,10 +220,10 @@ export function nginx() {
   mkdirSync(path.join(folder, "logs"));
   return new Server("nginx+Lua", (port) => {
     const file = path.join(folder, "nginx.conf");
-    writeFileSync(file, nginx_config(folder, port).replace(
+    writeFileSync(file, nginx_config(folder, port, identity).replace(
       "worker_processes 1;", process.getuid() === 0 ? "user root; worker_processes 1;" : "worker_processes 1;"));
     return ["/usr/sbin/nginx", "-p", folder, "-c", file];
-  });
+  }, { secure: Boolean(identity) });
 }
 
 /**
