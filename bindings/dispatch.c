@@ -303,7 +303,9 @@ static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
         gen->active++;
         peri_file_serve(gen->host->files, ex, path, NULL, on_file_served,
                         on_no_file, gen);
-        peri_exchange_keep(ex);
+        if (!ex->ended) {
+            peri_exchange_keep(ex);
+        }
         return;
     }
     answer_absent(gen, ex, match);

@@ -25,12 +25,14 @@ peri_files *peri_files_create(uv_loop_t *loop, const char *root)
 
     files->loop = loop;
     files->root = peri_strdup(root);
+    files->cache = peri_file_cache_create();
     return files;
 }
 
 void peri_files_destroy(peri_files *files)
 {
     if (files != NULL) {
+        peri_file_cache_destroy(files->cache);
         free(files->root);
         free(files);
     }
@@ -118,7 +120,7 @@ static void read_small(peri_serving *s)
     size_t got = 0;
 
     s->piece = peri_alloc(PERI_FILE_PIECE_BYTES);
-    s->piece_is_all = true;
+    s->is_whole = true;
     while (got < want) {
         ssize_t n = pread(s->fd, s->piece + got, want - got, (off_t)got);
 
@@ -129,6 +131,7 @@ static void read_small(peri_serving *s)
         got += (size_t)n;
     }
     s->piece_bytes = (ssize_t)got;
+    s->body = peri_slice_of(s->piece, got);
 }
 
 /* Coded while it is read, unless that makes it no shorter. */
@@ -139,7 +142,8 @@ static void code_small(peri_serving *s)
                     peri_slice_of(s->piece, (size_t)s->piece_bytes),
                     &s->coded) < 0) {
         s->coding = PERI_CODING_IDENTITY;
-        peri_buf_clear(&s->coded);
+    } else {
+        s->body = peri_buf_slice(&s->coded);
     }
 }
 
@@ -170,6 +174,56 @@ static void on_work(uv_work_t *work)
 
 /* ---- in the loop ---- */
 
+/* What decides which bytes are sent for a path. */
+static unsigned variant_of(const peri_serving *s)
+{
+    unsigned variant = s->own_tag ? 1 : 0;
+
+    for (size_t i = 0; i < s->accepted_count; i++) {
+        variant = variant * 4 + (unsigned)s->accepted[i] + 1;
+    }
+    return variant;
+}
+
+static bool found_in_cache(peri_serving *s)
+{
+    const peri_file_copy *copy = NULL;
+
+    if (s->range.length == 0) {
+        copy = peri_file_cache_get(s->files->cache, s->files->root, s->path,
+                                   variant_of(s), uv_now(s->files->loop));
+    }
+    if (copy == NULL) {
+        return false;
+    }
+    s->stat = copy->stat;
+    s->sent_stat = copy->sent_stat;
+    s->coding = copy->coding;
+    s->coded_before = copy->coded_before;
+    s->body = copy->body;
+    s->is_whole = true;
+    peri_file_found(s);
+    return true;
+}
+
+/* One that may change without another time stamp is not kept. */
+static void keep_in_cache(peri_serving *s)
+{
+    peri_file_copy copy = {
+        .stat = s->stat,
+        .sent_stat = s->sent_stat,
+        .coding = s->coding,
+        .coded_before = s->coded_before,
+        .body = s->body,
+    };
+
+    if (s->is_whole && s->piece_bytes >= 0 && s->fd >= 0 &&
+        !peri_file_is_fresh(&s->stat) && !peri_file_is_fresh(&s->sent_stat)) {
+        peri_file_cache_put(s->files->cache, s->path, variant_of(s), &copy,
+                            uv_now(s->files->loop));
+    }
+}
+
 static void on_found(uv_work_t *work, int status)
 {
     peri_serving *s = work->data;
@@ -179,6 +233,7 @@ static void on_found(uv_work_t *work, int status)
     } else if (s->fd < 0 && !s->is_folder) {
         peri_file_finish(s, false);
     } else {
+        keep_in_cache(s);
         peri_file_found(s);
     }
 }
@@ -271,6 +326,9 @@ void peri_file_serve(peri_files *files, peri_exchange *exchange,
         return;
     }
     look_ahead(s);
+    if (found_in_cache(s)) {
+        return;
+    }
     if (uv_queue_work(files->loop, &s->work, on_work, on_found) < 0) {
         peri_file_finish(s, false);
     }

@@ -22,7 +22,7 @@
 
 /* Whether it may change once more without another time: a clock tick after its
  * last change; where the file system knows seconds only, that long. */
-static bool is_fresh(const struct stat *st)
+bool peri_file_is_fresh(const struct stat *st)
 {
     struct timespec now;
     int64_t age_ns;
@@ -38,8 +38,8 @@ static bool is_fresh(const struct stat *st)
 static peri_slice tag_write(peri_serving *s)
 {
     const struct stat *st = &s->sent_stat;
-    bool weak =
-        is_fresh(st) || (s->coding != PERI_CODING_IDENTITY && !s->coded_before);
+    bool weak = peri_file_is_fresh(st) ||
+                (s->coding != PERI_CODING_IDENTITY && !s->coded_before);
     unsigned long long time =
         (unsigned long long)st->st_mtim.tv_sec * 1000000000u +
         (unsigned long long)st->st_mtim.tv_nsec;
@@ -283,7 +283,7 @@ static void send_all(peri_serving *s)
     if (s->coding != PERI_CODING_IDENTITY) {
         add(s, PERI_SLICE("Content-Encoding"), peri_coding_name(s->coding));
     }
-    if (!s->piece_is_all) {
+    if (!s->is_whole) {
         *parts_alloc(s, 1) = (peri_file_part){NOTHING, 0, s->sent_stat.st_size};
         parts_begin(s, s->status);
         return;
@@ -291,10 +291,8 @@ static void send_all(peri_serving *s)
     if (s->piece_bytes < 0) {
         peri_exchange_problem(ex, 500, PERI_SLICE(""), NULL, 0);
     } else {
-        peri_exchange_answer(
-            ex, s->status, NOTHING, s->fields, s->field_count,
-            coded ? peri_buf_slice(&s->coded)
-                  : peri_slice_of(s->piece, (size_t)s->piece_bytes));
+        peri_exchange_answer(ex, s->status, NOTHING, s->fields, s->field_count,
+                             s->body);
     }
     peri_file_finish(s, true);
 }

@@ -9,6 +9,7 @@
 #include "core/http/date.h"
 #include "core/http/encoder.h"
 #include "core/http/file.h"
+#include "core/http/file_cache.h"
 #include "core/http/range.h"
 
 #define PERI_FILE_PIECE_BYTES 65536
@@ -26,6 +27,7 @@ typedef struct peri_file_part {
 struct peri_files {
     uv_loop_t *loop;
     char *root;
+    peri_file_cache *cache;
 };
 
 typedef struct peri_serving {
@@ -56,7 +58,8 @@ typedef struct peri_serving {
     peri_coding coding;    /* of what is sent */
     bool coded_before;     /* it lay there coded */
     char *piece;
-    bool piece_is_all;
+    bool is_whole;       /* the body is all of it */
+    peri_slice body;     /* in piece, in coded, or in the cache */
     ssize_t piece_bytes; /* or -errno */
     peri_buf coded;      /* all of it, or a piece */
     peri_encoder *encoder;
@@ -68,7 +71,11 @@ typedef struct peri_serving {
     char modified[PERI_DATE_BYTES];
 } peri_serving;
 
-/* file_send.c: found, or not; in the loop. */
+/* file_send.c */
+
+/* A file changed a moment ago may change again within its time stamp. */
+bool peri_file_is_fresh(const struct stat *stat);
+/* Found, or not; in the loop. */
 void peri_file_found(peri_serving *s);
 
 /* file.c */

@@ -1,10 +1,10 @@
 // Files of public/: ranges, conditions, and files that lie there packed.
 import assert from "node:assert/strict";
-import { utimesSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import zlib from "node:zlib";
-import { start } from "./helpers.mjs";
+import { sleep, start } from "./helpers.mjs";
 
 const DIGITS = "0123456789";
 const LONG = Buffer.from(Array.from({ length: 40000 }, (_, i) => `line ${i}\n`).join(""));
@@ -173,4 +173,31 @@ test("packed files", async (t) => {
     assert.equal(part.headers["content-encoding"], undefined);
     assert.equal((await ask("digits.txt", "br")).headers["content-encoding"], undefined);
   });
+});
+
+test("a file that was sent a moment ago is sent as it is now", async (t) => {
+  const app = await host(t);
+  const at = (name) => path.join(app.dir, "public", name);
+  const connection = await app.connect();
+  const ask = (name, accept = "") => connection.write(
+    `GET /${name} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: ${accept}\r\n\r\n`).answer();
+  writeFileSync(at("new.txt"), "0");
+  for (let i = 1; i <= 20; i++) {
+    assert.equal((await ask("new.txt")).text, String(i - 1));
+    await sleep(i % 5 * 10); // old enough to be kept, or not
+    assert.equal((await ask("new.txt")).text, String(i - 1));
+    if (i % 2 === 0) {
+      writeFileSync(at("new.txt"), String(i));
+    } else {
+      writeFileSync(at("other.txt"), String(i));
+      renameSync(at("other.txt"), at("new.txt"));
+    }
+  }
+  assert.equal((await ask("plain.css", "br")).headers["content-encoding"], "br");
+  assert.equal((await ask("plain.css")).text, TEXT);
+  assert.equal((await ask("plain.css", "gzip")).headers["content-encoding"], "gzip");
+  assert.equal((await ask("plain.css")).text, TEXT);
+  rmSync(at("plain.css"));
+  assert.equal((await ask("plain.css", "br")).status, 404);
+  connection.end();
 });
