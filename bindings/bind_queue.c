@@ -138,8 +138,8 @@ static void on_rung(void *data)
 static int bell_new(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
-    notice *s = lua_isnoneornil(L, 2) ? NULL
-                                      : luaL_checkudata(L, 2, SIGNAL_NAME);
+    notice *s =
+        lua_isnoneornil(L, 2) ? NULL : luaL_checkudata(L, 2, SIGNAL_NAME);
     bell *b = lua_newuserdata(L, sizeof *b);
     int rc;
 
@@ -298,14 +298,11 @@ int perilua_open_queue(lua_State *L)
                                                {"alive", owner_alive},
                                                {"close", owner_close},
                                                {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"signal", notice_new},
-                                         {"bell", bell_new},
-                                         {"owners", owner_open},
-                                         {"hold", queue_hold},
-                                         {"check", queue_check},
-                                         {"release", queue_release},
-                                         {"runs_jobs", queue_runs_jobs},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"signal", notice_new},         {"bell", bell_new},
+        {"owners", owner_open},         {"hold", queue_hold},
+        {"check", queue_check},         {"release", queue_release},
+        {"runs_jobs", queue_runs_jobs}, {NULL, NULL}};
 
     add_class(L, SIGNAL_NAME, signal_functions, NULL);
     perilua_set_waiting(L, "wait", notice_wait_for);

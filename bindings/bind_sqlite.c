@@ -258,12 +258,10 @@ static const luaL_Reg functions[] = {{"open", sqlite_open},
                                      {NULL, NULL}};
 
 /* The first three are methods too. */
-static const luaL_Reg waiting[] = {{"query", sqlite_query},
-                                   {"one", sqlite_one},
-                                   {"exec", sqlite_exec},
-                                   {"migrate", perilua_sqlite_migrate},
-                                   {"batch", perilua_sqlite_batch},
-                                   {NULL, NULL}};
+static const luaL_Reg waiting[] = {
+    {"query", sqlite_query},         {"one", sqlite_one},
+    {"exec", sqlite_exec},           {"migrate", perilua_sqlite_migrate},
+    {"batch", perilua_sqlite_batch}, {NULL, NULL}};
 
 static void set_waiting(lua_State *L, const luaL_Reg *list)
 {

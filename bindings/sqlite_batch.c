@@ -3,17 +3,22 @@
 #include "bindings/sqlite_value.h"
 
 /* Takes {sql, value, ..., n = how many values} at the top of the stack. */
-static int pack_statement(lua_State *L, peri_buf *out)
+static int pack_statement(lua_State *L, peri_buf *out, const char **before)
 {
     int at = lua_gettop(L);
+    peri_slice sql;
     int count;
     int rc = 0;
 
     lua_getfield(L, at, "n");
     count = (int)lua_tointeger(L, -1);
     lua_rawgeti(L, at, 1);
-    rc |= peri_sqlite_pack_bytes(out, PERI_SQLITE_TEXT,
-                                 perilua_check_slice(L, -1));
+    sql = perilua_check_slice(L, -1);
+    if (sql.data == *before) {
+        sql.length = 0; /* strings are the same when their addresses are */
+    }
+    *before = sql.data;
+    rc |= peri_sqlite_pack_bytes(out, PERI_SQLITE_TEXT, sql);
     rc |= peri_sqlite_pack_int(out, 0);
     rc |= peri_sqlite_pack_int(out, count);
     lua_settop(L, at);
@@ -50,6 +55,7 @@ int perilua_sqlite_batch(lua_State *L)
     perilua_vm *vm = perilua_vm_of(L);
     perilua_sqlite_db *db = perilua_sqlite_check_db(L, 1);
     perilua_sqlite_call *c;
+    const char *before = NULL;
     int count;
     int rc = 0;
 
@@ -63,7 +69,7 @@ int perilua_sqlite_batch(lua_State *L)
     c->op.guard = true;
     for (int i = 1; rc == 0 && i <= count; i++) {
         lua_rawgeti(L, 2, i);
-        rc = pack_statement(L, &c->op.input);
+        rc = pack_statement(L, &c->op.input, &before);
         lua_pop(L, 1);
     }
     if (rc != 0) {

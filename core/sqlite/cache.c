@@ -17,12 +17,19 @@ typedef struct cache_entry {
 
 static uint32_t hash_of(peri_slice sql)
 {
-    uint32_t hash = 2166136261u;
+    uint64_t hash = sql.length;
+    uint64_t word;
+    size_t i = 0;
 
-    for (size_t i = 0; i < sql.length; i++) {
+    for (; i + sizeof word <= sql.length; i += sizeof word) {
+        memcpy(&word, sql.data + i, sizeof word);
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 32;
+    }
+    for (; i < sql.length; i++) {
         hash = (hash ^ (unsigned char)sql.data[i]) * 16777619u;
     }
-    return hash;
+    return (uint32_t)(hash ^ (hash >> 32));
 }
 
 static void entry_destroy(peri_sqlite_cache *cache, cache_entry *entry)

@@ -49,7 +49,7 @@ struct peri_sqlite_op {
     bool first_only; /* and only the first of them */
     uint32_t statements;
     uint64_t tx;
-    /* Statements, each packed as: SQL (TEXT), whether parameters are named
+    /* Statements, each packed as: SQL (TEXT; empty: as before), whether parameters are named
      * (INT), their count (INT), then the values; where they are named each
      * value follows its name (TEXT), or its number (INT). */
     peri_buf input;

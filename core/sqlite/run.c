@@ -335,7 +335,9 @@ static int run_text(peri_sqlite_db *db, peri_sqlite_op *op, peri_slice sql,
     return SQLITE_OK;
 }
 
-static int run_next(peri_sqlite_db *db, peri_sqlite_op *op, peri_slice *input)
+/* before: the statement's text before this one, which an empty one repeats. */
+static int run_next(peri_sqlite_db *db, peri_sqlite_op *op, peri_slice *input,
+                    peri_slice *before)
 {
     peri_sqlite_result result = {0};
     peri_sqlite_value sql;
@@ -347,10 +349,13 @@ static int run_next(peri_sqlite_db *db, peri_sqlite_op *op, peri_slice *input)
     peri_sqlite_unpack(input, &sql);
     peri_sqlite_unpack(input, &named);
     peri_sqlite_unpack(input, &count);
+    if (sql.bytes.length != 0) {
+        *before = sql.bytes;
+    }
     if (peri_buf_append(&op->output, &result, sizeof result) < 0) {
         return too_large(db, &result, &op->fault);
     }
-    rc = run_text(db, op, sql.bytes, named.integer != 0, count.integer, input,
+    rc = run_text(db, op, *before, named.integer != 0, count.integer, input,
                   &result);
     if (rc == SQLITE_OK) {
         memcpy(op->output.data + header, &result, sizeof result);
@@ -361,13 +366,14 @@ static int run_next(peri_sqlite_db *db, peri_sqlite_op *op, peri_slice *input)
 int peri_sqlite_db_run(peri_sqlite_db *db, peri_sqlite_op *op)
 {
     peri_slice input = peri_buf_slice(&op->input);
+    peri_slice before = peri_slice_of(NULL, 0);
     int rc = SQLITE_OK;
 
     op->fault.code = 0;
     peri_buf_clear(&op->output);
     op->output.max_bytes = db->config->result_max_bytes;
     for (uint32_t i = 0; rc == SQLITE_OK && i < op->statements; i++) {
-        rc = run_next(db, op, &input);
+        rc = run_next(db, op, &input, &before);
     }
     if (rc != SQLITE_OK) {
         peri_buf_clear(&op->output);

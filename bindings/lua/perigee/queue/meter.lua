@@ -10,6 +10,7 @@ local M = {}
 local EVERY_MS = 5000
 
 local duration, waiting
+local bound = {} -- queue and kind of error -> its cells
 
 local function enabled()
   local queue = config.queue
@@ -38,7 +39,13 @@ function M.processed(system, queue, ms, kind)
     return
   end
   declare()
-  duration:observe(ms / 1000, system, queue, kind or "")
+  local key = queue .. "\n" .. (kind or "")
+  local one = bound[key]
+  if not one then
+    one = duration:with(system, queue, kind or "")
+    bound[key] = one
+  end
+  one:observe(ms / 1000)
 end
 
 local function count(client, names)

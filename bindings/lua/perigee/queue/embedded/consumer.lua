@@ -273,19 +273,20 @@ end
 -- ---- ending ----
 
 local function lost(job)
-  return nil, errors.new("conflict",
+  return errors.new("conflict",
     "job %s of queue %s runs (or has run) elsewhere: its lease was lost",
     job.id, job.queue)
 end
 
 -- Runs what ends a job; its first statement tells whether it was still his.
+-- nil alone: it was not, or it has extras that the statements pass over.
 local function ending(self, job, list)
   local outcomes, ids, from = self.store:run(list)
   if not outcomes then
     return nil, ids
   end
   if outcomes[from + 1] ~= 1 then
-    return lost(job)
+    return nil
   end
   local view = self.view
   if job.crashed >= 2 or (view and (view.concurrency
@@ -302,13 +303,21 @@ local function retention(self, list, keep_what, state)
   if type(keep_what) ~= "table" then
     return
   end
-  if keep_what.count then
-    list[#list + 1] = { sql.KEEP_COUNT, self.queue_id, state,
-      keep_what.count, n = 3 }
+  for i = 1, 2 do
+    if keep_what.count then
+      list[#list + 1] = { sql.KEEP_COUNT[i], self.queue_id, state,
+        keep_what.count, n = 3 }
+    end
+    if keep_what.age then
+      list[#list + 1] = { sql.KEEP_AGE[i], self.queue_id, state,
+        math.floor((self.store:now() - keep_what.age) * 1000), n = 3 }
+    end
   end
-  if keep_what.age then
-    list[#list + 1] = { sql.KEEP_AGE, self.queue_id, state,
-      math.floor((self.store:now() - keep_what.age) * 1000), n = 3 }
+end
+
+local function remove_ended(list, job)
+  for i = 1, 2 do
+    list[#list + 1] = { sql.REMOVE_ENDED[i], job.seq, n = 1 }
   end
 end
 
@@ -318,28 +327,40 @@ local function parent_waits(self, job)
   end
 end
 
-function Consumer:complete(job, result)
+local function complete(self, job, result, text)
+  local list = { { text, self.store:place(), time.now(), result, job.seq,
+    job.token, n = 5 } }
   local remove = job.opts.remove_on_complete
-  local list
-  if remove == true and not job.parent then
-    list = { { sql.COMPLETE_REMOVE, job.seq, job.token, n = 2 } }
-  else
-    list = { { sql.COMPLETE, self.store:place(), time.now(), result,
-      job.seq, job.token, n = 5 } }
-    if remove == true then
-      list[2] = { sql.REMOVE_ENDED, job.seq, n = 1 }
-    elseif remove then
-      retention(self, list, remove, sql.COMPLETED)
+  if remove == true then
+    remove_ended(list, job)
+  elseif remove then
+    retention(self, list, remove, sql.COMPLETED)
+  end
+  return ending(self, job, list)
+end
+
+function Consumer:complete(job, result)
+  local ok, err
+  if job.extras == 0 then
+    if job.opts.remove_on_complete == true then
+      ok, err = ending(self, job, {
+        { sql.COMPLETE_REMOVE, job.seq, job.token, n = 2 },
+      })
+    else
+      ok, err = complete(self, job, result, sql.COMPLETE)
     end
   end
-  local ok, err = ending(self, job, list)
-  if ok then
-    self.store:count(self.queue_id, "completed")
-    events.tell(self.store, self.queue_id,
-      { event = "completed", id = job.id, result = result })
-    parent_waits(self, job)
+  if not ok and not err then
+    ok, err = complete(self, job, result, sql.COMPLETE_EXTRAS)
   end
-  return ok, err
+  if not ok then
+    return nil, err or lost(job)
+  end
+  self.store:count(self.queue_id, "completed")
+  events.tell(self.store, self.queue_id,
+    { event = "completed", id = job.id, result = result })
+  parent_waits(self, job)
+  return true
 end
 
 local function fail_for_good(self, job, failure)
@@ -349,18 +370,19 @@ local function fail_for_good(self, job, failure)
       failure.stack, job.seq, job.token, n = 6 },
   }
   if remove == true then
-    list[2] = { sql.REMOVE_ENDED, job.seq, n = 1 }
+    remove_ended(list, job)
   elseif remove then
     retention(self, list, remove, sql.FAILED)
   end
   local ok, err = ending(self, job, list)
-  if ok then
-    self.store:count(self.queue_id, "failed")
-    events.tell(self.store, self.queue_id,
-      { event = "failed", id = job.id, failure = failure.message })
-    parent_waits(self, job)
+  if not ok then
+    return nil, err or lost(job)
   end
-  return ok, err
+  self.store:count(self.queue_id, "failed")
+  events.tell(self.store, self.queue_id,
+    { event = "failed", id = job.id, failure = failure.message })
+  parent_waits(self, job)
+  return true
 end
 
 function Consumer:fail(job, failure, retry_in)
@@ -377,12 +399,13 @@ function Consumer:fail(job, failure, retry_in)
       job.seq, job.token, n = 5 } }
   end
   local ok, err = ending(self, job, list)
-  if ok then
-    self.store:notify(self.queue_id, retry_in == 0 and 1 or nil)
-    events.tell(self.store, self.queue_id,
-      { event = retry_in > 0 and "delayed" or "waiting", id = job.id })
+  if not ok then
+    return nil, err or lost(job)
   end
-  return ok, err
+  self.store:notify(self.queue_id, retry_in == 0 and 1 or nil)
+  events.tell(self.store, self.queue_id,
+    { event = retry_in > 0 and "delayed" or "waiting", id = job.id })
+  return true
 end
 
 function Consumer:release(job)
@@ -393,7 +416,7 @@ function Consumer:release(job)
     return nil, ids
   end
   if outcomes[from + 1] ~= 1 then
-    return lost(job)
+    return nil, lost(job)
   end
   self.store:notify(self.queue_id, 1)
   return true
@@ -404,7 +427,7 @@ function Consumer:heartbeat(job)
   if err then
     return nil, err
   elseif not row then
-    return lost(job)
+    return nil, lost(job)
   end
   return true
 end

@@ -18,20 +18,18 @@ local function insert(store, tx, node, ids, parent)
   if entry.opts.group then
     assert(tx:exec(sql.TENANT, queue_id, entry.opts.group))
   end
-  local statement = single.insertion(store, queue_id, entry)
-  local inserted = assert(tx:exec(unpack(statement, 1, statement.n + 1)))
+  local inserted, id, seq = single.insert(store, tx, queue_id, entry)
   if inserted.changes == 0 then
     error(errors.new("conflict", "there is a job %s in queue %s already",
       entry.opts.job_id, node.queue), 0)
   end
-  local seq = inserted.last_id
   local added = {
-    id = entry.opts.job_id or ("%d"):format(seq), queue = node.queue,
+    id = id, queue = node.queue,
     children = {},
   }
   if parent then
-    assert(tx:exec("UPDATE job SET parent = ?, on_failure = ? WHERE seq = ?",
-      parent, entry.opts.on_child_failure, seq))
+    assert(tx:exec("UPDATE job SET parent = ?, on_failure = ?, extras = 1 "
+      .. "WHERE seq = ?", parent, entry.opts.on_child_failure, seq))
   end
   if node.children then
     assert(tx:exec("UPDATE job SET state = 5, prio = 0, pending = ?, "

@@ -26,20 +26,25 @@ local function place_of(store, opts)
 end
 
 --- The statement that adds a job; state and pending for one with children.
----@return table statement
+---@return table? statement
+---@return string|perigee.Error id_or_err
 function M.insertion(store, queue_id, entry, scheduler)
   local opts = entry.opts
+  local seq, err = store:number()
+  if not seq then
+    return nil, err
+  end
   local state, prio, pos, delay = place_of(store, opts)
   local cid = entry.cid or opts.job_id
   local text = next(opts) and json.encode(opts) or nil
   if cid then
-    return { sql.INSERT_CID, queue_id, state, prio, pos, opts.priority or 0,
-      delay, opts.timestamp or time.now(), opts.group, entry.name, text,
-      entry.data, cid, scheduler, n = 13 }
+    return { sql.INSERT_CID, seq, queue_id, state, prio, pos,
+      opts.priority or 0, delay, opts.timestamp or time.now(), opts.group,
+      entry.name, text, entry.data, cid, scheduler, n = 14 }, cid, seq
   end
-  return { sql.INSERT, queue_id, state, prio, pos, opts.priority or 0, delay,
-    opts.timestamp or time.now(), opts.group, entry.name, text, entry.data,
-    n = 11 }
+  return { sql.INSERT, seq, queue_id, state, prio, pos, opts.priority or 0,
+    delay, opts.timestamp or time.now(), opts.group, entry.name, text,
+    entry.data, n = 12 }, ("%d"):format(seq), seq
 end
 
 local function tell_added(store, queue_id, entries, added)
@@ -73,6 +78,14 @@ local function tell_added(store, queue_id, entries, added)
   end
 end
 
+-- Inside of a transaction: raises.
+local function insert(store, tx, queue_id, entry)
+  local statement, id, seq = assert(M.insertion(store, queue_id, entry))
+  return assert(tx:exec(unpack(statement, 1, statement.n + 1))), id, seq
+end
+
+M.insert = insert
+
 -- One at a time in a transaction of its own: what is there decides.
 local function add_unique(store, tx, queue_id, entry)
   local dedup = entry.opts.dedup
@@ -90,21 +103,20 @@ local function add_unique(store, tx, queue_id, entry)
     end
     return { id = owner.cid or ("%d"):format(owner.job), duplicate = true }
   elseif live then
-    assert(tx:exec("DELETE FROM job WHERE seq = ?", owner.job))
+    for _, text in ipairs(sql.removal "seq = ?") do
+      assert(tx:exec(text, owner.job))
+    end
   end
-  local statement = M.insertion(store, queue_id, entry)
-  local inserted = assert(tx:exec(unpack(statement, 1, statement.n + 1)))
+  local inserted, id, seq = insert(store, tx, queue_id, entry)
   if inserted.changes == 0 then
-    return { id = entry.opts.job_id, duplicate = true }
+    return { id = id, duplicate = true }
   end
-  assert(tx:exec("UPDATE job SET dedup = ? WHERE seq = ?", dedup.id,
-    inserted.last_id))
+  assert(tx:exec("UPDATE job SET dedup = ?, extras = 1 WHERE seq = ?",
+    dedup.id, seq))
   assert(tx:exec("INSERT OR REPLACE INTO dedup(queue, id, job, until) "
-    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, inserted.last_id,
+    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, seq,
     dedup.ttl and now + dedup.ttl))
-  return {
-    id = entry.opts.job_id or ("%d"):format(inserted.last_id),
-  }
+  return { id = id }
 end
 
 local function add_in_transaction(store, queue_id, entries)
@@ -117,13 +129,8 @@ local function add_in_transaction(store, queue_id, entries)
       if entry.opts.dedup then
         added[i] = add_unique(store, tx, queue_id, entry)
       else
-        local statement = M.insertion(store, queue_id, entry)
-        local inserted = assert(tx:exec(unpack(statement, 1,
-          statement.n + 1)))
-        added[i] = {
-          id = entry.opts.job_id or ("%d"):format(inserted.last_id),
-          duplicate = inserted.changes == 0 or nil,
-        }
+        local inserted, id = insert(store, tx, queue_id, entry)
+        added[i] = { id = id, duplicate = inserted.changes == 0 or nil }
       end
     end
     return added
@@ -136,7 +143,7 @@ function Driver:add(queue, entries)
   if not queue_id then
     return nil, err
   end
-  local list, places, unique = {}, {}, false
+  local list, places, ids, unique = {}, {}, {}, false
   for i = 1, #entries do
     local entry = entries[i]
     if entry.opts.dedup then
@@ -146,7 +153,11 @@ function Driver:add(queue, entries)
     if entry.opts.group then
       list[#list + 1] = { sql.TENANT, queue_id, entry.opts.group, n = 2 }
     end
-    list[#list + 1] = M.insertion(store, queue_id, entry)
+    local statement, id = M.insertion(store, queue_id, entry)
+    if not statement then
+      return nil, id
+    end
+    list[#list + 1], ids[i] = statement, id
     places[i] = #list
   end
   local added
@@ -160,16 +171,14 @@ function Driver:add(queue, entries)
       return nil, err
     end
   else
-    local outcomes, ids, from = store:run(list)
+    local outcomes, why, from = store:run(list)
     if not outcomes then
-      return nil, ids
+      return nil, why
     end
     added = {}
     for i = 1, #entries do
-      local at = from + places[i]
       added[i] = {
-        id = entries[i].opts.job_id or ("%d"):format(ids[at]),
-        duplicate = outcomes[at] == 0 or nil,
+        id = ids[i], duplicate = outcomes[from + places[i]] == 0 or nil,
       }
     end
   end
@@ -288,7 +297,11 @@ end
 
 function Driver:remove(queue, id)
   local queue_id, err = change(self, queue, id,
-    "DELETE FROM job WHERE $WHERE AND state <> 1", "it runs")
+    "UPDATE job SET gone = 1 WHERE $WHERE AND state <> 1", "it runs")
+  if queue_id then
+    queue_id, err = change(self, queue, id,
+      "DELETE FROM job WHERE $WHERE AND state <> 1", "it runs")
+  end
   if not queue_id then
     return nil, err
   end

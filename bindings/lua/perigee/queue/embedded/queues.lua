@@ -3,6 +3,7 @@
 local errors = require "perigee.error"
 local events = require "perigee.queue.embedded.events"
 local records = require "perigee.queue.embedded.records"
+local sql = require "perigee.queue.embedded.sql"
 local single = require "perigee.queue.embedded.jobs"
 local time = require "perigee.time"
 
@@ -156,9 +157,27 @@ function Driver:is_paused(queue)
   return row ~= nil and row.paused == 1
 end
 
+-- Both statements of a removal; the outcome of the second.
+local function remove(self, queue, where, returning, ...)
+  local queue_id, err = self.store:queue(queue)
+  if not queue_id then
+    return nil, err
+  end
+  local pair, list = sql.removal(where), {}
+  for i, text in ipairs(pair) do
+    list[i] = { text .. (i == 2 and returning or ""), queue_id, ... }
+    list[i].n = 1 + select("#", ...)
+  end
+  local outcomes, why, from = self.store:run(list)
+  if not outcomes then
+    return nil, why
+  end
+  return queue_id, outcomes[from + 2]
+end
+
 function Driver:drain(queue, delayed)
-  local queue_id, removed = exec(self, queue, "DELETE FROM job WHERE state IN ("
-    .. (delayed and "0, 2, 6, 7" or "0, 6, 7") .. ") AND queue = ?")
+  local queue_id, removed = remove(self, queue, "state IN ("
+    .. (delayed and "0, 2, 6, 7" or "0, 6, 7") .. ") AND queue = ?1", "")
   if not queue_id then
     return nil, removed
   end
@@ -167,13 +186,13 @@ function Driver:drain(queue, delayed)
 end
 
 local CLEAN = {
-  completed = "state = 3 AND prio = 0 AND pos <= ?",
-  failed = "state = 4 AND prio = 0 AND pos <= ?",
-  waiting = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?",
-  paused = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?",
-  prioritized = "state = 0 AND prio > 0 AND ts <= ?",
-  delayed = "state = 2 AND ts <= ?",
-  waiting_children = "state = 5 AND ts <= ?",
+  completed = "state = 3 AND prio = 0 AND pos <= ?2",
+  failed = "state = 4 AND prio = 0 AND pos <= ?2",
+  waiting = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?2",
+  paused = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?2",
+  prioritized = "state = 0 AND prio > 0 AND ts <= ?2",
+  delayed = "state = 2 AND ts <= ?2",
+  waiting_children = "state = 5 AND ts <= ?2",
 }
 
 function Driver:clean(queue, grace, limit, state)
@@ -185,9 +204,9 @@ function Driver:clean(queue, grace, limit, state)
   if state == "completed" or state == "failed" then
     before = math.floor((self.store:now() - grace) * 1000)
   end
-  local queue_id, rows = exec(self, queue, "DELETE FROM job WHERE seq IN "
-    .. "(SELECT seq FROM job WHERE " .. where .. " AND queue = ?3 "
-    .. "ORDER BY prio, pos LIMIT ?2) RETURNING seq, cid",
+  local queue_id, rows = remove(self, queue, "seq IN (SELECT seq FROM job "
+    .. "WHERE queue = ?1 AND " .. where
+    .. " ORDER BY prio, pos LIMIT ?3)", " RETURNING seq, cid",
     before, limit > 0 and limit or -1)
   if not queue_id then
     return nil, rows
@@ -218,6 +237,7 @@ function Driver:obliterate(queue, force)
         queue, row.active)
     end
     for _, text in ipairs {
+      "UPDATE job SET gone = 1 WHERE queue = ? AND extras <> 0",
       "DELETE FROM job WHERE queue = ?", "DELETE FROM dedup WHERE queue = ?",
       "DELETE FROM tenant WHERE queue = ?",
       "DELETE FROM schedule WHERE queue = ?",

@@ -37,17 +37,13 @@ function M.id(row)
   return row.cid or ("%d"):format(row.seq)
 end
 
---- A job that was just taken.
+--- A job that was just taken: the row becomes the record.
 function M.taken(queue, row)
-  return {
-    id = row.cid or ("%d"):format(row.seq), seq = row.seq, queue = queue,
-    name = row.name, data = row.data, opts = M.opts(row.opts),
-    state = "active", timestamp = row.ts, delay = row.delay,
-    priority = row.priority, attempts = row.attempts, started = row.started,
-    crashed = row.crashed, token = row.started, pos = row.pos,
-    prio = row.prio, group = row.grp, parent = row.parent,
-    scheduler = row.sched, processed_on = row.processed_on,
-  }
+  row.id = row.cid or ("%d"):format(row.seq)
+  row.queue = queue
+  row.opts = M.opts(row.opts)
+  row.token = row.started
+  return row
 end
 
 --- A job as it is; row has its queue's name and whether that is paused.

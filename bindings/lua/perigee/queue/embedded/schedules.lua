@@ -141,10 +141,14 @@ local function fire(store, row, now)
   if opts.group then
     statements = { { sql.TENANT, row.queue, opts.group, n = 2 }, move }
   end
-  statements[#statements + 1] = { sql.INSERT_IF, row.queue, state,
+  local seq, why = store:number()
+  if not seq then
+    return nil, why
+  end
+  statements[#statements + 1] = { sql.INSERT_IF, seq, row.queue, state,
     delay > 0 and 0 or opts.priority or 0, pos + delay * 1000,
     opts.priority or 0, delay, now, opts.group, row.name, row.opts, row.data,
-    ("repeat:%s:%d"):format(row.id, row.next), row.id, n = 13 }
+    ("repeat:%s:%d"):format(row.id, row.next), row.id, n = 14 }
   local outcomes, err = store:run(statements)
   if not outcomes then
     return nil, err

@@ -5,6 +5,11 @@
 --- of their coming in microseconds; for delayed ones when they are due; for
 --- those that have ended when they did (prio is 0 there). One index serves
 --- all of it. `started` counts the runs and is the fencing token.
+---
+--- Triggers cost those that they do nothing for, so there are none on the plain
+--- way: a job with `extras` (a parent, a dedup id, a log, ...) is ended by
+--- statements that set `ended`, and before it is deleted `gone` is set; the
+--- triggers are on those columns.
 
 local M = {}
 
@@ -23,7 +28,7 @@ CREATE TABLE IF NOT EXISTS queue (
   group_concurrency INTEGER, group_rate_max INTEGER, group_rate_ms INTEGER,
   completed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS job (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  seq INTEGER PRIMARY KEY,
   queue INTEGER NOT NULL, state INTEGER NOT NULL,
   prio INTEGER NOT NULL, pos INTEGER NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0, started INTEGER NOT NULL DEFAULT 0,
@@ -31,6 +36,7 @@ CREATE TABLE IF NOT EXISTS job (
   owner INTEGER, processed_on INTEGER, finished_on INTEGER,
   priority INTEGER NOT NULL DEFAULT 0, delay INTEGER NOT NULL DEFAULT 0,
   ts INTEGER NOT NULL, pending INTEGER NOT NULL DEFAULT 0,
+  ended INTEGER, gone INTEGER, turn INTEGER,
   parent INTEGER, on_failure TEXT, grp TEXT, dedup TEXT, sched TEXT,
   cid TEXT, name TEXT NOT NULL, opts TEXT, data TEXT NOT NULL,
   progress TEXT, result TEXT, failure TEXT, stack TEXT);
@@ -65,21 +71,21 @@ CREATE TABLE IF NOT EXISTS schedule (
   name TEXT NOT NULL, data TEXT NOT NULL, opts TEXT,
   next INTEGER, iterations INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (queue, id)) WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS job_gone AFTER DELETE ON job
-  WHEN OLD.extras <> 0 OR OLD.dedup IS NOT NULL BEGIN
+CREATE TABLE IF NOT EXISTS number (
+  name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS job_gone AFTER UPDATE OF gone ON job BEGIN
     DELETE FROM log WHERE job = OLD.seq;
     DELETE FROM step WHERE job = OLD.seq;
     DELETE FROM child WHERE parent = OLD.seq;
     DELETE FROM dedup WHERE queue = OLD.queue AND id = OLD.dedup
       AND job = OLD.seq AND until IS NULL;
+    UPDATE job SET pending = pending - 1 WHERE seq = OLD.parent
+      AND OLD.state <> 3 AND (OLD.state <> 4 OR OLD.on_failure IS NULL);
+    UPDATE job SET prio = priority,
+      state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END
+      WHERE seq = OLD.parent AND state = 5 AND pending <= 0;
   END;
-CREATE TRIGGER IF NOT EXISTS job_unique AFTER UPDATE OF state ON job
-  WHEN NEW.dedup IS NOT NULL AND NEW.state IN (3, 4) BEGIN
-    DELETE FROM dedup WHERE queue = NEW.queue AND id = NEW.dedup
-      AND job = NEW.seq AND until IS NULL;
-  END;
-CREATE TRIGGER IF NOT EXISTS tenant_served AFTER UPDATE OF state ON job
-  WHEN NEW.grp IS NOT NULL AND NEW.state = 1 AND OLD.state <> 1 BEGIN
+CREATE TRIGGER IF NOT EXISTS group_turn AFTER UPDATE OF turn ON job BEGIN
     UPDATE tenant SET
       served = 1 + (SELECT max(served) FROM tenant WHERE queue = NEW.queue),
       window_count = CASE WHEN NEW.processed_on >= window_start
@@ -90,19 +96,20 @@ CREATE TRIGGER IF NOT EXISTS tenant_served AFTER UPDATE OF state ON job
         THEN NEW.processed_on ELSE window_start END
       WHERE queue = NEW.queue AND grp = NEW.grp;
   END;
-CREATE TRIGGER IF NOT EXISTS child_ended AFTER UPDATE OF state ON job
-  WHEN NEW.parent IS NOT NULL AND NEW.state IN (3, 4)
-    AND OLD.state NOT IN (3, 4) BEGIN
+CREATE TRIGGER IF NOT EXISTS job_ended AFTER UPDATE OF ended ON job
+  WHEN NEW.state IN (3, 4) BEGIN
+    DELETE FROM dedup WHERE queue = NEW.queue AND id = NEW.dedup
+      AND job = NEW.seq AND until IS NULL;
     INSERT OR REPLACE INTO child(parent, key, result, failure)
       SELECT NEW.parent, name || ':' || coalesce(NEW.cid, NEW.seq),
         CASE NEW.state WHEN 3 THEN coalesce(NEW.result, 'null') END,
         CASE NEW.state WHEN 4 THEN coalesce(NEW.failure, '') END
-      FROM queue WHERE id = NEW.queue AND (NEW.state = 3
-        OR NEW.on_failure IN ('ignore', 'continue'));
+      FROM queue WHERE id = NEW.queue AND NEW.parent IS NOT NULL
+        AND (NEW.state = 3 OR NEW.on_failure IN ('ignore', 'continue'));
     UPDATE job SET extras = 1,
       pending = pending - (NEW.state = 3 OR NEW.on_failure IS NOT NULL)
       WHERE seq = NEW.parent;
-    UPDATE job SET state = 4, prio = 0, pos = NEW.pos,
+    UPDATE job SET state = 4, prio = 0, pos = NEW.pos, ended = 1,
       finished_on = NEW.finished_on, failure = 'child '
         || (SELECT name FROM queue WHERE id = NEW.queue) || ':'
         || coalesce(NEW.cid, NEW.seq) || ' failed'
@@ -114,18 +121,11 @@ CREATE TRIGGER IF NOT EXISTS child_ended AFTER UPDATE OF state ON job
       WHERE seq = NEW.parent AND state = 5 AND (pending <= 0
         OR (NEW.state = 4 AND NEW.on_failure = 'continue'));
   END;
-CREATE TRIGGER IF NOT EXISTS child_gone AFTER DELETE ON job
-  WHEN OLD.parent IS NOT NULL AND OLD.state <> 3
-    AND (OLD.state <> 4 OR OLD.on_failure IS NULL) BEGIN
-    UPDATE job SET pending = pending - 1 WHERE seq = OLD.parent;
-    UPDATE job SET prio = priority,
-      state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END
-      WHERE seq = OLD.parent AND state = 5 AND pending <= 0;
-  END;
 ]]
 
-local TAKEN = "seq, queue, cid, name, data, opts, ts, delay, priority, pos, "
-  .. "prio, attempts, started, crashed, grp, parent, sched, processed_on"
+local TAKEN = "seq, cid, name, data, opts, ts AS timestamp, delay, "
+  .. "priority, pos, prio, attempts, started, crashed, extras, "
+  .. 'grp AS "group", parent, sched AS scheduler'
 
 local START = "UPDATE job SET state = 1, started = started + 1, owner = ?1, "
   .. "processed_on = ?2 WHERE "
@@ -152,7 +152,7 @@ M.CLAIM_SUSPECT = START .. [[seq = (SELECT seq FROM job
 
 -- The group whose turn it is: the one served least lately of those that have
 -- something and may begin it. One job at a time.
-M.CLAIM_GROUP = START .. [[seq = (SELECT (SELECT seq FROM job j
+M.CLAIM_GROUP = START:gsub("WHERE $", ", turn = 1 WHERE ") .. [[seq = (SELECT (SELECT seq FROM job j
       WHERE j.queue = t.queue AND j.grp = t.grp AND j.state = 7
       ORDER BY prio, pos LIMIT 1)
     FROM tenant t JOIN queue q ON q.id = t.queue
@@ -192,13 +192,17 @@ M.OUTLOOK = [[SELECT paused, concurrency, rate_max, rate_ms, window_start,
   FROM queue WHERE id = ?1]]
 
 local MINE = " WHERE seq = ? AND state = 1 AND started = ?"
+local PLAIN = MINE .. " AND extras = 0"
 
-M.COMPLETE_REMOVE = "DELETE FROM job" .. MINE
-M.COMPLETE = "UPDATE job SET state = 3, prio = 0, pos = ?, finished_on = ?, "
-  .. "result = ?, attempts = attempts + 1, owner = NULL, failure = NULL"
-  .. MINE
+M.COMPLETE_REMOVE = "DELETE FROM job" .. PLAIN
+local COMPLETE = "UPDATE job SET state = 3, prio = 0, pos = ?, "
+  .. "finished_on = ?, result = ?, attempts = attempts + 1, owner = NULL, "
+  .. "failure = NULL"
+M.COMPLETE = COMPLETE .. PLAIN
+M.COMPLETE_EXTRAS = COMPLETE .. ", ended = 1" .. MINE
 M.FAIL = "UPDATE job SET state = 4, prio = 0, pos = ?, finished_on = ?, "
-  .. "failure = ?, stack = ?, attempts = attempts + 1, owner = NULL" .. MINE
+  .. "failure = ?, stack = ?, attempts = attempts + 1, owner = NULL, "
+  .. "ended = 1" .. MINE
 M.RETRY = "UPDATE job SET state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END, "
   .. "prio = priority, pos = ?, failure = ?, stack = ?, "
   .. "attempts = attempts + 1, owner = NULL, finished_on = NULL" .. MINE
@@ -209,7 +213,15 @@ local BACK = "UPDATE job SET owner = NULL, state = CASE "
 M.RELEASE = BACK .. MINE
 M.RELEASE_ALL = BACK
   .. "WHERE queue IN (SELECT id FROM queue) AND state = 1 AND owner = ?"
-M.REMOVE_ENDED = "DELETE FROM job WHERE seq = ? AND state IN (3, 4)"
+-- Two statements that remove jobs: what they leave is cleared first.
+local function removal(where)
+  return { "UPDATE job SET gone = 1 WHERE extras <> 0 AND " .. where,
+    "DELETE FROM job WHERE " .. where }
+end
+
+M.removal = removal
+
+M.REMOVE_ENDED = removal "seq = ?1 AND state IN (3, 4)"
 M.HELD = "SELECT 1 AS held FROM job" .. MINE
 
 -- Of a worker that has died: how often a job may take one with it, its
@@ -217,7 +229,7 @@ M.HELD = "SELECT 1 AS held FROM job" .. MINE
 M.CRASHED = [[UPDATE job SET crashed = crashed + 1, owner = NULL,
   state = CASE WHEN crashed + 1 >= ?1 THEN 4 WHEN crashed + 1 >= 2 THEN 6
     WHEN grp IS NULL THEN 0 ELSE 7 END,
-  prio = CASE WHEN crashed + 1 >= ?1 THEN 0 ELSE prio END,
+  prio = CASE WHEN crashed + 1 >= ?1 THEN 0 ELSE prio END, ended = 1,
   pos = CASE WHEN crashed + 1 >= ?1 THEN ?3 ELSE pos END,
   finished_on = CASE WHEN crashed + 1 >= ?1 THEN ?4 END,
   failure = CASE WHEN crashed + 1 >= ?1 THEN
@@ -226,22 +238,25 @@ M.CRASHED = [[UPDATE job SET crashed = crashed + 1, owner = NULL,
   WHERE queue IN (SELECT id FROM queue) AND state = 1 AND owner = ?2
   RETURNING seq, cid, queue, state, failure]]
 
-M.KEEP_COUNT = [[DELETE FROM job WHERE seq IN (SELECT seq FROM job
-  WHERE queue = ? AND state = ? ORDER BY prio DESC, pos DESC
-  LIMIT -1 OFFSET ?)]]
-M.KEEP_AGE = [[DELETE FROM job WHERE queue = ? AND state = ? AND prio = 0
-  AND pos < ?]]
+M.KEEP_COUNT = removal [[seq IN (SELECT seq FROM job
+  WHERE queue = ?1 AND state = ?2 ORDER BY prio DESC, pos DESC
+  LIMIT -1 OFFSET ?3)]]
+M.KEEP_AGE = removal [[queue = ?1 AND state = ?2 AND prio = 0 AND pos < ?3]]
 
-M.INSERT = "INSERT INTO job(queue, state, prio, pos, priority, delay, ts, grp, "
-  .. "name, opts, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-M.INSERT_CID = "INSERT INTO job(queue, state, prio, pos, priority, delay, ts, "
-  .. "grp, name, opts, data, cid, sched) "
-  .. "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+-- The next so many numbers for jobs, never given again.
+M.NUMBERS = "INSERT INTO number(name, value) VALUES ('job', ?1) "
+  .. "ON CONFLICT(name) DO UPDATE SET value = value + ?1 RETURNING value"
+
+M.INSERT = "INSERT INTO job(seq, queue, state, prio, pos, priority, delay, ts, "
+  .. "grp, name, opts, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+M.INSERT_CID = "INSERT INTO job(seq, queue, state, prio, pos, priority, "
+  .. "delay, ts, grp, name, opts, data, cid, sched) "
+  .. "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
   .. "ON CONFLICT DO NOTHING"
 -- Only when the statement before it has changed a row.
-M.INSERT_IF = "INSERT INTO job(queue, state, prio, pos, priority, delay, ts, "
-  .. "grp, name, opts, data, cid, sched) "
-  .. "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE changes() = 1 "
+M.INSERT_IF = "INSERT INTO job(seq, queue, state, prio, pos, priority, "
+  .. "delay, ts, grp, name, opts, data, cid, sched) "
+  .. "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE changes() = 1 "
   .. "ON CONFLICT DO NOTHING"
 M.TENANT = "INSERT OR IGNORE INTO tenant(queue, grp) VALUES (?, ?)"
 

@@ -17,6 +17,7 @@ local time = require "perigee.time"
 
 local M = {}
 
+local NUMBERS = 1000 -- of jobs, taken at once
 local FLUSHES_MAX = 2 -- one is written while the next one is put together
 
 ---@class perigee.queue.Store
@@ -41,7 +42,7 @@ function M.open(settings)
   return setmetatable({
     db = db, path = path, statements = {}, tickets = {}, flushes = 0,
     queue_ids = {}, last_us = 0, consumers = {}, made = false,
-    ended = {},
+    ended = {}, next_number = 0, last_number = 0,
   }, Store)
 end
 
@@ -123,6 +124,7 @@ local function flush(self)
       settle(tickets, nil, nil, ids)
     end
     task.yield() -- those that were told have something new, most likely
+    self:ring()
   end
   self.flushes = self.flushes - 1
 end
@@ -233,6 +235,32 @@ function Store:ready()
   return true
 end
 
+--- A number for a new job. Blocks of them are taken: ids are given in order
+--- by each worker, and never twice.
+---@return integer? seq
+---@return perigee.Error? err
+function Store:number()
+  while self.next_number >= self.last_number do
+    if self.numbering then
+      self.numbering:wait()
+    else
+      self.numbering = core_task.event()
+      local done, rows, err = pcall(self.exec, self, sql.NUMBERS, NUMBERS)
+      self.numbering:set()
+      self.numbering = nil
+      if not done then
+        error(rows, 0)
+      elseif not rows then
+        return nil, err
+      end
+      self.last_number = rows[1].value
+      self.next_number = self.last_number - NUMBERS
+    end
+  end
+  self.next_number = self.next_number + 1
+  return self.next_number
+end
+
 --- The number of a queue, made when there is none.
 ---@return integer? id
 ---@return perigee.Error? err
@@ -285,7 +313,18 @@ function Store:notify(queue_id, count)
       consumer.signal:set()
     end
   end
-  if self.bell and (not count or free < count) then
+  if not count or free < count then
+    self.ringing = true
+    if self.flushes == 0 then
+      self:ring()
+    end
+  end
+end
+
+--- Rings, once for all who wanted that meanwhile.
+function Store:ring()
+  if self.ringing and self.bell then
+    self.ringing = false
     self.bell:ring()
   end
 end
