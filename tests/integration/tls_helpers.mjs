@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import tls from "node:tls";
-import { Connection } from "./helpers.mjs";
+import { Connection, routes, start } from "./helpers.mjs";
 
 function openssl(...args) {
   return execFileSync("openssl", args, { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
@@ -132,4 +132,30 @@ export async function s_client(app, args, { input = "", until = null } = {}) {
   child.stderr.setEncoding("utf8").on("data", on_data);
   await once(child, "close");
   return text;
+}
+
+const ROUTES = routes(`
+  router:get("/", function(req) return { tls = req.is_tls } end)
+  router:get("/pid", function() return { pid = require("perigee.host").pid } end)
+  router:get("/big", function() return ("x"):rep(3000000) end)
+  router:post("/echo", function(req) return req:body() end, { body_max = "8mb" })
+  router:get("/late", function(req)
+    require("perigee.task").sleep("30s")
+    return "late"
+  end)
+  router:get("/stream", function()
+    return require("perigee.http").stream(function(out)
+      for i = 1, 200 do out:write(("%d "):format(i):rep(1000)) end
+    end)
+  end)`);
+
+/** A host with those routes: {app, authority, identity, ca}. more: further keys of http.tls. */
+export async function serve(t, more = "", options = {}) {
+  const authority = new Authority(t);
+  const identity = authority.issue(["localhost", "127.0.0.1"]);
+  const app = await start(t, {
+    ...options,
+    files: tls_files(identity, more, { "scripts/routes/test.lua": ROUTES, ...options.files?.(authority) }),
+  });
+  return { app, authority, identity, ca: authority.cert };
 }
