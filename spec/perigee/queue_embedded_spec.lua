@@ -103,6 +103,24 @@ describe("the embedded driver", function()
     assert.matches("died 3 times", q:job(job.id).failure)
   end)
 
+  it("says so when the disk is full, loses nothing, and goes on", function()
+    local db = client.driver.store.db
+    local pages = assert(db:one "PRAGMA page_count").page_count
+    assert(db:exec(("PRAGMA max_page_count = %d"):format(pages + 5)))
+    local added, err = 0, nil
+    repeat
+      local job
+      job, err = q:add("x", { pad = ("x"):rep(1000) })
+      added = added + (job and 1 or 0)
+    until not job or added > 1000
+    assert.equal("unavailable", err.kind)
+    assert.matches("full", err.message)
+    assert.equal(added, q:counts().waiting)
+    assert(db:exec "PRAGMA max_page_count = 1000000")
+    assert(q:add("x"))
+    assert.equal(added + 1, q:counts().waiting)
+  end)
+
   it("adds as part of a transaction of the application's", function()
     local sqlite = require "perigee.sqlite"
     local db = sqlite.get()
