@@ -12,6 +12,12 @@ return {
     main = { path = "var/relay.sqlite" },
   },
 
+  queue = {
+    -- Deliveries at once to one target, of all workers: a slow one holds up
+    -- itself alone.
+    limits = { deliveries = { group = { concurrency = 8 } } },
+  },
+
   app = {
     -- Asked for as "Authorization: Bearer ..." by everything but /in/:source
     -- and the page's files. Unset: open, which is for 127.0.0.1 only.
@@ -44,6 +50,23 @@ return {
     transforms = {
       timeout = "2s", -- of one transform of one event
       payload_max = 1024 * 1024, -- bytes of what it returns, as JSON
+    },
+
+    delivery = {
+      -- Pauses double: 5 s, 10 s, ... With 15 attempts the last one comes after
+      -- 22 hours; then it is a dead letter.
+      attempts = 15,
+      backoff = "5s",
+      timeout = "30s", -- of one attempt
+      concurrency = 32, -- in each worker
+      -- Hosts that may be sent to: "example.com, *.example.org, 127.0.0.1".
+      targets = env("RELAY_TARGETS", "*"),
+      -- Refuses targets with addresses that are not public. Switch it on where
+      -- strangers make subscriptions.
+      deny_private = false,
+      -- Of each target; while it is open, attempts fail at once.
+      breaker = { failures = 10, window = "1m", open = "30s" },
+      excerpt = 1000, -- bytes of the target's answer that the log keeps
     },
 
     -- What is older is removed, events with their deliveries.

@@ -50,6 +50,25 @@ local app = section {
     timeout = duration,
     payload_max = count(64 * 1024 * 1024),
   },
+  delivery = section {
+    attempts = count(100),
+    backoff = duration,
+    timeout = duration,
+    concurrency = count(10000),
+    targets = { type = "string" },
+    deny_private = { type = "boolean" },
+    breaker = {
+      type = "object",
+      properties = {
+        failures = count(1000000),
+        window = duration,
+        open = duration,
+        probes = count(1000),
+      },
+      additionalProperties = false,
+    },
+    excerpt = count(65536),
+  },
   retention = section {
     events_h = count(10 * 365 * 24),
     keys_h = count(10 * 365 * 24),

@@ -5,7 +5,10 @@ return {
     main = { path = "var/test.sqlite" },
   },
 
+  queue = { path = "var/test-queue.sqlite", synchronous = "off" },
+
   app = {
+    delivery = { targets = "127.0.0.1", backoff = "1s", timeout = "5s" },
     transforms = { timeout = "200ms" },
   },
 }

@@ -9,7 +9,8 @@ local M = {}
 --- Empties every table.
 function M.clear()
   for _, name in ipairs {
-    "deliveries", "intake_keys", "events", "subscriptions", "sources",
+    "attempts", "deliveries", "intake_keys", "events", "subscriptions",
+    "sources",
   } do
     assert(db:exec("DELETE FROM " .. name))
   end

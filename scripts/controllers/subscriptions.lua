@@ -1,5 +1,7 @@
 --- Subscriptions by API.
 
+local json = require "perigee.json"
+
 local paging = require "controllers.paging"
 local views = require "controllers.views"
 local subscriptions = require "services.subscriptions"
@@ -40,6 +42,26 @@ function M.change(req)
     return nil, err
   end
   return 200, views.subscription(subscription)
+end
+
+local NO_STORE = { ["cache-control"] = "no-store" }
+
+--- What who receives needs to check signatures; no other answer shows it.
+function M.secret(req)
+  local subscription, err = subscriptions.get(req.params.id)
+  if not subscription then
+    return nil, err
+  end
+  return 200, { secret = subscription.secret }, NO_STORE
+end
+
+function M.rotate(req)
+  local subscription, err = subscriptions.change(req.params.id,
+    { secret = json.null })
+  if not subscription then
+    return nil, err
+  end
+  return 200, { secret = subscription.secret }, NO_STORE
 end
 
 function M.remove(req)

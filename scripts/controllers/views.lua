@@ -65,17 +65,41 @@ function M.delivery(delivery)
     transform = delivery.transform or json.null,
     status = delivery.status,
     error = delivery.error or json.null,
+    attempts = delivery.attempts,
+    response_status = delivery.response_status or json.null,
+    next_attempt_at_ms = delivery.status == "pending"
+      and delivery.next_attempt_at_ms or json.null,
+    delivered_at_ms = delivery.delivered_at_ms or json.null,
     created_at_ms = delivery.created_at_ms,
     updated_at_ms = delivery.updated_at_ms,
   }
 end
 
+---@param attempt Attempt
+local function attempt_view(attempt)
+  return {
+    number = attempt.number,
+    started_at_ms = attempt.started_at_ms,
+    duration_ms = attempt.duration_ms,
+    response_status = attempt.response_status or json.null,
+    response_body = attempt.response_body or json.null,
+    error = attempt.error or json.null,
+  }
+end
+
 --- With what would be sent; without a payload of its own it is the event's
---- body as it came.
+--- body as it came. And, where it was read, with its log.
 ---@param delivery Delivery
-function M.delivery_in_full(delivery)
+---@param attempts Attempt[]?
+function M.delivery_in_full(delivery, attempts)
   local view = M.delivery(delivery)
   view.payload = delivery.payload and json.decode(delivery.payload)
+  if attempts then
+    view.log = json.array {}
+    for i, attempt in ipairs(attempts) do
+      view.log[i] = attempt_view(attempt)
+    end
+  end
   return view
 end
 
@@ -94,7 +118,7 @@ function M.event_in_full(event, deliveries)
   view.headers = event.headers
   view.deliveries = json.array {}
   for i, delivery in ipairs(deliveries) do
-    view.deliveries[i] = M.delivery_in_full(delivery)
+    view.deliveries[i] = M.delivery_in_full(delivery, delivery.log)
   end
   return view
 end

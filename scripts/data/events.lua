@@ -95,6 +95,8 @@ function M.purge(before_ms, limit)
     local before = id_at(before_ms)
     local done, err
     for _, sql in ipairs {
+      "DELETE FROM attempts WHERE delivery_id IN (SELECT id FROM deliveries "
+        .. "WHERE event_id IN " .. doomed .. ")",
       "DELETE FROM deliveries WHERE event_id IN " .. doomed,
       "DELETE FROM intake_keys WHERE event_id IN " .. doomed,
       "DELETE FROM events WHERE id IN " .. doomed,

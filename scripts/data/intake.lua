@@ -7,6 +7,8 @@ local errors = require "perigee.error"
 local json = require "perigee.json"
 local sqlite = require "perigee.sqlite"
 
+local delivery_queue = require "data.delivery_queue"
+
 local db = sqlite.get "main"
 
 local M = {}
@@ -85,7 +87,7 @@ local function insert_event(tx, event, count)
 end
 
 local function insert_delivery(tx, delivery)
-  return tx:exec([[INSERT INTO deliveries (id, event_id, subscription_id,
+  local done, err = tx:exec([[INSERT INTO deliveries (id, event_id, subscription_id,
       source, event_type, target_url, transform, status, created_at_ms,
       updated_at_ms)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
@@ -93,6 +95,10 @@ local function insert_delivery(tx, delivery)
     delivery.event_type, delivery.target_url,
     delivery.transform or json.null, delivery.status,
     delivery.created_at_ms, delivery.updated_at_ms)
+  if not done or delivery.status ~= "pending" then
+    return done, err
+  end
+  return delivery_queue.put(delivery, tx)
 end
 
 local function insert(tx, event, deliveries)

@@ -16,10 +16,11 @@ local M = {}
 ---@field events string[]  # filters, see services.filters
 ---@field transform string?
 ---@field enabled boolean
+---@field secret string  # signs what is sent; whsec_...
 ---@field created_at_ms integer
 ---@field updated_at_ms integer
 
-local COLUMNS = [[id, source, target_url, events, transform, enabled,
+local COLUMNS = [[id, source, target_url, events, transform, enabled, secret,
   created_at_ms, updated_at_ms]]
 
 local function read(row)
@@ -30,6 +31,7 @@ local function read(row)
     events = json.decode(row.events),
     transform = row.transform,
     enabled = row.enabled == 1,
+    secret = row.secret,
     created_at_ms = row.created_at_ms,
     updated_at_ms = row.updated_at_ms,
   }
@@ -43,6 +45,7 @@ local function bind(subscription)
     events = json.encode(json.array(subscription.events)),
     transform = subscription.transform or json.null,
     enabled = subscription.enabled and 1 or 0,
+    secret = subscription.secret,
     created_at_ms = subscription.created_at_ms,
     updated_at_ms = subscription.updated_at_ms,
   }
@@ -102,7 +105,7 @@ end
 ---@return perigee.Error? err
 function M.insert(subscription)
   local done, err = db:exec("INSERT INTO subscriptions (" .. COLUMNS .. [[)
-    SELECT :id, name, :target_url, :events, :transform, :enabled,
+    SELECT :id, name, :target_url, :events, :transform, :enabled, :secret,
       :created_at_ms, :updated_at_ms
     FROM sources WHERE name = :source]], bind(subscription))
   if not done then
@@ -119,7 +122,7 @@ function M.update(subscription)
   args.source, args.created_at_ms = nil, nil
   local done, err = db:exec([[UPDATE subscriptions SET
       target_url = :target_url, events = :events, transform = :transform,
-      enabled = :enabled, updated_at_ms = :updated_at_ms
+      enabled = :enabled, secret = :secret, updated_at_ms = :updated_at_ms
     WHERE id = :id]], args)
   if not done then
     return nil, err

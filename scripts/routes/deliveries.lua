@@ -7,5 +7,8 @@ return function(router)
       group:get("/deliveries", deliveries.list, { query = schemas.list })
       group:get("/deliveries/:id", deliveries.show)
       group:post("/deliveries/:id/retry", deliveries.retry)
+      group:post("/deliveries/:id/replay", deliveries.retry)
+      group:post("/deliveries/replay", deliveries.replay,
+        { body = schemas.replay, timeout = "60s" })
     end)
 end

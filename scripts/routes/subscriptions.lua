@@ -10,5 +10,7 @@ return function(router)
       group:patch("/subscriptions/:id", subscriptions.change,
         { body = schemas.change })
       group:delete("/subscriptions/:id", subscriptions.remove)
+      group:get("/subscriptions/:id/secret", subscriptions.secret)
+      group:post("/subscriptions/:id/secret/rotate", subscriptions.rotate)
     end)
 end

@@ -28,12 +28,19 @@ local transform = {
   maxLength = 64,
 }
 
+-- Standard Webhooks: whsec_ and the base64 of 24 to 64 bytes.
+local secret = {
+  type = "string",
+  pattern = "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$",
+}
+
 M.new = common.object({
   source = common.source_name,
   target_url = target_url,
   events = events,
   transform = transform,
   enabled = { type = "boolean" },
+  secret = secret,
 }, { "source", "target_url" })
 
 M.change = common.object {
@@ -41,6 +48,7 @@ M.change = common.object {
   events = events,
   transform = common.nullable(transform),
   enabled = { type = "boolean" },
+  secret = common.nullable(secret), -- null: a new one
 }
 M.change.minProperties = 1
 

@@ -1,4 +1,4 @@
---- Deliveries: what is to be sent to whom. Sending itself is the queue's.
+--- Deliveries: what is to be sent to whom. Sending is services.sending's.
 
 local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
@@ -6,8 +6,10 @@ local log = require "perigee.log"
 local time = require "perigee.time"
 
 local deliveries = require "data.deliveries"
+local delivery_queue = require "data.delivery_queue"
 local events = require "data.events"
 local filters = require "services.filters"
+local live = require "services.live"
 local transforms = require "services.transforms"
 
 local M = {}
@@ -30,6 +32,7 @@ function M.plan(event, subscriptions)
         target_url = subscription.target_url,
         transform = subscription.transform,
         status = subscription.transform and "new" or "pending",
+        round = 1,
         created_at_ms = event.received_at_ms,
         updated_at_ms = event.received_at_ms,
       }
@@ -67,6 +70,8 @@ local function prepare(event, delivery)
     log.error("cannot record a transform's outcome",
       { delivery = delivery.id, err = err })
   end
+  live.tell { kind = "delivery", id = delivery.id, event = event.id,
+    status = outcome.status }
   return settled, err
 end
 
@@ -121,9 +126,32 @@ function M.get(id)
   return delivery
 end
 
-local AGAIN = { failed = true, skipped = true }
+--- The delivery log of one.
+---@param id string
+---@return Attempt[]? attempts
+---@return perigee.Error? err
+function M.attempts(id)
+  return deliveries.attempts(id)
+end
 
---- Runs the transform again, when its code has been mended.
+local AGAIN = { failed = true, skipped = true }
+local SENT = { dead = true, delivered = true }
+
+-- Sends one again, with all its attempts before it.
+local function reopen(id)
+  local reopened, err = deliveries.reopen(id, time.now())
+  if err then
+    return nil, err
+  end
+  if not reopened then
+    return nil, errors.new("conflict", "delivery %s was changed meanwhile", id)
+  end
+  live.tell { kind = "delivery", id = id, status = "pending" }
+  return M.get(id)
+end
+
+--- Sends a dead or delivered one again; runs the transform of a failed or
+--- skipped one again, when its code has been mended.
 ---@param id string
 ---@return Delivery? delivery
 ---@return perigee.Error? err  # kind "not_found", "conflict"
@@ -132,10 +160,12 @@ function M.retry(id)
   if not delivery then
     return nil, err
   end
+  if SENT[delivery.status] then
+    return reopen(id)
+  end
   if not AGAIN[delivery.status] then
     return nil, errors.new("conflict",
-      "delivery %s is %s; only a failed or skipped one can be retried", id,
-      delivery.status)
+      "delivery %s is %s; it cannot be sent again now", id, delivery.status)
   end
   local event
   event, err = events.find(delivery.event_id)
@@ -151,6 +181,88 @@ function M.retry(id)
     return nil, errors.new("conflict", "delivery %s was changed meanwhile", id)
   end
   return M.get(id)
+end
+
+local REPLAY_BATCH, REPLAY_MAX = 200, 10000
+
+--- Sends again what was given up; says how many. At most 10,000 at a time.
+---@param filter DeliveryFilter
+---@return integer? replayed
+---@return perigee.Error? err
+function M.replay(filter)
+  local total = 0
+  repeat
+    local dead, err = deliveries.dead(filter, REPLAY_BATCH)
+    if not dead then
+      return nil, err
+    end
+    for _, one in ipairs(dead) do
+      local reopened
+      reopened, err = deliveries.reopen(one.id, time.now())
+      if err then
+        return nil, err
+      end
+      total = total + (reopened and 1 or 0)
+    end
+  until #dead < REPLAY_BATCH or total >= REPLAY_MAX
+  live.tell { kind = "delivery", id = "", status = "pending" }
+  return total
+end
+
+--- A job has failed for good. Sending has recorded that already, but for jobs
+--- that crashed their worker again and again.
+---@param id string
+---@param reason string?
+function M.given_up(id, reason)
+  local changed, err = deliveries.give_up(id, reason or "its job failed",
+    time.now())
+  if err then
+    log.error("a failed delivery cannot be recorded",
+      { delivery = id, err = err })
+  elseif changed then
+    live.tell { kind = "delivery", id = id, status = "dead" }
+  end
+end
+
+-- What the queue knows of it: waits, or has it given up, or is it lost?
+local function look_after(delivery)
+  local job, err = delivery_queue.find(delivery)
+  if err then
+    return nil, err
+  end
+  if not job then
+    log.warn("a delivery without a job is queued again",
+      { delivery = delivery.id })
+    job, err = delivery_queue.put(delivery)
+    if not job then
+      return nil, err
+    end
+  elseif job.state == "failed" then
+    M.given_up(delivery.id, job.failure)
+    return true
+  end
+  return deliveries.touch(delivery.id, time.now())
+end
+
+--- Looks after pending deliveries that nothing was heard of for long; says how
+--- many.
+---@param before_ms integer
+---@param limit integer
+---@return integer? count
+---@return perigee.Error? err
+function M.look_after(before_ms, limit)
+  local overdue, err = deliveries.overdue(before_ms, limit)
+  if not overdue then
+    return nil, err
+  end
+  for _, delivery in ipairs(overdue) do
+    local looked
+    looked, err = look_after(delivery)
+    if not looked then
+      return nil, err
+    end
+  end
+  return #overdue
 end
 
 return M

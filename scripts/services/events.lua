@@ -40,6 +40,12 @@ function M.with_deliveries(id)
   if not found then
     return nil, err
   end
+  for _, delivery in ipairs(found) do
+    delivery.log, err = deliveries.attempts(delivery.id)
+    if not delivery.log then
+      return nil, err
+    end
+  end
   return event, found
 end
 

@@ -12,6 +12,7 @@ local intake = require "data.intake"
 local sources = require "data.sources"
 local subscriptions = require "data.subscriptions"
 local deliveries = require "services.deliveries"
+local live = require "services.live"
 local providers = require "services.providers"
 
 local limits = config.app.intake
@@ -128,7 +129,11 @@ function M.accept(name, message)
   if not receipt then
     return nil, replayed
   end
-  if not replayed and deliveries.has_new(planned) then
+  if replayed then
+    return receipt, replayed
+  end
+  live.tell { kind = "event", id = event.id }
+  if deliveries.has_new(planned) then
     prepare(event, planned)
   end
   return receipt, replayed

@@ -18,6 +18,7 @@ local HOUR_MS = 3600 * 1000
 
 -- A transform that is under way in another worker must not look abandoned.
 local STALE_AFTER_MS = 60 * 1000
+local OVERDUE_AFTER_MS = 10 * 60 * 1000
 
 --- Repeats a step until it finds nothing more to do; gives the sum.
 local function drain(step, before_ms)
@@ -35,14 +36,15 @@ end
 
 --- One round.
 ---@param now_ms integer
----@return { events: integer, keys: integer, prepared: integer } counts
+---@return { events: integer, keys: integer, prepared: integer, overdue: integer } counts
 function M.tidy(now_ms)
   local counts = {
     prepared = drain(deliveries.prepare_stale, now_ms - STALE_AFTER_MS),
+    overdue = drain(deliveries.look_after, now_ms - OVERDUE_AFTER_MS),
     events = drain(events.purge, now_ms - retention.events_h * HOUR_MS),
     keys = drain(intake.purge_keys, now_ms - retention.keys_h * HOUR_MS),
   }
-  if counts.events + counts.keys + counts.prepared > 0 then
+  if counts.events + counts.keys + counts.prepared + counts.overdue > 0 then
     log.info("tidied", counts)
   end
   return counts

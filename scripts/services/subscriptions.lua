@@ -7,6 +7,7 @@ local time = require "perigee.time"
 
 local subscriptions = require "data.subscriptions"
 local transforms = require "services.transforms"
+local webhooks = require "services.webhooks"
 
 local M = {}
 
@@ -41,11 +42,22 @@ function M.get(id)
   return subscription
 end
 
----@param wanted table  # source, target_url, events, transform, enabled
+local function check_secret(secret)
+  if secret and not webhooks.key_of(secret) then
+    return nil, errors.new("unprocessable",
+      "secret: whsec_ and the base64 of 24 to 64 bytes expected")
+  end
+  return true
+end
+
+---@param wanted table  # source, target_url, events, transform, enabled, secret
 ---@return Subscription? subscription
 ---@return perigee.Error? err  # kind "unprocessable"
 function M.create(wanted)
   local fits, err = check_transform(wanted.transform)
+  if fits then
+    fits, err = check_secret(wanted.secret)
+  end
   if not fits then
     return nil, err
   end
@@ -57,6 +69,7 @@ function M.create(wanted)
     events = wanted.events or { "*" },
     transform = wanted.transform,
     enabled = wanted.enabled ~= false,
+    secret = wanted.secret or webhooks.new_secret(),
     created_at_ms = now_ms,
     updated_at_ms = now_ms,
   }
@@ -83,6 +96,12 @@ function M.change(id, changes)
       value = nil
     end
     subscription[name] = value
+  end
+  subscription.secret = subscription.secret or webhooks.new_secret()
+  local sound
+  sound, err = check_secret(changes.secret and subscription.secret)
+  if not sound then
+    return nil, err
   end
   if changes.transform then
     local fits

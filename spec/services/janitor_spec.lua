@@ -23,14 +23,14 @@ describe("janitor.tidy", function()
 
   it("leaves what is young enough", function()
     assert(accept "k")
-    assert.same({ events = 0, keys = 0, prepared = 0 },
+    assert.same({ events = 0, keys = 0, prepared = 0, overdue = 1 },
       janitor.tidy(time.now() + retention.keys_h * HOUR_MS - 1000))
   end)
 
   it("forgets keys first: then a repeat is a new event", function()
     local first = assert(accept "k")
     local counts = janitor.tidy(time.now() + retention.keys_h * HOUR_MS + 1000)
-    assert.same({ events = 0, keys = 1, prepared = 0 }, counts)
+    assert.same({ events = 0, keys = 1, prepared = 0, overdue = 1 }, counts)
     assert(events.get(first.id))
     local second, replayed = accept "k"
     assert.is_false(replayed)

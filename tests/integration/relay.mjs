@@ -10,7 +10,9 @@ export class Relay {
   #ends = []; // as a test's t.after would have them
 
   constructor(options = {}) {
-    this.options = options; // workers, settings, env, vars: see start() of helpers.mjs
+    // workers, settings, env, vars: see start() of helpers.mjs. Nothing is sent
+    // to other machines.
+    this.options = { ...options, vars: { RELAY_TARGETS: "127.0.0.1", ...options.vars } };
     this.dir = mkdtempSync(path.join(os.tmpdir(), "perigee-relay-"));
     for (const name of ["config", "scripts", "public"]) {
       cpSync(path.join(ROOT, name), path.join(this.dir, name), { recursive: true });

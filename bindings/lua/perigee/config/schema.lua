@@ -330,13 +330,19 @@ local function database(...)
   }
 end
 
-local queue_limit = t.section {
-  concurrency = t.integer { min = 1 },
-  rate = t.section {
-    max = t.integer { required = true, min = 1 },
-    duration = t.duration { required = true, min = 1 },
-  },
-}
+local function queue_limit(more)
+  local fields = {
+    concurrency = t.integer { min = 1 },
+    rate = t.section {
+      max = t.integer { required = true, min = 1 },
+      duration = t.duration { required = true, min = 1 },
+    },
+  }
+  for name, field in pairs(more or {}) do
+    fields[name] = field
+  end
+  return t.section(fields)
+end
 
 local queue = t.section {
   driver = t.enum {
@@ -354,7 +360,9 @@ local queue = t.section {
   idle_timeout = t.duration { default = "5s", min = 10 },
   worker_name = t.string(),
   metrics = t.boolean { default = true },
-  limits = t.map { default = {}, of = queue_limit },
+  limits = t.map { default = {}, of = queue_limit {
+    group = queue_limit(), -- the same, for each group
+  } },
 }
 
 local kafka = t.map {
