@@ -146,10 +146,15 @@ describe("task.offload", function()
       while now() < until_ms do end
       return true
     end
-    local until_ms = time.monotonic() + 100
-    assert.same({ true, true, true }, task.map({ 1, 2, 3 }, function()
-      return task.offload(spin, until_ms)
-    end))
+    -- A busy machine may give the worker no turn for 100 ms: tried again then.
+    local rounds = 0
+    repeat
+      rounds, beats = rounds + 1, 0
+      local until_ms = time.monotonic() + 100
+      assert.same({ true, true, true }, task.map({ 1, 2, 3 }, function()
+        return task.offload(spin, until_ms)
+      end))
+    until beats > 3 or rounds == 50
     beater:cancel()
     assert.is_true(beats > 3)
   end)
