@@ -80,6 +80,8 @@ struct peri_host {
     void *jobs_ended_data;
     int open; /* generations whose memory is still there, and timers */
     bool closing;
+    bool collecting;                  /* a cycle was begun in a quiet moment */
+    double collected_bytes;           /* the heap after the last one */
     const _Atomic uint32_t *stopping; /* NULL: only `closing` tells */
     char *doing_route;                /* for the watchdog's report; NULL */
     char *doing_request;

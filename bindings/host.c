@@ -23,6 +23,8 @@
 #define SCRATCH_MAX_BYTES ((size_t)64 << 20)
 #define FAULT_MAX_BYTES 8192
 #define DOING_ROUTE_BYTES 128
+#define COLLECT_GROWTH 1.25
+#define COLLECT_MIN_BYTES (512 * 1024.0)
 #define STAGING_CPU_MS 2000 /* requests wait while scripts load */
 #define BUCKETS "0.005,0.01,0.025,0.05,0.075,0.1,0.25,0.5,0.75,1,2.5,5,7.5,10"
 
@@ -408,6 +410,49 @@ double perilua_host_heap_bytes(const peri_host *host)
         bytes += heap_of(PERI_CONTAINER(link, perilua_gen, link));
     }
     return bytes;
+}
+
+/* One step; a finalizer may raise. */
+static int collect_step(lua_State *L)
+{
+    bool *ended = lua_touserdata(L, 1);
+
+    *ended = lua_gc(L, LUA_GCSTEP, 0) != 0;
+    return 0;
+}
+
+/* LuaJIT collects when memory is asked for, which is when somebody waits. What
+ * is done here need not be done then. */
+uint64_t perilua_host_collect(peri_host *host, uint64_t limit_ns)
+{
+    perilua_gen *gen = host->live;
+    uint64_t start_ns;
+    uint64_t now_ns;
+    double heap;
+
+    if (gen == NULL || gen->active > 0 || gen->vm->current != NULL) {
+        return 0;
+    }
+    heap = heap_of(gen);
+    if (!host->collecting &&
+        heap < host->collected_bytes * COLLECT_GROWTH + COLLECT_MIN_BYTES) {
+        return 0;
+    }
+    start_ns = now_ns = peri_clock_monotonic_ns();
+    host->collecting = true;
+    while (host->collecting && now_ns - start_ns < limit_ns) {
+        bool ended = false;
+
+        if (lua_cpcall(gen->vm->L, collect_step, &ended) != 0) {
+            lua_pop(gen->vm->L, 1); /* as if nobody had raised it */
+        }
+        if (ended) {
+            host->collecting = false;
+            host->collected_bytes = heap_of(gen);
+        }
+        now_ns = peri_clock_monotonic_ns();
+    }
+    return now_ns - start_ns;
 }
 
 /* ---- life ---- */

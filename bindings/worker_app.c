@@ -78,6 +78,11 @@ static double app_heap_bytes(void *app)
     return perilua_host_heap_bytes(app);
 }
 
+static uint64_t app_collect(void *app, uint64_t limit_ns)
+{
+    return perilua_host_collect(app, limit_ns);
+}
+
 const peri_worker_app perilua_worker_app = {
     .create = app_create,
     .stage = app_stage,
@@ -89,5 +94,6 @@ const peri_worker_app perilua_worker_app = {
     .reload_failed = app_reload_failed,
     .hear = app_hear,
     .heap_bytes = app_heap_bytes,
+    .collect = app_collect,
     .cut = app_cut,
 };

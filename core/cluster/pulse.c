@@ -1,4 +1,5 @@
-/* Pulse: perigee_eventloop_lag_seconds, perigee_lua_heap_bytes. */
+/* Pulse: perigee_eventloop_lag_seconds, perigee_lua_heap_bytes,
+ * perigee_gc_duration_seconds. */
 #include "core/cluster/pulse.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 
 #define EVERY_MS 100
 #define HEAP_EVERY 10 /* beats */
+#define COLLECT_NS 1000000u
 /* libuv's timers count whole milliseconds: so much is no lag. */
 #define ROUNDING_NS 1000000u
 
@@ -21,8 +23,8 @@ struct peri_pulse {
     uv_timer_t timer;
     double *lag;
     double *heap;
-    double (*heap_bytes)(void *data);
-    void *data;
+    double *gc;
+    peri_pulse_app app;
     uint64_t last_ns;
     uint32_t beats;
 };
@@ -31,6 +33,7 @@ static void on_beat(uv_timer_t *timer)
 {
     peri_pulse *pulse = timer->data;
     uint64_t now_ns = peri_clock_monotonic_ns();
+    uint64_t took_ns;
     uint64_t due_ns =
         pulse->last_ns + (uint64_t)EVERY_MS * 1000000u + ROUNDING_NS;
 
@@ -38,7 +41,12 @@ static void on_beat(uv_timer_t *timer)
     peri_cells_observe(pulse->lag, bounds, BOUNDS,
                        now_ns > due_ns ? (double)(now_ns - due_ns) / 1e9 : 0);
     if (pulse->beats++ % HEAP_EVERY == 0) {
-        *pulse->heap = pulse->heap_bytes(pulse->data);
+        *pulse->heap = pulse->app.heap_bytes(pulse->app.data);
+    }
+    took_ns = pulse->app.collect(pulse->app.data, COLLECT_NS);
+    if (took_ns > 0) {
+        peri_cells_observe(pulse->gc, bounds, BOUNDS, (double)took_ns / 1e9);
+        pulse->last_ns = peri_clock_monotonic_ns(); /* that is no lag */
     }
 }
 
@@ -60,23 +68,33 @@ static int find_cells(peri_pulse *pulse, peri_cells *cells, int record)
         .merge = PERI_CELLS_MAX, /* says nothing until it is set */
         .labels = labels,
         .label_count = 1};
+    const peri_cells_family gc = {
+        .name = "perigee_gc_duration_seconds",
+        .help = "Pieces of garbage collection in quiet moments.",
+        .type = PERI_CELLS_HISTOGRAM,
+        .labels = labels,
+        .label_count = 1,
+        .bounds = bounds,
+        .bound_count = BOUNDS};
+    int gc_family = peri_cells_declare(cells, &gc, 0);
     int lag_family = peri_cells_declare(cells, &lag, 0);
     int heap_family = peri_cells_declare(cells, &heap, 0);
     char number[16];
     peri_slice value;
 
-    if (lag_family < 0 || heap_family < 0) {
+    if (lag_family < 0 || heap_family < 0 || gc_family < 0) {
         return -1;
     }
     snprintf(number, sizeof number, "%d", record);
     value = peri_slice_str(number);
     peri_cells_series(cells, lag_family, &value, &pulse->lag);
     peri_cells_series(cells, heap_family, &value, &pulse->heap);
+    peri_cells_series(cells, gc_family, &value, &pulse->gc);
     return 0;
 }
 
 peri_pulse *peri_pulse_start(uv_loop_t *loop, peri_cells *cells, int record,
-                             double (*heap_bytes)(void *data), void *data)
+                             const peri_pulse_app *app)
 {
     peri_pulse *pulse = peri_calloc(1, sizeof *pulse);
 
@@ -84,8 +102,7 @@ peri_pulse *peri_pulse_start(uv_loop_t *loop, peri_cells *cells, int record,
         free(pulse);
         return NULL;
     }
-    pulse->heap_bytes = heap_bytes;
-    pulse->data = data;
+    pulse->app = *app;
     pulse->last_ns = peri_clock_monotonic_ns();
     uv_timer_init(loop, &pulse->timer);
     pulse->timer.data = pulse;

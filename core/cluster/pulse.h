@@ -11,10 +11,17 @@
 
 typedef struct peri_pulse peri_pulse;
 
+/* What the pulse asks; see worker.h. */
+typedef struct peri_pulse_app {
+    double (*heap_bytes)(void *data);
+    uint64_t (*collect)(void *data, uint64_t limit_ns);
+    void *data;
+} peri_pulse_app;
+
 /* NULL: no room for its metrics. Its handle does not keep the loop alive.
  * cells are borrowed. */
 peri_pulse *peri_pulse_start(uv_loop_t *loop, peri_cells *cells, int record,
-                             double (*heap_bytes)(void *data), void *data);
+                             const peri_pulse_app *app);
 
 /* Frees later, from the loop. NULL is allowed. */
 void peri_pulse_stop(peri_pulse *pulse);

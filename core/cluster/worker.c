@@ -281,6 +281,27 @@ static double heap_bytes(void *data)
                : 0;
 }
 
+static uint64_t collect(void *data, uint64_t limit_ns)
+{
+    peri_worker *w = data;
+
+    return w->host != NULL && w->app->collect != NULL
+               ? w->app->collect(w->host, limit_ns)
+               : 0;
+}
+
+static void start_pulse(peri_worker *w)
+{
+    const peri_pulse_app app = {
+        .heap_bytes = heap_bytes, .collect = collect, .data = w};
+
+    if (w->cells != NULL &&
+        peri_settings_bool(w->settings, "metrics.enabled", true)) {
+        w->pulse =
+            peri_pulse_start(&w->loop, w->cells, w->inherited.record, &app);
+    }
+}
+
 static void create_app(peri_worker *w)
 {
     peri_worker_info info = {
@@ -308,11 +329,7 @@ static void create_app(peri_worker *w)
         peri_worker_end(w);
         return;
     }
-    if (w->cells != NULL &&
-        peri_settings_bool(w->settings, "metrics.enabled", true)) {
-        w->pulse = peri_pulse_start(&w->loop, w->cells, w->inherited.record,
-                                    heap_bytes, w);
-    }
+    start_pulse(w);
     peri_worker_stage(w, 0, w->inherited.generation, w->inherited.bundle_fd);
 }
 

@@ -68,6 +68,10 @@ typedef struct peri_worker_app {
     void (*hear)(void *app, peri_slice text);
     /* The size of its heap in bytes, for the metrics. May be NULL. */
     double (*heap_bytes)(void *app);
+    /* A moment between two events: collects garbage for limit_ns at most, if
+     * there is enough of it and nobody waits. Returns the time taken. May be
+     * NULL. */
+    uint64_t (*collect)(void *app, uint64_t limit_ns);
     /* shutdown.timeout is over: what still runs is cancelled, and answered as
      * unavailable. May be NULL. */
     void (*cut)(void *app);

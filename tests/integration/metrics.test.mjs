@@ -307,6 +307,21 @@ test("the loop's lag and the heap are those of each worker", async (t) => {
   assert.ok(value(all, "perigee_eventloop_lag_seconds", 'perigee_eventloop_lag_seconds_count{worker="1"}') > 0);
 });
 
+test("garbage is collected while nobody waits", async (t) => {
+  const app = await serve(t, { workers: 1, route: `
+    router:get("/", function()
+      for i = 1, 20000 do local _ = { ("x"):rep(100 + i) } end -- luacheck: ignore
+      collectgarbage "stop"
+      local kept = {}
+      for i = 1, 20000 do kept[i] = { tostring(i) } end
+      collectgarbage "restart"
+      return {}
+    end)` });
+  await app.get("/");
+  await until(async () => value(await families(app), "perigee_gc_duration_seconds", 'perigee_gc_duration_seconds_count{worker="0"}') > 0,
+    { timeout_ms: 30_000, what: "a piece of collection" });
+});
+
 test("calls of perigee.sqlite are timed by database and outcome", async (t) => {
   const app = await serve(t, { workers: 1, route: `
     local db = require("perigee.sqlite").get "main"
