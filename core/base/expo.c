@@ -2,9 +2,11 @@
 #include "core/base/expo.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/number.h"
+#include "core/base/trace.h"
 #include "core/base/utf8.h"
 
 #define NUMBER_BYTES 40
@@ -177,6 +179,33 @@ static void line(peri_expo *expo, const char *suffix, peri_slice labels,
     peri_buf_append_byte(out, '\n');
 }
 
+void peri_expo_exemplar(peri_expo *expo, double value, double unix_s,
+                        const unsigned char *trace_id,
+                        const unsigned char *span_id)
+{
+    char trace[2 * PERI_TRACE_ID_BYTES];
+    char span[2 * PERI_SPAN_ID_BYTES];
+
+    if (!expo->openmetrics) {
+        return;
+    }
+    peri_hex_write(trace_id, PERI_TRACE_ID_BYTES, trace);
+    peri_hex_write(span_id, PERI_SPAN_ID_BYTES, span);
+    expo->exemplar_value = value;
+    snprintf(expo->exemplar, sizeof expo->exemplar,
+             " # {trace_id=\"%.*s\",span_id=\"%.*s\"} %.9g %.3f",
+             (int)sizeof trace, trace, (int)sizeof span, span, value, unix_s);
+}
+
+/* Behind the bucket's line, in front of its line feed. */
+static void put_exemplar(peri_expo *expo)
+{
+    expo->out->length--;
+    peri_buf_append_str(expo->out, expo->exemplar);
+    peri_buf_append_byte(expo->out, '\n');
+    expo->exemplar[0] = '\0';
+}
+
 static void created_line(peri_expo *expo, peri_slice labels,
                          uint64_t created_ms)
 {
@@ -220,8 +249,14 @@ void peri_expo_histogram(peri_expo *expo, peri_slice labels,
         size_t length =
             bound_text(expo, i < count ? bounds[i] : INFINITY, bound);
 
+        size_t before = expo->out->length;
+
         total += counts[i];
         line(expo, "_bucket", labels, peri_slice_of(bound, length), total);
+        if (expo->exemplar[0] != '\0' && expo->out->length > before &&
+            (i == count || expo->exemplar_value <= bounds[i])) {
+            put_exemplar(expo);
+        }
     }
     line(expo, "_sum", labels, PERI_SLICE(""), sum);
     line(expo, "_count", labels, PERI_SLICE(""), total);

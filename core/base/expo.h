@@ -40,6 +40,8 @@ typedef struct peri_expo {
     const char *name;
     size_t base_length; /* of its name without _total or _info */
     peri_expo_type type;
+    double exemplar_value;
+    char exemplar[160]; /* its text, for the next histogram; "": none */
 } peri_expo;
 
 void peri_expo_init(peri_expo *expo, peri_buf *out, bool openmetrics);
@@ -64,6 +66,12 @@ void peri_expo_sample(peri_expo *expo, peri_slice labels, double value,
 void peri_expo_histogram(peri_expo *expo, peri_slice labels,
                          const double *bounds, const double *counts,
                          size_t count, double sum, uint64_t created_ms);
+
+/* An example for the next histogram: shown in OpenMetrics, at the bucket that
+ * it is in. trace_id: 16 bytes, span_id: 8. */
+void peri_expo_exemplar(peri_expo *expo, double value, double unix_s,
+                        const unsigned char *trace_id,
+                        const unsigned char *span_id);
 
 /* After the last family. */
 void peri_expo_end(peri_expo *expo);

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 #include "core/base/number.h"
+#include "core/http/tracer.h"
 
 #define NAME "http_server_request_duration_seconds"
 #define TABLE_SLOTS 512 /* a power of two; a clash is looked up again */
@@ -132,4 +134,10 @@ void peri_meter_observe(peri_meter *meter, const peri_exchange *ex,
     }
     peri_cells_observe(at->cells, meter->bounds, meter->bound_count,
                        (double)took_ns / 1e9);
+    if (ex->trace != NULL && ex->trace->context.sampled) {
+        peri_cells_set_exemplar(
+            at->cells, meter->bound_count, (double)took_ns / 1e9,
+            (double)peri_clock_wall_ms() / 1e3, ex->trace->context.trace_id,
+            ex->trace->context.span_id);
+    }
 }

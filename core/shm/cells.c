@@ -13,7 +13,7 @@
 
 #define REGION "perigee.metrics"
 #define SERIES_MAX_DEFAULT 2000
-#define SINK_CELLS (PERI_CELLS_BOUNDS_MAX + 2)
+#define SINK_CELLS (PERI_CELLS_BOUNDS_MAX + 2 + PERI_CELLS_EXEMPLAR)
 #define LABEL_NAME_MAX PERI_CELLS_NAME_MAX
 /* ,name="value" with every byte of the value at its longest */
 #define LABEL_BYTES (LABEL_NAME_MAX + 4 + 3 * PERI_CELLS_VALUE_MAX + 2)
@@ -394,7 +394,7 @@ static size_t cell_count(const family_record *family)
 {
     switch ((peri_cells_type)family->type) {
     case PERI_CELLS_HISTOGRAM:
-        return family->bound_count + 2;
+        return family->bound_count + 2 + PERI_CELLS_EXEMPLAR;
     case PERI_CELLS_GAUGE:
         return 2;
     default:

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/base/expo.h"
 #include "core/shm/regions.h"
@@ -28,9 +29,10 @@
 #define PERI_CELLS_VALUE_MAX 256 /* of a label; the rest is cut */
 
 typedef enum peri_cells_type {
-    PERI_CELLS_COUNTER,  /* cells[0] */
-    PERI_CELLS_GAUGE,    /* cells[0]; for LAST, cells[1] is when (ns) */
-    PERI_CELLS_HISTOGRAM /* bounds + 1 counts, then the sum */
+    PERI_CELLS_COUNTER, /* cells[0] */
+    PERI_CELLS_GAUGE,   /* cells[0]; for LAST, cells[1] is when (ns) */
+    /* bounds + 1 counts, then the sum, then PERI_CELLS_EXEMPLAR cells */
+    PERI_CELLS_HISTOGRAM
 } peri_cells_type;
 
 /* How a gauge's values of several live workers become one. */
@@ -88,6 +90,26 @@ static inline void peri_cells_observe(double *cells, const double *bounds,
     }
     cells[i] += 1;
     cells[count + 1] += value;
+}
+
+/* An example of what was counted: value, when (Unix seconds; 0: there is none,
+ * or it is being written), trace and span as bits. */
+#define PERI_CELLS_EXEMPLAR 5
+
+static inline void peri_cells_set_exemplar(double *cells, size_t count,
+                                           double value, double unix_s,
+                                           const unsigned char *trace_id,
+                                           const unsigned char *span_id)
+{
+    double *at = cells + count + 2;
+
+    at[1] = 0;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    at[0] = value;
+    memcpy(&at[2], trace_id, 2 * sizeof(double));
+    memcpy(&at[4], span_id, sizeof(double));
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    at[1] = unix_s;
 }
 
 typedef struct peri_cells_view {

@@ -9,7 +9,8 @@
 
 typedef struct total {
     double cells[SUMS_MAX];
-    double stamp; /* of the one set last */
+    double exemplar[PERI_CELLS_EXEMPLAR]; /* of the one set last */
+    double stamp;                         /* of the one set last */
     bool any;
 } total;
 
@@ -48,6 +49,21 @@ static void merge_gauge(const directory *dir, const peri_cells_view *view,
     sum->any = true;
 }
 
+/* The latest of all processes; one that is being written is passed over. */
+static void take_exemplar(const double *cells, total *sum)
+{
+    double copy[PERI_CELLS_EXEMPLAR];
+    double when = read_cell(&cells[1]);
+
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    memcpy(copy, cells, sizeof copy);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (when > sum->exemplar[1] && read_cell(&cells[1]) == when) {
+        memcpy(sum->exemplar, copy, sizeof copy);
+        sum->exemplar[1] = when;
+    }
+}
+
 static void add_up(directory *dir, const family_record *family,
                    const series_record *series, const peri_cells_view *view,
                    total *sum)
@@ -59,6 +75,7 @@ static void add_up(directory *dir, const family_record *family,
 
     memset(sum->cells, 0, count * sizeof(double));
     sum->any = false;
+    sum->exemplar[1] = 0;
     while (offset != 0) {
         const chunk *at = peri_cells_at(dir, offset);
 
@@ -69,6 +86,9 @@ static void add_up(directory *dir, const family_record *family,
                 sum->cells[i] += read_cell(&at->cells[i]);
             }
             sum->any = true;
+            if (family->type == PERI_CELLS_HISTOGRAM) {
+                take_exemplar(&at->cells[count], sum);
+            }
         }
         offset = at->next;
     }
@@ -88,6 +108,11 @@ static void write_series(directory *dir, const family_record *family,
         return;
     }
     if (family->type == PERI_CELLS_HISTOGRAM) {
+        if (sum.exemplar[1] > 0) {
+            peri_expo_exemplar(expo, sum.exemplar[0], sum.exemplar[1],
+                               (const unsigned char *)&sum.exemplar[2],
+                               (const unsigned char *)&sum.exemplar[4]);
+        }
         peri_expo_histogram(
             expo, labels, bounds, sum.cells, family->bound_count,
             sum.cells[family->bound_count + 1], series->created_ms);

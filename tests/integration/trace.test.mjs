@@ -90,6 +90,14 @@ test("one trace goes through requests, spans and calls", async (t) => {
   const done = await app.line((l) => l.msg === "request completed" && l.req.url.startsWith("/users"));
   assert.deepEqual([done.trace_id, done.span_id], [TRACE, server.span_id]);
 
+  // The request is an example of its duration, in OpenMetrics.
+  const open = await metrics_of(app, { accept: "application/openmetrics-text" });
+  const example = /^http_server_request_duration_seconds_bucket\{[^}]*http_route="\/users\/:id"[^}]*,le="([^"]+)"\} 1 # \{trace_id="(\w+)",span_id="(\w+)"\} (\S+) (\S+)$/m.exec(open);
+  assert.deepEqual(example.slice(2, 4), [TRACE, server.span_id]);
+  assert.ok(Number(example[4]) > 0 && Number(example[4]) <= Number(example[1]));
+  assert.ok(Math.abs(Number(example[5]) - Date.now() / 1000) < 120);
+  assert.ok(!(await metrics_of(app)).includes(TRACE));
+
   const { headers, url, resource, scope } = to.requests[0];
   assert.equal(headers["content-type"], "application/x-protobuf");
   assert.equal(url, "/v1/traces");
@@ -154,10 +162,10 @@ test("what is not sampled is passed on, and kept only if it fails", async (t) =>
   assert.equal(by_name(to.spans, "GET /out")[0].trace_id, TRACE);
 });
 
-async function metrics_of(app) {
+async function metrics_of(app, headers = {}) {
   const admin = (await app.line((l) => l.msg === "listening" && l.admin)).url;
   return new Promise((resolve, reject) => {
-    http.get(`${admin}/metrics`, (res) => {
+    http.get(`${admin}/metrics`, { headers }, (res) => {
       let all = "";
       res.on("data", (part) => { all += part; }).on("end", () => resolve(all));
     }).on("error", reject);
