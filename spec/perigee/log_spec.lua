@@ -18,14 +18,19 @@ describe("perigee.log", function()
       level = function() return level or 10 end,
       write = function(...) lines[#lines + 1] = core.format(...) end,
     }, { __index = core })
-    local saved, saved_core =
-      package.loaded["perigee.log"], package.loaded["perigee.core.log"]
+    local saved, saved_core, saved_time = package.loaded["perigee.log"],
+      package.loaded["perigee.core.log"], package.loaded["perigee.time"]
+    local clock = { now = 0 }
+    package.loaded["perigee.time"] = {
+      monotonic = function() return clock.now end,
+    }
     package.loaded["perigee.log"] = nil
     package.loaded["perigee.core.log"] = fake
     local log = require "perigee.log"
     package.loaded["perigee.log"] = saved
     package.loaded["perigee.core.log"] = saved_core
-    return log, lines
+    package.loaded["perigee.time"] = saved_time
+    return log, lines, clock
   end
 
   describe("a line", function()
@@ -49,6 +54,52 @@ describe("perigee.log", function()
       assert.equal("m", got.msg)
       assert.equal(1, got.level_)
       assert.equal("x", got.msg_)
+    end)
+  end)
+
+  describe("fewer lines", function()
+    it("lets a call site log so many, and tells what was held back", function()
+      local log, lines, clock = logger()
+      local few = log.limited { lines = 2, per = "50ms" }
+      for i = 1, 10 do
+        few.info("one", { i = i })
+      end
+      few.info "another site"
+      assert.equal(3, #lines)
+      clock.now = 50
+      for i = 11, 12 do
+        few.info("two", { i = i })
+      end
+      assert.equal(5, #lines)
+      for _ = 1, 2 do
+        for i = 1, 3 do
+          few.warn("again", { i = i })
+        end
+        clock.now = clock.now + 50
+      end
+      local told = assert(json.decode(lines[#lines - 1]))
+      assert.equal(1, told.suppressed)
+      assert.has_error(function() log.limited { lines = 0 } end)
+    end)
+
+    it("samples a share", function()
+      local log, lines = logger()
+      local none, all = log.sampled(0), log.child({ a = 1 }).sampled(1)
+      for _ = 1, 20 do
+        none.error "no"
+        all.error "yes"
+      end
+      assert.equal(20, #lines)
+      assert.equal(1, json.decode(lines[1]).a)
+      assert.has_error(function() log.sampled(2) end)
+    end)
+
+    it("costs nothing where the level is off", function()
+      local log, lines = logger(40)
+      log.limited().info "no"
+      log.sampled(1).debug "no"
+      assert.equal(0, #lines)
+      assert.is_false(log.limited().enabled "info")
     end)
   end)
 

@@ -117,6 +117,29 @@ test("levels and request lines follow the configuration", async (t) => {
   assert.equal(of(app, "request completed").length, 0);
 });
 
+test("modules have levels of their own, changed by a reload", async (t) => {
+  const config = (levels) => `return { log = { level = "info", redact = { "secret" }, levels = ${levels} } }`;
+  const app = await start(t, {
+    route: `
+      local log = require("perigee.log").get "services.billing"
+      router:get("/", function()
+        log.debug("a detail", { secret = 1 })
+        log.warn "a warning"
+        return { debug = log.enabled "debug" }
+      end)`,
+    files: { "config/default.lua": config('{ services = "error" }') },
+  });
+  assert.deepEqual((await app.get("/")).json, { debug: false });
+  app.write({ "config/default.lua": config('{ services = "error", ["services.billing"] = "debug" }') });
+  assert.equal((await app.command("reload")).code, 0);
+  assert.deepEqual((await app.get("/")).json, { debug: true });
+  const line = await app.line("a detail");
+  assert.equal(line.module, "services.billing");
+  assert.equal(line.secret, "[Redacted]");
+  await app.line("a warning");
+  assert.equal(of(app, "a warning").length, 1);
+});
+
 test("what is redacted does not appear", async (t) => {
   const app = await start(t, {
     route: ROUTES,

@@ -4,7 +4,12 @@
 local core = require "perigee.core.log"
 local errors = require "perigee.error"
 
-local write, encode = core.write, core.encode
+local encode = core.encode
+local clock = require("perigee.time").monotonic
+local units = require "perigee.units"
+
+local SILENT = 1000
+local SITES_MAX = 1000 -- call sites that a limited logger keeps apart
 
 local LEVELS =
   { trace = 10, debug = 20, info = 30, warn = 40, error = 50, fatal = 60 }
@@ -15,6 +20,10 @@ local LEVELS =
 --- Within a request the line carries `reqId`.
 ---@alias perigee.log.Write fun(msg: any, fields: table?)
 
+---@class perigee.log.Limit
+---@field lines integer?      # within `per`; 1
+---@field per (string|number)? # "10s" unless told
+
 ---@class perigee.log.Logger
 ---@field trace perigee.log.Write
 ---@field debug perigee.log.Write
@@ -23,13 +32,15 @@ local LEVELS =
 ---@field error perigee.log.Write
 ---@field fatal perigee.log.Write
 ---@field child fun(fields: table): perigee.log.Logger # its lines carry fields
+---@field limited fun(options: perigee.log.Limit?): perigee.log.Logger # so many lines of each call site
+---@field sampled fun(share: number): perigee.log.Logger # a share of the lines, 0 to 1
 ---@field enabled fun(level: string): boolean # whether lines of it are written
 
 local function nothing() end
 
 -- Also log.error(err), log.error(err, msg) and log.info(fields, msg), as pino
 -- has them.
-local function write_odd(level, bindings, first, second)
+local function write_odd(write, level, bindings, first, second)
   if errors.is(first) then
     local msg = type(second) == "string" and second or first.message
     local fields = type(second) == "table" and second or nil
@@ -38,37 +49,153 @@ local function write_odd(level, bindings, first, second)
   write(level, bindings, second, first)
 end
 
-local function writer(level, bindings)
-  if level < core.level() then
+local function writer(to, level, bindings)
+  local write = to.write
+  if level < to.level() then
     return nothing
   end
   return function(msg, fields)
     if type(msg) == "table" then
-      return write_odd(level, bindings, msg, fields)
+      return write_odd(write, level, bindings, msg, fields)
     end
     write(level, bindings, msg, fields)
   end
 end
 
-local function enabled(level)
+-- The logger's functions, with `pass(level)` in front of each: nil, or fields
+-- to be added to the line.
+local function guarded(logger, pass)
+  local guard = { child = logger.child, enabled = logger.enabled }
+  return setmetatable(guard, {
+    __index = function(_, name)
+      if not LEVELS[name] then
+        return logger[name]
+      end
+      local log_it = logger[name]
+      if log_it == nothing then
+        guard[name] = nothing
+        return nothing
+      end
+      guard[name] = function(msg, fields)
+        local more = pass()
+        if not more then
+          return
+        end
+        if more ~= true then
+          logger.child(more)[name](msg, fields)
+        else
+          log_it(msg, fields)
+        end
+      end
+      return guard[name]
+    end,
+  })
+end
+
+local function check_limit(options)
+  local lines = options.lines or 1
+  local per = units.duration(options.per or "10s")
+  if type(lines) ~= "number" or lines < 1 or not per or per <= 0 then
+    error("log.limited: { lines = 5, per = \"10s\" } expected", 3)
+  end
+  return lines, per
+end
+
+-- A call site may log `lines` lines within `per`; the next one that passes
+-- tells how many did not.
+local function limited(logger, options)
+  local lines, per = check_limit(options or {})
+  local sites, count = {}, 0
+  return guarded(logger, function()
+    local info = debug.getinfo(3, "Sl")
+    local key = info and info.short_src .. ":" .. info.currentline or "?"
+    local now, site = clock(), sites[key]
+    if not site then
+      if count >= SITES_MAX then
+        sites, count = {}, 0
+      end
+      count = count + 1
+      site = { since = now, passed = 0, held = 0 }
+      sites[key] = site
+    end
+    if now - site.since >= per then
+      site.since, site.passed = now, 0
+    end
+    if site.passed >= lines then
+      site.held = site.held + 1
+      return nil
+    end
+    site.passed = site.passed + 1
+    local held = site.held
+    site.held = 0
+    return held > 0 and { suppressed = held } or true
+  end)
+end
+
+local function sampled(logger, share)
+  if type(share) ~= "number" or share < 0 or share > 1 then
+    error("log.sampled: a share from 0 to 1 expected", 3)
+  end
+  return guarded(logger, function()
+    return math.random() < share or nil
+  end)
+end
+
+local function enabled(to, level)
   local number = LEVELS[level]
   if not number then
-    error("unknown level: " .. tostring(level), 2)
+    error("unknown level: " .. tostring(level), 3)
   end
-  return number >= core.level()
+  return number >= to.level()
+end
+
+-- log.levels of the longest beginning of a dotted name; nil: none is there.
+local function level_of(name)
+  local config = require "perigee.config"
+  local levels = config.log and config.log.levels or {}
+  while name do
+    if levels[name] then
+      return LEVELS[levels[name]] or SILENT
+    end
+    name = name:match "^(.*)%.[^.]*$"
+  end
+  return nil
+end
+
+-- The functions of C with the level of a module of that name.
+local function core_of(name)
+  local level = level_of(name)
+  if not level then
+    return core
+  end
+  local config = require "perigee.config"
+  return core.new(level, config.log.redact or {})
 end
 
 -- Functions are made when they are first asked for: most children log once.
-local function make(bindings)
-  local logger = { enabled = enabled }
+local function make(bindings, to)
+  local logger = {
+    enabled = function(level)
+      local on = enabled(to, level)
+      return on
+    end,
+  }
   return setmetatable(logger, {
     __index = function(_, name)
       local value
       if LEVELS[name] then
-        value = writer(LEVELS[name], bindings)
+        value = writer(to, LEVELS[name], bindings)
       elseif name == "child" then
         value = function(fields)
-          return make(encode(bindings, fields))
+          return make(encode(bindings, fields), to)
+        end
+      elseif name == "limited" then
+        value = function(options)
+          return limited(logger, options)
+        end
+      elseif name == "sampled" then
+        value = function(share)
+          return sampled(logger, share)
         end
       end
       logger[name] = value
@@ -78,6 +205,18 @@ local function make(bindings)
 end
 
 ---@type perigee.log.Logger
-local M = make(nil)
+local M = make(nil, core)
+
+--- The logger of a part of the application: its lines carry `module`, and
+--- `log.levels` may give it a level of its own ("services" also for
+--- "services.billing").
+---@param name string
+---@return perigee.log.Logger
+function M.get(name)
+  if type(name) ~= "string" then
+    error("the name of a module expected", 2)
+  end
+  return make(encode(nil, { module = name }), core_of(name))
+end
 
 return M

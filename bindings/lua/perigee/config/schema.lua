@@ -157,6 +157,14 @@ local log = t.section {
     default = "info",
     values = { "trace", "debug", "info", "warn", "error", "fatal", "silent" },
   },
+  levels = t.map {
+    default = {},
+    any_key = true,
+    of = t.enum {
+      values = { "trace", "debug", "info", "warn", "error", "fatal",
+        "silent" },
+    },
+  },
   format = t.enum { default = "json", values = { "json", "pretty" } },
   destination = t.string { default = "stdout", check = host_name },
   redact = t.list { default = t.array {}, of = t.string() },
