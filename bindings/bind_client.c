@@ -445,6 +445,8 @@ static bool get_identity(lua_State *L, int table, perilua_vm *vm,
         };
 
         options->server_name = get_slice(L, tls, "server_name");
+        options->tunnel = get_slice(L, table, "tunnel");
+        options->tunnel_auth = get_slice(L, table, "tunnel_auth");
         rc = peri_client_identity_get(vm->env->client, &identity,
                                       &options->identity, why, why_bytes);
     }

@@ -16,6 +16,7 @@ static const struct {
     {PERI_ESTATE, "ESTATE", "not possible in this state"},
     {PERI_ENOTFOUND, "ENOTFOUND", "not found"},
     {PERI_EEXISTS, "EEXISTS", "exists already"},
+    {PERI_EPROXY, "proxy_refused", "the proxy refuses to connect"},
     {PERI_ETLS, "tls_failed", "TLS failed"},
     {PERI_ETLS_EXPIRED, "tls_expired", "the certificate has expired"},
     {PERI_ETLS_NOT_YET, "tls_not_yet_valid",

@@ -13,6 +13,9 @@
 #define PERI_ESTATE (-5005)   /* not possible in this state */
 #define PERI_ENOTFOUND (-5006)
 #define PERI_EEXISTS (-5007)
+#define PERI_EPROXY                                                            \
+    (-5008) /* a proxy does not pass on what it was asked to                   \
+             */
 
 /* TLS: what about the other side was not as it must be. */
 #define PERI_ETLS (-5100) /* any other failure of the protocol */

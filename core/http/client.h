@@ -64,6 +64,10 @@ int peri_client_identity_get(peri_client *client,
 typedef struct peri_call_options {
     peri_client_identity *identity; /* NULL: without TLS */
     peri_slice server_name;         /* of the certificate; empty: host */
+    /* With identity: host is a proxy that is to connect to this "host:port";
+     * the value of Proxy-Authorization for it. Empty: none. */
+    peri_slice tunnel;
+    peri_slice tunnel_auth;
     peri_slice host; /* a name or an address, without brackets; or the path of a
                         UNIX socket */
     uint16_t port;

@@ -239,7 +239,8 @@ static bool is_clean(peri_slice text, unsigned char above)
 
 static bool is_sound(const peri_call_options *o)
 {
-    if (!is_token(o->method) || o->target.length == 0 ||
+    if (!is_clean(o->tunnel, ' ') || !is_clean(o->tunnel_auth, 0x1f) ||
+        !is_token(o->method) || o->target.length == 0 ||
         !is_clean(o->target, ' ') ||
         memchr(o->target.data, '\t', o->target.length) != NULL) {
         return false;

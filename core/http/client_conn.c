@@ -14,6 +14,7 @@ static void on_conn_closed(uv_handle_t *handle)
 
     peri_buf_fini(&conn->out);
     peri_buf_fini(&conn->flying);
+    peri_buf_fini(&conn->tunnel_head);
     peri_tls_destroy(conn->tls);
     free(conn);
     peri_origin_unref(origin);

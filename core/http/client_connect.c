@@ -115,7 +115,11 @@ static void on_connected(uv_connect_t *request, int status)
         return;
     }
     take_only(c, conn);
-    peri_client_tls_begin(conn);
+    if (c->origin->tunnel != NULL) {
+        peri_client_tunnel_begin(conn);
+    } else {
+        peri_client_tls_begin(conn);
+    }
 }
 
 static int attempt(peri_connect *c, peri_client_conn *conn)

@@ -233,22 +233,34 @@ static peri_slice name_of(const peri_call_options *options)
 bool peri_origin_has_tls(const peri_origin *origin,
                          const peri_call_options *options)
 {
-    return origin->identity == options->identity &&
-           (origin->identity == NULL ||
-            peri_slice_equal(peri_slice_str(origin->server_name),
-                             name_of(options)));
+    if (origin->identity != options->identity || options->identity == NULL) {
+        return origin->identity == options->identity;
+    }
+    return peri_slice_equal(peri_slice_str(origin->server_name),
+                            name_of(options)) &&
+           peri_slice_equal(peri_slice_str(origin->tunnel), options->tunnel) &&
+           peri_slice_equal(peri_slice_str(origin->tunnel_auth),
+                            options->tunnel_auth);
 }
 
 void peri_origin_use_tls(peri_origin *origin, const peri_call_options *options)
 {
     peri_slice server_name = name_of(options);
-    char name[512];
+    char name[800];
 
     origin->identity = options->identity;
     origin->identity->refs++;
     origin->server_name = peri_strndup(server_name.data, server_name.length);
-    snprintf(name, sizeof name, "%s %u %.200s", origin->server_name,
-             origin->port, origin->host);
+    if (options->tunnel.length > 0) {
+        origin->tunnel =
+            peri_strndup(options->tunnel.data, options->tunnel.length);
+    }
+    origin->tunnel_auth = peri_strndup(
+        options->tunnel_auth.data != NULL ? options->tunnel_auth.data : "",
+        options->tunnel_auth.length);
+    snprintf(name, sizeof name, "%s %u %.200s %.200s", origin->server_name,
+             origin->port, origin->host,
+             origin->tunnel != NULL ? origin->tunnel : "");
     origin->session = session_get(origin->client, origin->identity, name);
     origin->session->refs++;
     forget_session(origin->client);
@@ -262,6 +274,8 @@ void peri_origin_drop_tls(peri_origin *origin)
     origin->session->refs--;
     origin->identity->refs--;
     free(origin->server_name);
+    free(origin->tunnel);
+    free(origin->tunnel_auth);
 }
 
 void peri_client_identities_fini(peri_client *client)

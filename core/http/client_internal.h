@@ -2,8 +2,8 @@
  *
  * client.c: pools and who gets which connection. client_connect.c: from a name
  * to a connection. client_conn.c: bytes. client_tls.c: TLS below them.
- * client_identity.c: certificates, sessions. client_call.c: what a call sees.
- */
+ * client_tunnel.c: through a proxy. client_identity.c: certificates, sessions.
+ * client_call.c: what a call sees. */
 #ifndef PERI_HTTP_CLIENT_INTERNAL_H
 #define PERI_HTTP_CLIENT_INTERNAL_H
 
@@ -33,6 +33,8 @@ typedef struct peri_origin {
     bool deny_private;
     peri_client_identity *identity; /* NULL: without TLS */
     char *server_name;              /* with TLS */
+    char *tunnel;                   /* NULL: not through a proxy */
+    char *tunnel_auth;              /* "": without */
     struct peri_client_session *session;
     unsigned refs;       /* calls, connections, connects */
     unsigned open;       /* established connections */
@@ -98,6 +100,7 @@ typedef struct peri_client_conn {
     peri_buf flying; /* given to uv_write */
     peri_client_timer idle;
     peri_tls *tls;
+    peri_buf tunnel_head; /* the proxy's answer, as far as it has come */
     uint32_t uses;
     bool established;
     bool reading;
@@ -168,7 +171,12 @@ void peri_connect_done(peri_client_conn *conn);
 /* This address came to nothing. */
 void peri_connect_refused(peri_client_conn *conn, int rc);
 
+/* client_tunnel.c: CONNECT, then TLS */
+void peri_client_tunnel_begin(peri_client_conn *conn);
+
 /* client_tls.c */
+/* Who asked has a time-out of his own; this one is for those who have gone. */
+#define PERI_CLIENT_HANDSHAKE_MS 10000
 void peri_client_tls_begin(peri_client_conn *conn);
 void peri_client_tls_put(peri_client_conn *conn, peri_slice data);
 /* Says that it ends, when that can be said now. */

@@ -5,9 +5,6 @@
 #include "core/base/err.h"
 #include "core/http/client_internal.h"
 
-/* Who asked has a time-out of his own; this one is for those who have gone. */
-#define HANDSHAKE_MS 10000
-
 static void send_output(peri_client_conn *conn)
 {
     peri_slice output = peri_tls_output(conn->tls);
@@ -90,7 +87,7 @@ void peri_client_tls_begin(peri_client_conn *conn)
         uv_tcp_nodelay(&conn->u.tcp, 1);
     }
     peri_client_timer_set(client, &conn->idle,
-                          uv_now(client->loop) + HANDSHAKE_MS);
+                          uv_now(client->loop) + PERI_CLIENT_HANDSHAKE_MS);
     peri_client_conn_read(conn, true);
     step(conn); /* the greeting */
 }

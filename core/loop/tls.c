@@ -150,6 +150,10 @@ void peri_tls_destroy(peri_tls *tls)
     if (tls == NULL) {
         return;
     }
+    if (!tls->failed) {
+        /* Else its session would count as bad. */
+        SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    }
     SSL_free(tls->ssl);
     peri_tls_context_unref(tls->context);
     free(tls);

@@ -255,6 +255,52 @@ test("a redirect to another host takes neither the certificate nor the name alon
   assert.equal(answer.body.client, undefined);
 });
 
+test("through a proxy by CONNECT, which sees only whom it is for", async (t) => {
+  const authority = new Authority(t);
+  const server = await serve(t, authority.issue(["localhost"]));
+  const asked = [];
+  let refuse = null;
+  const proxy = net.createServer((socket) => {
+    let head = "";
+    socket.on("error", () => {});
+    socket.on("data", function on_data(chunk) {
+      head += chunk.toString("latin1");
+      if (!head.includes("\r\n\r\n")) {
+        return;
+      }
+      socket.off("data", on_data);
+      asked.push(head);
+      if (refuse) {
+        socket.end(refuse);
+        return;
+      }
+      const on = net.connect(server.port, "127.0.0.1", () => {
+        socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
+        socket.pipe(on).pipe(socket);
+      });
+      on.on("error", () => {});
+    });
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  t.after(() => proxy.close());
+  const app = await client(t);
+  const options = `tls = { ca = ${text(authority.cert)} }, proxy = "http://me:secret@127.0.0.1:${proxy.address().port}"`;
+  for (let i = 0; i < 3; i++) {
+    const answer = await app.get_json(`https://localhost:${server.port}/through`, options);
+    assert.equal(answer.body?.url, "/through");
+  }
+  assert.equal(asked.length, 1); // and the connection is kept
+  assert.equal(asked[0], `CONNECT localhost:${server.port} HTTP/1.1\r\nHost: localhost:${server.port}\r\n` +
+    `Proxy-Authorization: Basic ${Buffer.from("me:secret").toString("base64")}\r\n\r\n`);
+  for (const answer of ["HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nsurplus",
+    "nonsense\r\n\r\n", "HTTP/1.1 200", `HTTP/1.1 200 OK\r\nx: ${"y".repeat(9000)}`]) {
+    refuse = answer;
+    const fault = await app.get_json(`https://other.test:${server.port}/`, options);
+    assert.deepEqual([fault.kind, fault.code], ["unavailable", "proxy_refused"], answer.slice(0, 40));
+  }
+});
+
 test("Perigee talks to Perigee", async (t) => {
   const authority = new Authority(t);
   const server = await start(t, { files: tls_files(authority.issue(["localhost"])),

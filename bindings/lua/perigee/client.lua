@@ -387,17 +387,17 @@ local function place_of(plan, fields)
   if not proxy then
     return proxy == false and url or nil, err
   end
-  if url.scheme == "https" then
-    err = errors.new("invalid", "%s: https through a proxy is not supported "
-      .. "yet", address(url))
-    err.code = "bad_proxy"
-    return nil, err
-  end
   if plan.opts.deny_private then
     err = errors.new("invalid", "%s: deny_private cannot be kept through a "
       .. "proxy, which looks the name up itself", address(url))
     err.code = "bad_proxy"
     return nil, err
+  end
+  if url.scheme == "https" then
+    local host = url.host:find(":", 1, true) and "[" .. url.host .. "]"
+      or url.host
+    return { host = proxy.host, port = proxy.port, target = url.target,
+      tunnel = host .. ":" .. url.port, tunnel_auth = proxy.authorization }
   end
   add_field(fields, "proxy-authorization", proxy.authorization)
   return { host = proxy.host, port = proxy.port,
@@ -420,7 +420,8 @@ local function start(plan)
     is_local = plan.unix ~= nil, target = at.target,
     fields = fields, body = plan.body,
     streams_body = plan.source ~= nil,
-    tls = tls.for_url(plan.tls, url),
+    tls = tls.for_url(plan.tls, url), tunnel = at.tunnel,
+    tunnel_auth = at.tunnel_auth,
     deny_private = opts.deny_private, whole = not opts.stream,
     decompress = opts.decompress ~= false,
     body_max = plan.body_max, total_ms = left_ms,
