@@ -3,7 +3,10 @@
 import * as api from "./api.js";
 import { byId, h, pretty, size, time } from "./dom.js";
 
-const REFRESH_MS = 2000;
+const REFRESH_MS = 2000; // while nothing is told live
+const SLOW_MS = 15000; // while it is: for what was missed
+const TOLD_MS = 150; // several messages make one refresh
+const DEAD_SHOWN = 100;
 const PAGE = 25;
 const PAYLOAD_SHOWN = 20000; // characters; the rest is a download away
 
@@ -66,6 +69,16 @@ function showSources(sources, subscriptions) {
 
 // Deliveries
 
+// Dead letters
+
+async function showDead() {
+  const dead = await api.deliveries({ status: "dead", source: filter.source, limit: DEAD_SHOWN });
+  const count = dead.items.length;
+  byId("dead").hidden = count === 0;
+  const many = dead.next === null ? String(count) : `${count} or more`;
+  byId("dead-count").textContent = `${many} ${count === 1 ? "delivery was" : "deliveries were"}`;
+}
+
 const badge = (status, count) =>
   h("span", { class: `badge ${status}` }, count > 1 ? `${count} ${status}` : status);
 
@@ -88,8 +101,19 @@ function clip(text) {
   return text.length > PAYLOAD_SHOWN ? `${text.slice(0, PAYLOAD_SHOWN)}\n…` : text;
 }
 
+const AGAIN = {
+  dead: "Send again", delivered: "Send again", failed: "Run again", skipped: "Run again",
+};
+
+function attemptItem(attempt) {
+  return h("li", {},
+    time(attempt.started_at_ms), ` ${attempt.response_status ?? "no answer"}, ${attempt.duration_ms} ms`,
+    attempt.error ? `: ${attempt.error}` : "",
+    attempt.response_body ? h("small", {}, ` “${attempt.response_body.slice(0, 200)}”`) : null);
+}
+
 function deliveryItem(delivery, refresh) {
-  const again = delivery.status === "failed" || delivery.status === "skipped";
+  const again = AGAIN[delivery.status];
   return h("li", { class: "delivery" },
     h("p", {}, badge(delivery.status, 1), " ",
       h("span", { class: "target" }, delivery.target_url), " ",
@@ -101,7 +125,11 @@ function deliveryItem(delivery, refresh) {
           await api.retry(delivery.id).catch((error) => setState("error", error.message));
           refresh();
         },
-      }, "Run again") : null),
+      }, again) : null,
+      delivery.next_attempt_at_ms
+        ? h("small", {}, "next attempt by ", time(delivery.next_attempt_at_ms)) : null),
+    delivery.log?.length > 0
+      ? h("ol", { class: "log" }, ...delivery.log.map(attemptItem)) : null,
     delivery.error ? h("pre", { class: "code error" }, delivery.error) : null,
     delivery.payload !== undefined
       ? h("pre", { class: "code" }, clip(pretty(delivery.payload))) : null);
@@ -165,10 +193,14 @@ function rowOf(event) {
 }
 
 function showDeliveries(row, event, deliveries) {
-  const key = JSON.stringify(deliveries.map((each) => [each.id, each.status]));
+  const key = JSON.stringify(deliveries.map((each) => [each.id, each.status, each.attempts]));
   if (row.seen !== key) {
+    const first = row.seen === undefined;
     row.seen = key;
     row.deliveries.replaceChildren(...summary(deliveries, event.deliveries));
+    if (!first && !row.details.hidden) {
+      fillDetails(row.details.firstChild, event.id);
+    }
   }
 }
 
@@ -224,9 +256,12 @@ async function refresh() {
   try {
     const [sources, subscriptions] = await Promise.all([api.sources(), api.subscriptions()]);
     showSources(sources.items, subscriptions.items);
-    await load();
+    await Promise.all([load(), showDead()]);
     setState(paused ? "paused" : "live", paused ? "Paused" : "Live");
     byId("token-form").hidden = true;
+    if (!paused && !document.hidden) {
+      listen();
+    }
   } catch (error) {
     if (error.status === 401) {
       byId("token-form").hidden = false;
@@ -241,8 +276,44 @@ async function refresh() {
 function schedule() {
   clearTimeout(timer);
   if (!paused && !document.hidden) {
-    timer = setTimeout(refresh, REFRESH_MS);
+    timer = setTimeout(refresh, told ? SLOW_MS : REFRESH_MS);
   }
+}
+
+// What is told live is looked up soon; while nobody tells, it is asked for.
+
+let told; // aborts the stream; undefined: there is none
+let soon;
+
+function onTold(kind) {
+  if (kind !== "alive" && !paused && soon === undefined) {
+    soon = setTimeout(() => {
+      soon = undefined;
+      refresh();
+    }, TOLD_MS);
+  }
+}
+
+async function listen() {
+  if (told) {
+    return;
+  }
+  const stop = new AbortController();
+  told = stop;
+  try {
+    await api.live(onTold, stop.signal);
+  } catch {
+    // refresh() says what is wrong
+  }
+  if (told === stop) {
+    told = undefined;
+    schedule();
+  }
+}
+
+function hush() {
+  told?.abort();
+  told = undefined;
 }
 
 function startOver() {
@@ -258,6 +329,7 @@ byId("pause").addEventListener("click", () => {
   byId("pause").setAttribute("aria-pressed", String(paused));
   if (paused) {
     clearTimeout(timer);
+    hush();
     setState("paused", "Paused");
   } else {
     refresh();
@@ -284,8 +356,18 @@ byId("token-form").addEventListener("submit", (submit) => {
   startOver();
 });
 
+byId("replay-all").addEventListener("click", async (click) => {
+  click.target.disabled = true;
+  const wanted = filter.source === "" ? {} : { source: filter.source };
+  await api.replayAll(wanted).catch((error) => setState("error", error.message));
+  click.target.disabled = false;
+  refresh();
+});
+
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && !paused) {
+  if (document.hidden) {
+    hush();
+  } else if (!paused) {
     refresh();
   }
 });

@@ -1,6 +1,8 @@
 // The page at / in a real browser.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import http from "node:http";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -201,6 +203,69 @@ describe("the page of a relay with a token", () => {
       await browser.close();
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
       await relay.stop();
+    }
+  });
+});
+
+describe("the page of a relay that delivers", () => {
+  it("shows deliveries live, their log and dead letters, and sends again", async () => {
+    let status = 200;
+    const server = http.createServer((req, res) => {
+      res.statusCode = status;
+      res.end(`said ${status}`);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const relay = await Relay.start({
+      settings: { "app.delivery.attempts": 2, "app.delivery.backoff": "50ms" },
+    });
+    const profile = mkdtempSync(path.join(os.tmpdir(), "perigee-chromium-"));
+    const browser = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      headless: true,
+      args: FLAGS,
+    });
+    try {
+      const page = await browser.newPage();
+      const row = (type) => page.locator("#events tr[data-event]").filter({ hasText: type });
+      await relay.source({ name: "shop", kind: "none" },
+        { target_url: `http://127.0.0.1:${server.address().port}/` });
+      await page.goto(relay.url);
+      await page.getByText("Live", { exact: true }).waitFor();
+      assert.equal(await page.locator("#dead").isVisible(), false);
+
+      await relay.post("/in/shop", { type: "order.fine" });
+      await row("order.fine").getByText("delivered").waitFor();
+
+      status = 500;
+      await relay.post("/in/shop", { type: "order.bad" });
+      await row("order.bad").getByText("dead").waitFor();
+      await page.getByText("1 delivery was given up").waitFor();
+      await page.getByRole("button", { name: "order.bad" }).click();
+      const details = page.locator("tr.details:visible");
+      await details.locator("ol.log li").nth(1).waitFor();
+      assert.match(await details.locator("ol.log").textContent(), /500.*said 500/s);
+
+      status = 200;
+      await details.getByRole("button", { name: "Send again" }).click();
+      await row("order.bad").getByText("delivered").waitFor();
+      await details.locator("ol.log li").nth(2).waitFor();
+
+      status = 410;
+      await relay.post("/in/shop", { type: "order.gone" });
+      await relay.post("/in/shop", { type: "order.lost" });
+      await page.getByText("2 deliveries were given up").waitFor();
+      status = 200;
+      await page.getByRole("button", { name: "Send all again" }).click();
+      await row("order.gone").getByText("delivered").waitFor();
+      await row("order.lost").getByText("delivered").waitFor();
+      await until(async () => !(await page.locator("#dead").isVisible()), { what: "no dead letters" });
+    } finally {
+      await browser.close();
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+      await relay.stop();
+      server.closeAllConnections();
+      server.close();
     }
   });
 });
