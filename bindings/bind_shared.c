@@ -190,6 +190,21 @@ static int shared_unpack(lua_State *L)
     return 1;
 }
 
+/* clock() -> where the frozen time lies (ns, 0: it is not), and the loop's own
+ * (ms, as of its present turn): for who looks at them all the time. */
+static int shared_clock(lua_State *L)
+{
+    const perilua_vm *vm = perilua_vm_of(L);
+    union {
+        const uint64_t *in;
+        void *out;
+    } frozen = {peri_timers_frozen_ns(perilua_timers(vm))};
+
+    lua_pushlightuserdata(L, frozen.out);
+    lua_pushlightuserdata(L, &vm->env->loop->time);
+    return 2;
+}
+
 /* alive(mark) -> whether the process that wrote the mark lives. */
 static int shared_alive(lua_State *L)
 {
@@ -207,15 +222,11 @@ static int shared_alive(lua_State *L)
 int perilua_open_shared(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"open", shared_open},
-        {"cells", shared_cells},
-        {"flush", shared_flush},
-        {"stats", shared_stats},
-        {"keys", shared_keys},
-        {"pack", shared_pack},
-        {"unpack", shared_unpack},
-        {"alive", shared_alive},
-        {NULL, NULL},
+        {"open", shared_open},     {"cells", shared_cells},
+        {"flush", shared_flush},   {"stats", shared_stats},
+        {"keys", shared_keys},     {"pack", shared_pack},
+        {"unpack", shared_unpack}, {"alive", shared_alive},
+        {"clock", shared_clock},   {NULL, NULL},
     };
     uint64_t mark = peri_lock_self();
 

@@ -187,6 +187,11 @@ uint64_t peri_timers_next_ns(const peri_timers *timers)
     return timers->count > 0 ? timers->heap[1]->due_ns : 0;
 }
 
+const uint64_t *peri_timers_frozen_ns(const peri_timers *timers)
+{
+    return &timers->frozen_ns;
+}
+
 bool peri_timers_frozen(const peri_timers *timers)
 {
     return timers->frozen;
@@ -216,6 +221,7 @@ void peri_timers_advance(peri_timers *timers, uint64_t by_ns)
 void peri_timers_thaw(peri_timers *timers)
 {
     timers->frozen = false;
+    timers->frozen_ns = 0;
     timers->armed_ns = 0;
     arm(timers);
 }

@@ -41,6 +41,9 @@ void peri_timer_stop(peri_timers *timers, peri_timer *timer);
 /* When the first node fires; 0: none is armed. */
 uint64_t peri_timers_next_ns(const peri_timers *timers);
 
+/* For who reads it without a call: the frozen time, 0 while it is not. */
+const uint64_t *peri_timers_frozen_ns(const peri_timers *timers);
+
 /* Freezes the clock where it is; advance moves it and fires what is due, in
  * order of time; thaw lets it run on from real time. */
 bool peri_timers_frozen(const peri_timers *timers);

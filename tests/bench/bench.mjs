@@ -2,10 +2,11 @@
 // How much CPU a request costs, beside nginx with Lua in the same run.
 //
 //   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
-//             [--no-idle] [--no-start] [--no-client] [--json FILE] [--quick]
+//             [--no-idle] [--no-start] [--no-client] [--no-micro] [--json FILE] [--quick]
 //
 // A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write,
-// cache a GET from a redis-server on CPU 1, whose CPU is measured too.
+// cache a GET from a redis-server on CPU 1, whose CPU is measured too, local a get
+// and an incr in memory that workers share.
 // TLS: tls-ROUTE over TLS 1.3 (whose default cipher both take), handshake with a
 // connection and a full handshake for each request (Connection: close, no
 // tickets); --tls-key 2048 for RSA instead of P-256.
@@ -23,7 +24,7 @@ import {
   tls_servers, tree,
 } from "./servers.mjs";
 
-const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64 "
+const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64 local@64 "
   + "tls-json@64 handshake@64";
 const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json" };
 const BODY = '{"name":"lua"}';
@@ -41,6 +42,7 @@ const { values: options } = parseArgs({
     "no-idle": { type: "boolean", default: false },
     "no-start": { type: "boolean", default: false },
     "no-client": { type: "boolean", default: false },
+    "no-micro": { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
   },
 });
@@ -193,12 +195,15 @@ async function print_start(makers, rounds) {
     [name, median(list).toFixed(1), Math.min(...list).toFixed(1)]));
 }
 
-/** The HTTP client has a program of its own. */
-function print_client(quick) {
-  const argv = [path.join(ROOT, "tests/bench/client.mjs"), ...(quick ? ["--quick"] : [])];
+/** Programs of their own: what is not a request. */
+function run_other(name, quick) {
+  const argv = [path.join(ROOT, "tests/bench", name), ...(quick ? ["--quick"] : [])];
   const child = spawn(process.execPath, argv, { stdio: "inherit" });
   return new Promise((resolve) => child.on("close", resolve));
 }
+
+const print_client = (quick) => run_other("client.mjs", quick);
+const print_micro = (quick) => run_other("micro.mjs", quick);
 
 // --- all -------------------------------------------------------------------------------
 
@@ -276,6 +281,9 @@ async function main() {
   }
   if (!options["no-start"]) {
     await print_start(makers, quick ? 3 : 9);
+  }
+  if (!options["no-micro"]) {
+    await print_micro(quick);
   }
   if (!options["no-client"]) {
     await print_client(quick);

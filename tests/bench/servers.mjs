@@ -194,12 +194,18 @@ http {
   scgi_temp_path ${folder}/scgi;
   client_body_buffer_size 16k;
   lua_package_path "${path.join(ROOT, "tests/bench/nginx")}/?.lua;/usr/share/lua/5.1/?.lua;;";
-  init_by_lua_block { require "resty.core"; app = require "app" }
+  lua_shared_dict bench 10m;
+  init_by_lua_block {
+    require "resty.core"; app = require "app"
+    ngx.shared.bench:set("value", "cached value")
+  }
   server {
     listen 127.0.0.1:${port} reuseport backlog=4096${identity ? " ssl" : ""};${secure}
     location = /plaintext { content_by_lua_block { app.plaintext() } }
     location = /json { content_by_lua_block { app.json() } }
     location /users/ { content_by_lua_block { app.user() } }
+    location = /local { content_by_lua_block { app.near() } }
+    location = /micro { content_by_lua_block { require("micro")() } }
     location = /cache { content_by_lua_block { app.cache() } }
     location = /echo { content_by_lua_block { app.echo() } }${others}
   }

@@ -17,6 +17,12 @@ local M = {}
 local c_now = ffi.cast("double (*)(void *)", core.ffi.now)
 local is_valid = levels.is_valid
 
+-- Read without a call: a hit in the worker costs little else. The loop's time
+-- is that of its present turn.
+local frozen_at, loop_at = core.clock()
+local frozen_ns = ffi.cast("const int64_t *", frozen_at)
+local loop_ms = ffi.cast("const int64_t *", loop_at)
+
 -- Those without a value are the configuration's: cache.size and so on.
 local DEFAULTS = {
   ttl = "1m", stale = 0, stale_if_error = false, negative = 0, jitter = 0,
@@ -82,8 +88,6 @@ local function get_slowly(self, key, load, opts)
       if self.near then
         self:count("worker", "miss")
       end
-    else
-      self.counts.worker_hits = self.counts.worker_hits + 1
     end
     return entry.value
   end
@@ -136,10 +140,10 @@ end
 function cache:get(key, load, opts)
   local entry = self.entries[key]
   if entry then
-    local now_ms = c_now(self.dict.c)
+    local now_ms = frozen_ns[0] == 0 and tonumber(loop_ms[0])
+      or c_now(self.dict.c)
     if entry.fresh_ms > now_ms and is_valid(self, entry) then
       entry.used = true
-      self.counts.worker_hits = self.counts.worker_hits + 1
       self.hits[0] = self.hits[0] + 1
       return entry.value
     end
@@ -228,6 +232,7 @@ function cache:stats()
   for name, count in pairs(self.counts) do
     stats[name] = count
   end
+  stats.worker_hits = self.hits[0] - self.hits_before
   stats.shared = self.dict:stats()
   return stats
 end
@@ -304,6 +309,7 @@ local function count_requests(self)
     labels = { "cache", "level", "result" },
   }
   self.hits = self.requests:with(self.name, "worker", "hit").cells
+  self.hits_before = self.hits[0] -- of generations before
 end
 
 local function make(name, opts)
@@ -321,7 +327,7 @@ local function make(name, opts)
     ttl = duration(opts, "ttl"), stale = duration(opts, "stale"),
     negative = duration(opts, "negative"), timeout = duration(opts, "timeout"),
     jitter = opts.jitter or 0,
-    counts = { worker_hits = 0, shared_hits = 0, redis_hits = 0, misses = 0,
+    counts = { shared_hits = 0, redis_hits = 0, misses = 0,
       stale = 0, loads = 0, errors = 0, waits = 0, not_shared = 0,
       degraded = 0 },
   }

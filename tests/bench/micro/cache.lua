@@ -24,10 +24,15 @@ local function load()
   return value
 end
 
-bench("hit in the worker", 1e7, function(n)
-  for _ = 1, n do near:get("k", load) end
+local keys = {}
+for i = 1, 16 do
+  keys[i] = "key:" .. i
+  near:set(keys[i], value)
+end
+bench("hit in the worker", 3e6, function(n)
+  for i = 1, n do near:get(keys[i % 16 + 1], load) end
 end)
-bench("hit in the worker, 2 tags", 1e7, function(n)
+bench("hit in the worker, 2 tags", 3e6, function(n)
   for _ = 1, n do near:get("tagged", load) end
 end)
 bench("hit in shared memory", 1e6, function(n)

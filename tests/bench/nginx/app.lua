@@ -66,6 +66,12 @@ function M.cache()
   send_json(200, { value = value })
 end
 
+function M.near()
+  local dict = ngx.shared.bench
+  dict:incr("requests", 1, 0)
+  send_json(200, { value = dict:get "value" })
+end
+
 function M.other()
   send_json(200, { other = true })
 end

@@ -2,10 +2,13 @@
 
 local errors = require "perigee.error"
 local redis = require "perigee.redis"
+local shared = require "perigee.shared"
 
 local M = {}
 
 local main = redis.get "main"
+local dict = shared.dict("bench", { size = "10mb" })
+dict:set("value", "cached value")
 
 function M.plaintext()
   return "Hello, World!"
@@ -30,6 +33,11 @@ function M.cache()
     return nil, err or errors.new("unavailable", "no key")
   end
   return { value = value }
+end
+
+function M.near()
+  dict:incr("requests", 1, 0)
+  return { value = dict:get "value" }
 end
 
 function M.other()

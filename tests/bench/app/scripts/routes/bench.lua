@@ -14,5 +14,6 @@ return function(router)
   router:get("/json", bench.json)
   router:get("/users/:id", bench.user)
   router:get("/cache", bench.cache)
+  router:get("/local", bench.near)
   router:post("/echo", bench.echo, { body = echo })
 end
