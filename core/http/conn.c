@@ -411,7 +411,7 @@ void peri_conn_settle(peri_conn *conn)
         settle_drain(conn);
     }
     if (conn->broken) {
-        peri_later_call(&conn->server->later, &conn->later);
+        peri_conn_call_later(conn);
         return;
     }
     if (conn->eof && conn->state == PERI_CONN_HEAD && conn->in == NULL) {

@@ -204,6 +204,13 @@ void peri_conn_drain(peri_conn *conn);
  * Calls nothing of the application's. */
 void peri_conn_settle(peri_conn *conn);
 void peri_conn_on_later(peri_later_entry *entry);
+/* Not for one that settling may just have closed: it is about to be freed. */
+static inline void peri_conn_call_later(peri_conn *conn)
+{
+    if (conn->state != PERI_CONN_CLOSED) {
+        peri_later_call(&conn->server->later, &conn->later);
+    }
+}
 void peri_conn_on_due(peri_wheel_entry *entry);
 /* Moves on once nothing of an answer's bytes keeps it back. */
 void peri_conn_on_sent(peri_conn *conn);

@@ -67,7 +67,7 @@ void peri_conn_answer_done(peri_conn_exchange *ex)
     if (!conn->corked) {
         peri_conn_settle(conn);
         if (conn->in != NULL || conn->broken) {
-            peri_later_call(&conn->server->later, &conn->later);
+            peri_conn_call_later(conn);
         }
     }
 }
@@ -136,7 +136,7 @@ static void send_soon(peri_conn *conn)
     if (conn->corked) {
         return;
     }
-    peri_later_call(&conn->server->later, &conn->later);
+    peri_conn_call_later(conn);
 }
 
 static void op_begin(peri_exchange *base, int status, const peri_field *fields,
@@ -217,7 +217,7 @@ static int op_write(peri_exchange *base, peri_slice chunk)
         peri_conn_settle(conn);
     }
     if (conn->broken) {
-        peri_later_call(&conn->server->later, &conn->later);
+        peri_conn_call_later(conn);
         return PERI_EGONE;
     }
     return peri_conn_pending(conn) > PERI_CONN_OUT_HIGH_BYTES ? PERI_EAGAIN : 0;

@@ -27,7 +27,7 @@ static void send_continue(peri_conn_exchange *ex)
 {
     ex->continues = false;
     peri_conn_put(ex->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
-    peri_later_call(&ex->server->later, &ex->conn->later);
+    peri_conn_call_later(ex->conn);
 }
 
 void peri_conn_op_read(peri_exchange *base)
@@ -56,7 +56,7 @@ void peri_conn_op_read(peri_exchange *base)
     if (!conn->corked) {
         peri_conn_settle(conn);
         if (conn->in != NULL) {
-            peri_later_call(&ex->server->later, &conn->later);
+            peri_conn_call_later(conn);
         }
     }
 }

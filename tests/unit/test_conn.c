@@ -996,6 +996,34 @@ TEST(a_slow_stream_to_a_client_that_shut_its_side_is_whole)
     rig_destroy(r);
 }
 
+static void on_release(uv_async_t *async)
+{
+    release(async->data, "held");
+    uv_close((uv_handle_t *)async, NULL);
+}
+
+/* It was looked at again after its connection had been freed: when the answer
+ * came while sockets are served, just before closed ones are freed. */
+TEST(what_follows_the_last_request_is_dropped_with_its_connection)
+{
+    rig *r = rig_create();
+    uv_async_t async;
+
+    (void)state;
+    uv_async_init(&r->loop, &async, on_release);
+    async.data = r;
+    say(r, "GET /later HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" GET(
+               "/1"));
+    shutdown(r->client, SHUT_WR);
+    turn(r);
+    uv_async_send(&async);
+    turn(r);
+    turn(r);
+    assert_int_equal(answers(r, 200), 1);
+    assert_true(r->got_eof);
+    rig_destroy(r);
+}
+
 TEST(a_body_that_stops_coming_is_the_end)
 {
     rig *r = rig_create();
@@ -1293,7 +1321,8 @@ int main(void)
         cmocka_unit_test(a_client_that_shut_its_side_gets_its_answers),
         cmocka_unit_test(a_client_that_shut_its_side_may_wait_long),
         cmocka_unit_test(
-            a_slow_stream_to_a_client_that_shut_its_side_is_whole),
+            what_follows_the_last_request_is_dropped_with_its_connection),
+        cmocka_unit_test(a_slow_stream_to_a_client_that_shut_its_side_is_whole),
         cmocka_unit_test(a_body_that_stops_coming_is_the_end),
         cmocka_unit_test(a_body_that_came_before_the_end_is_read_late),
         cmocka_unit_test(late_calls_on_a_gone_exchange_do_nothing),
