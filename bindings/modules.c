@@ -17,6 +17,7 @@ int perilua_open_events(lua_State *L);
 int perilua_open_health(lua_State *L);
 int perilua_open_file(lua_State *L);
 int perilua_open_queue(lua_State *L);
+int perilua_open_leases(lua_State *L);
 int perilua_open_offload(lua_State *L);
 int perilua_open_redis(lua_State *L);
 int perilua_open_request(lua_State *L);
@@ -44,6 +45,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.file", perilua_open_file},
     {"perigee.core.queue", perilua_open_queue},
     {"perigee.core.offload", perilua_open_offload},
+    {"perigee.core.leases", perilua_open_leases},
     {"perigee.core.redis", perilua_open_redis},
     {"perigee.core.request", perilua_open_request},
     {"perigee.core.shared", perilua_open_shared},

@@ -42,6 +42,33 @@ test("a host that stops: another one has its jobs when the lease has run out, an
   assert.equal(await count(redis, "ZCARD bull:jobs:failed"), 0);
 });
 
+test("a script that holds its worker up for longer than a lease keeps its jobs", { skip: missing }, async (t) => {
+  const redis = await RedisServer.start(t);
+  const settings = { "queue.lock": "1s", "queue.stalled_max": 5, "limits.cpu_per_request": "60s" };
+  const first = await host(t, redis, { settings });
+  await first.run(`
+    local redis = require("perigee.redis").get()
+    local time = require "perigee.time"
+    workers.start("jobs", 5, function(job)
+      redis:rpush("began", job.id)
+      if job.name == "busy" then
+        task.sleep(200)
+        local stop = time.monotonic() + 3000
+        while time.monotonic() < stop do end
+      else
+        task.sleep(500)
+      end
+      return "1"
+    end)
+    assert(queue.get("jobs"):add_bulk { { name = "busy" }, { name = "beside" } })`);
+  await until(async () => await count(redis, "LLEN began") === 2, LONG);
+  const second = await host(t, redis, { settings });
+  await second.run(WORK.replace("tonumber(job.data)", "1"));
+  await until(async () => await count(redis, "ZCARD bull:jobs:completed") === 2, LONG);
+  assert.equal(await count(redis, "LLEN began"), 2);
+  assert.equal(await count(redis, "LLEN ended"), 0);
+});
+
 test("a worker that is killed: its jobs run again at once, on the same machine", { skip: missing }, async (t) => {
   const redis = await RedisServer.start(t);
   // The lease is no help here: it is long.

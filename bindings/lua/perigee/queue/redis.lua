@@ -2,9 +2,11 @@
 --- producers, workers and dashboards share the queues. See perigee.queue.driver.
 
 local admin = require "perigee.queue.redis.admin"
+local connection = require "perigee.queue.redis.connection"
 local consumer = require "perigee.queue.redis.consumer"
 local events = require "perigee.queue.redis.events"
 local flow = require "perigee.queue.redis.flow"
+local leases = require "perigee.core.leases"
 local owner = require "perigee.queue.redis.owner"
 local redis = require "perigee.redis"
 local schedule = require "perigee.queue.redis.schedule"
@@ -49,7 +51,28 @@ function Driver:consume(queue, options)
   return consumer.open(self, queue, options)
 end
 
+--- What renews leases when no script lets the loop do so; nil: nothing.
+---@return userdata?
+function Driver:keep()
+  if not self.keeper then
+    -- All queues are on one server: the prefix has the tag.
+    local handle = connection.handle(self.store.client,
+      self.store:root "any")
+    self.keeper = handle and leases.keeper(handle, self.settings.lock)
+  end
+  return self.keeper
+end
+
+--- Jobs that still run go back to the front of their queues.
 function Driver:close()
+  for one in pairs(self.consumers) do
+    one:give_back()
+  end
+  self.consumers = {}
+  if self.keeper then
+    self.keeper:close()
+    self.keeper = nil
+  end
   for _, stream in pairs(self.streams) do
     stream.ended = true
     stream.task:cancel "the driver is closed"
@@ -75,10 +98,16 @@ end
 ---@return perigee.queue.redis.Driver
 function M.open(settings)
   local client = redis.get(settings.redis or DEFAULTS.redis)
+  local prefix = settings.prefix or DEFAULTS.prefix
+  local router = connection.router(client)
+  if router and router.is_cluster and not prefix:find "{[^}]+}" then
+    error(('queue.prefix: in a cluster all keys of a queue have to be on one '
+      .. 'server: "{%s}"'):format(prefix), 0)
+  end
   return setmetatable({
     name = "redis",
-    store = store.open(client, settings.prefix or DEFAULTS.prefix),
-    owner = owner.new(), streams = {},
+    store = store.open(client, prefix),
+    owner = owner.new(), streams = {}, consumers = {},
     settings = {
       lock = duration(settings, "lock"),
       idle_timeout = duration(settings, "idle_timeout"),

@@ -2,6 +2,7 @@
 
 local base64 = require("perigee.crypto").base64
 local core = require "perigee.core.redis"
+local keys = require "perigee.redis.keys"
 
 local M = {}
 
@@ -28,8 +29,35 @@ local function drop(self, keep)
   end
 end
 
+--- What knows the servers of a cluster or of sentinels; nil: there is one alone.
+--- Any other field that is not there would be a command.
+---@param client perigee.redis.Client
+---@return table?
+function M.router(client)
+  return rawget(client, "router")
+end
+
+--- The server that a key is on.
+---@param client perigee.redis.Client
+---@param key string
+---@return userdata? handle
+---@return perigee.Error? err
+function M.handle(client, key)
+  local router = M.router(client)
+  if not router then
+    return client.core
+  end
+  return router:pick(router.is_cluster and keys.slot("GET", key) or nil)
+end
+
 local function open(self)
-  local lease, err = core.take(self.client.core, self.key)
+  local handle, err = M.handle(self.client, self.key)
+  if not handle then
+    return nil, err
+  end
+  self.handle = handle
+  local lease
+  lease, err = core.take(handle)
   if not lease then
     return nil, err
   end
@@ -47,6 +75,12 @@ local function settle(self, ok, ...)
   local first, err = ...
   if not ok or first == nil and err ~= nil then
     drop(self, false)
+    local router = M.router(self.client)
+    if ok and router then
+      -- It learns where the key is now; the next wait goes there.
+      router:again(err, self.handle,
+        keys.slot("GET", self.key) or nil, 1)
+    end
   end
   if not ok then
     error((...), 0)

@@ -114,6 +114,9 @@ local function admit(self, jobs)
       core.spawn_detached(fail_deferred, self, job)
     else
       self.running[job.id] = job
+      if self.keeper then
+        self.keeper:add(self.root .. ":" .. job.id .. ":lock", job.token)
+      end
       out[#out + 1] = job
     end
   end
@@ -170,11 +173,18 @@ end
 
 -- ---- ending ----
 
-local function finish(self, kind, job, ...)
-  local ok, err = settle.finish(self, kind, job, ...)
+local function forget(self, job)
   if self.running[job.id] == job then
     self.running[job.id] = nil
+    if self.keeper then
+      self.keeper:drop(self.root .. ":" .. job.id .. ":lock")
+    end
   end
+end
+
+local function finish(self, kind, job, ...)
+  local ok, err = settle.finish(self, kind, job, ...)
+  forget(self, job)
   return ok, err
 end
 
@@ -202,7 +212,7 @@ end
 local function lose(self, id)
   local job = self.running[id]
   if job then
-    self.running[id] = nil
+    forget(self, job)
     if self.on_lost then
       core.spawn_detached(self.on_lost, job)
     end
@@ -281,6 +291,9 @@ local function tend(self)
   local renewed, every = 0, math.max(math.floor(self.lock / 4), 1)
   while leased(self) do
     local now = time.monotonic()
+    if self.keeper then
+      self.keeper:alive()
+    end
     if now - renewed >= every then
       renewed = now
       renew(self, copy(self.running))
@@ -290,6 +303,7 @@ local function tend(self)
     end
     core.sleep(math.min(SWEEP_MS, every))
   end
+  self.consumers[self] = nil
 end
 
 function Consumer:close()
@@ -304,6 +318,15 @@ function Consumer:close()
   core.spawn_detached(nudge, self)
 end
 
+--- Gives back what still runs; for the end of the host.
+function Consumer:give_back()
+  self:close()
+  settle.give_back(self, self.running)
+  for _, job in pairs(copy(self.running)) do
+    forget(self, job)
+  end
+end
+
 --- Opens a consumer.
 ---@param driver table
 ---@param queue string
@@ -314,17 +337,20 @@ function M.open(driver, queue, options)
   local root = store:root(queue)
   local suffix = options.name and ":w:" .. options.name
   local self = setmetatable({
-    store = store, queue = queue, lock = settings.lock,
+    store = store, queue = queue, root = root, lock = settings.lock,
     idle_ms = settings.idle_timeout, idle = false, arm = queue_core.signal(),
     woken = queue_core.signal(), stalled_max = settings.stalled_max,
     worker = options.name or "", points = settings.metrics,
     concurrency = options.concurrency, on_lost = options.on_lost,
-    owner = driver.owner, running = {}, marker = root .. ":marker",
+    owner = driver.owner, consumers = driver.consumers, running = {},
+    marker = root .. ":marker",
     token = function() return driver.owner:token() end,
     taking = require("perigee.task").semaphore(1),
     connection = connection.open(store.client, root .. ":marker",
       connection.name(store.prefix, queue, suffix)),
   }, Consumer)
+  self.keeper = driver:keep()
+  driver.consumers[self] = true
   self.watcher = core.spawn_detached(pcall, watch, self)
   core.spawn_detached(tend, self)
   return self

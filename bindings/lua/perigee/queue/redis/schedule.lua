@@ -3,6 +3,7 @@
 
 local codec = require "perigee.queue.redis.codec"
 local core = require "perigee.core.task"
+local errors = require "perigee.error"
 local json = require "perigee.json"
 local log = require "perigee.log"
 local store = require "perigee.queue.redis.store"
@@ -15,6 +16,7 @@ local methods = {}
 M.methods = methods
 
 local PASSES, AGAIN_MS = 60, 500
+local SLOTS = 32
 
 -- The first time of a pattern after `after`, or nil.
 local function next_of(pattern, tz, after)
@@ -60,6 +62,7 @@ local function read(self, queue, id)
   end
   local hash = codec.map(reply[2])
   hash.score = whole(reply[1])
+  hash.live = reply[3] == 1
   return hash
 end
 
@@ -75,14 +78,28 @@ local function iteration_options(base, schedule, key, at, now, count)
   return json.encode(base)
 end
 
+local FIELDS = {
+  "name", "pattern", "every", "tz", "limit", "startDate", "endDate", "offset",
+  "opts", "data", "catchUp", "origin",
+}
+
 local function put_fields(args, fields)
-  for _, name in ipairs { "name", "pattern", "every", "tz", "limit",
-    "startDate", "endDate", "offset", "opts", "data", "catchUp" } do
+  for _, name in ipairs(FIELDS) do
     if fields[name] then
       args[#args + 1] = name
       args[#args + 1] = fields[name]
     end
   end
+end
+
+-- Each worker of a fleet sets the schedules of its code: once is enough.
+local function is_same(old, fields)
+  for _, name in ipairs(FIELDS) do
+    if old[name] ~= fields[name] and name ~= "offset" then
+      return false
+    end
+  end
+  return old.live
 end
 
 local function fields_of(schedule, entry, offset)
@@ -92,9 +109,33 @@ local function fields_of(schedule, entry, offset)
     tz = schedule.tz, limit = text(schedule.limit),
     startDate = text(schedule.start), endDate = text(schedule.finish),
     offset = text(offset), catchUp = schedule.catch_up,
+    origin = schedule.origin,
     opts = not plain and codec.options_text(entry.opts) or nil,
     data = entry.data ~= "{}" and entry.data or nil,
   }
+end
+
+local function put(self, queue, id, schedule, entry, at, fields)
+  local opts, now = entry.opts, time.now()
+  local args = {
+    id, now, at, entry.name, entry.data,
+    iteration_options(codec.options_out(opts), {
+      pattern = schedule.cron, every = schedule.every, tz = schedule.tz,
+      limit = schedule.limit, startDate = schedule.start,
+      endDate = schedule.finish,
+    }, id, at, now, 1),
+    opts.priority or 0, opts.lifo and 1 or 0,
+  }
+  put_fields(args, fields)
+  local reply, err = self.store:run("schedule", queue, args)
+  return tonumber(reply), err
+end
+
+local function time_after(schedule, at)
+  if schedule.every then
+    return at + schedule.every
+  end
+  return next_of(schedule.cron, schedule.tz, at)
 end
 
 function methods:schedule(queue, id, schedule, entry)
@@ -107,31 +148,27 @@ function methods:schedule(queue, id, schedule, entry)
   if schedule.every then
     at, offset = first_of_every(schedule, now, old)
   else
-    at, offset = first_of_cron(schedule, now), nil
+    at = first_of_cron(schedule, now)
   end
-  if not at or schedule.finish and at > schedule.finish then
-    return nil, require("perigee.error").new("invalid",
-      "the schedule has no time to come")
+  local fields = fields_of(schedule, entry, offset)
+  if is_same(old, fields) then
+    return { next = old.score }
   end
-  local opts = entry.opts
-  local args = {
-    id, now, at, entry.name, entry.data,
-    iteration_options(codec.options_out(opts), {
-      pattern = schedule.cron, every = schedule.every, tz = schedule.tz,
-      limit = schedule.limit, startDate = schedule.start,
-      endDate = schedule.finish,
-    }, id, at, now, 1),
-    opts.priority or 0, opts.lifo and 1 or 0,
-  }
-  put_fields(args, fields_of(schedule, entry, offset))
-  local reply
-  reply, err = self.store:run("schedule", queue, args)
-  if not reply then
-    return nil, err
-  elseif tonumber(reply) < 0 then
-    return nil, store.refusal(tonumber(reply))
+  -- The job of a time may be there already, and run: then the next one is.
+  for _ = 1, SLOTS do
+    if not at or schedule.finish and at > schedule.finish then
+      return nil, errors.new("invalid", "the schedule has no time to come")
+    end
+    local put_at
+    put_at, err = put(self, queue, id, schedule, entry, at, fields)
+    if not put_at then
+      return nil, err
+    elseif put_at >= 0 then
+      return { next = put_at }
+    end
+    at = time_after(schedule, at)
   end
-  return { next = tonumber(reply) }
+  return nil, store.refusal(-10)
 end
 
 function methods:unschedule(queue, id)
@@ -155,7 +192,7 @@ function methods:schedules(queue)
       every = tonumber(hash.every), tz = hash.tz,
       limit = tonumber(hash.limit), start = tonumber(hash.startDate),
       finish = tonumber(hash.endDate), iterations = tonumber(hash.ic),
-      catch_up = hash.catchUp,
+      catch_up = hash.catchUp, origin = hash.origin,
     }
   end
   return out

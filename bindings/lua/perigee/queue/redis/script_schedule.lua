@@ -55,11 +55,17 @@ iteration(Q, key, at, now, {
 return text(at)
 ]])
 
---- What the next iteration is made from. KEYS: root. ARGV: id of the schedule.
+--- What the next iteration is made from, and whether the one that is due is
+--- there. KEYS: root. ARGV: id of the schedule.
 M.schedule_read = [[
 local Q = KEYS[1] .. ':'
 local score = redis.call('ZSCORE', Q .. 'repeat', ARGV[1])
-return { score, redis.call('HGETALL', Q .. 'repeat:' .. ARGV[1]) }
+local id = string.format('repeat:%s:%.0f', ARGV[1], score or 0)
+local live = score and redis.call('EXISTS', Q .. id) == 1
+  and not redis.call('ZSCORE', Q .. 'completed', id)
+  and not redis.call('ZSCORE', Q .. 'failed', id)
+return { score, redis.call('HGETALL', Q .. 'repeat:' .. ARGV[1]),
+  live and 1 or 0 }
 ]]
 
 --- The iteration after one that has begun; once, whoever asks. KEYS: root. ARGV:

@@ -171,4 +171,20 @@ function M.fetch(c, n)
   return jobs_of(c, reply, ended, token), reply[2], reply[3]
 end
 
+--- Puts jobs back in front of their queue, in one step.
+---@param c perigee.queue.redis.Settler
+---@param jobs table<string, perigee.queue.Record>
+function M.give_back(c, jobs)
+  local args = header(c, 0, "")
+  local empty = #args
+  for _, job in pairs(jobs) do
+    for _, value in ipairs { "w", job.id, job.token, "", "", "", 0 } do
+      args[#args + 1] = value
+    end
+  end
+  if #args > empty then
+    c.store:run("settle", c.queue, args)
+  end
+end
+
 return M
