@@ -10,6 +10,7 @@
 #include "bindings/modules.h"
 #include "core/base/alloc.h"
 #include "core/base/url.h"
+#include "core/loop/tls.h"
 
 #define ARGUMENTS_MAX 1000
 
@@ -102,6 +103,43 @@ static int request_deadline(lua_State *L)
 static int request_is_tls(lua_State *L)
 {
     lua_pushboolean(L, perilua_check_exchange(L, 1)->is_tls);
+    return 1;
+}
+
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+/* tls(req) -> {version, cipher, server_name, resumed, client}; nil: plain. */
+static int request_tls(lua_State *L)
+{
+    const peri_tls *tls = peri_exchange_tls(perilua_check_exchange(L, 1));
+    char subject[1024];
+    char fingerprint[65];
+    peri_tls_info info;
+
+    if (tls == NULL) {
+        return 0;
+    }
+    peri_tls_get_info(tls, &info);
+    lua_createtable(L, 0, 5);
+    set_text(L, "version", info.version);
+    set_text(L, "cipher", info.cipher);
+    if (*info.server_name != '\0') {
+        set_text(L, "server_name", info.server_name);
+    }
+    lua_pushboolean(L, info.resumed);
+    lua_setfield(L, -2, "resumed");
+    /* What nobody we trust has issued says nothing about who it is. */
+    if (info.peer_verified &&
+        peri_tls_peer(tls, subject, sizeof subject, fingerprint)) {
+        lua_createtable(L, 0, 2);
+        set_text(L, "subject", subject);
+        set_text(L, "fingerprint", fingerprint);
+        lua_setfield(L, -2, "client");
+    }
     return 1;
 }
 
@@ -328,6 +366,7 @@ int perilua_open_request(lua_State *L)
         {"route", request_route},
         {"deadline_ms", request_deadline},
         {"is_tls", request_is_tls},
+        {"tls", request_tls},
         {"header", request_header},
         {"headers", request_headers},
         {"query", request_query},

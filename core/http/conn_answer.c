@@ -289,6 +289,13 @@ static const peri_compression *op_compression(peri_exchange *base,
     return &server->limits.compression;
 }
 
+static const struct peri_tls *op_tls(peri_exchange *base)
+{
+    const peri_conn *conn = of(base)->conn;
+
+    return conn != NULL ? conn->tls : NULL;
+}
+
 static void op_make_id(peri_exchange *base)
 {
     peri_server_make_id(of(base)->server, base);
@@ -301,6 +308,7 @@ static void op_release(peri_exchange *base)
 
 const peri_exchange_ops peri_conn_exchange_ops = {
     .remote = op_remote,
+    .tls = op_tls,
     .make_id = op_make_id,
     .compression = op_compression,
     .body_limit = peri_conn_op_body_limit,

@@ -70,6 +70,11 @@ peri_slice peri_exchange_remote(peri_exchange *ex)
     return ex->ops->remote(ex);
 }
 
+const struct peri_tls *peri_exchange_tls(peri_exchange *ex)
+{
+    return ex->ops->tls != NULL ? ex->ops->tls(ex) : NULL;
+}
+
 static bool id_is_sane(peri_slice id)
 {
     if (id.length == 0 || id.length >= sizeof((peri_exchange *)0)->request_id) {

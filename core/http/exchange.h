@@ -125,6 +125,11 @@ peri_slice peri_exchange_field(const peri_exchange *ex, peri_slice name);
  * trust_proxies, the first untrusted one of X-Forwarded-For. Borrowed. */
 peri_slice peri_exchange_remote(peri_exchange *ex);
 
+/* What TLS the connection itself speaks (not a proxy's in front of it). NULL:
+ * none, or the client has gone. Borrowed during the call into the application.
+ */
+const struct peri_tls *peri_exchange_tls(peri_exchange *ex);
+
 /* X-Request-Id: the client's where it is sane (1 to 64 of A-Za-z0-9._-), else
  * made. Borrowed, for the life of the exchange. */
 peri_slice peri_exchange_id(peri_exchange *ex);

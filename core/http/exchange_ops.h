@@ -10,6 +10,8 @@ struct uv_loop_s;
 
 struct peri_exchange_ops {
     peri_slice (*remote)(peri_exchange *ex);
+    /* The connection's; NULL: plain, or the client has gone. May be NULL. */
+    const struct peri_tls *(*tls)(peri_exchange *ex);
     /* Sets request_id and id_length. */
     void (*make_id)(peri_exchange *ex);
     /* How answers are compressed, NULL: not; where loop is not NULL also who

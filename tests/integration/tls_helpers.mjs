@@ -136,6 +136,7 @@ export async function s_client(app, args, { input = "", until = null } = {}) {
 
 const ROUTES = routes(`
   router:get("/", function(req) return { tls = req.is_tls } end)
+  router:get("/tls", function(req) return req.tls or { none = true } end)
   router:get("/pid", function() return { pid = require("perigee.host").pid } end)
   router:get("/big", function() return ("x"):rep(3000000) end)
   router:post("/echo", function(req) return req:body() end, { body_max = "8mb" })

@@ -1,6 +1,7 @@
 // The server over TLS: handshakes, names, clients' certificates, tickets.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { X509Certificate } from "node:crypto";
 import https from "node:https";
 import { test } from "node:test";
 import { promisify } from "node:util";
@@ -148,12 +149,19 @@ test("clients' certificates: required, requested", async (t) => {
   const strict = await serve(t, 'ca = "certs/clients.pem", verify_client = true', { files });
   assert.match(await refusal(strict.app, { ca: strict.ca }), /certificate required|handshake failure/i);
   assert.match(await refusal(strict.app, { ca: strict.ca, cert: mallory.cert, key: mallory.key }), /unknown ca/i);
-  assert.equal((await get(strict.app, "/", { ca: strict.ca, cert: alice.cert, key: alice.key })).status, 200);
+  const answer = await get(strict.app, "/tls", { ca: strict.ca, cert: alice.cert, key: alice.key });
+  assert.deepEqual(answer.json, {
+    version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", server_name: "localhost", resumed: false,
+    client: { subject: "CN=alice", fingerprint: new X509Certificate(alice.cert).fingerprint256.replaceAll(":", "").toLowerCase() },
+  });
 
   const mild = await serve(t, 'ca = "certs/clients.pem", verify_client = "request"', { files });
-  assert.equal((await get(mild.app, "/", { ca: mild.ca })).status, 200);
-  assert.equal((await get(mild.app, "/", { ca: mild.ca, cert: mallory.cert, key: mallory.key })).status, 200);
-  assert.equal((await get(mild.app, "/", { ca: mild.ca, cert: alice.cert, key: alice.key })).status, 200);
+  assert.equal((await get(mild.app, "/tls", { ca: mild.ca })).json.client, undefined);
+  assert.equal((await get(mild.app, "/tls", { ca: mild.ca, cert: mallory.cert, key: mallory.key })).json.client, undefined);
+  const known = await session_of(mild.app, { ca: mild.ca, cert: alice.cert, key: alice.key, maxVersion: "TLSv1.3" });
+  const again = await get(mild.app, "/tls", { ca: mild.ca, session: known.session });
+  assert.equal(again.json.resumed, true);
+  assert.equal(again.json.client.subject, "CN=alice"); // the session is hers
 });
 
 // A connection's ticket, once the server has sent it.

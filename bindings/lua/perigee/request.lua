@@ -4,6 +4,13 @@
 local core = require "perigee.core.request"
 local errors = require "perigee.error"
 
+---@class perigee.RequestTls
+---@field version string      # "TLSv1.3"
+---@field cipher string
+---@field server_name string? # that the client asked for
+---@field resumed boolean     # an earlier session was taken up
+---@field client { subject: string, fingerprint: string }? # of the client's certificate, if it is good: RFC 2253; SHA-256 in hex
+
 ---@class perigee.Request
 ---@field method string
 ---@field path string                    # raw, without the query
@@ -13,6 +20,8 @@ local errors = require "perigee.error"
 ---@field headers table<string, string>  # names in lower case
 ---@field id string                      # X-Request-Id
 ---@field remote_addr string
+---@field is_tls boolean                 # it came by TLS, as far as trusted proxies say
+---@field tls perigee.RequestTls?        # of the connection itself; nil: plain
 ---@field route string?                  # "/orders/:id"
 ---@field deadline_ms number?            # milliseconds left
 ---@field state table                    # for middleware and handlers
@@ -115,6 +124,7 @@ local getters = {
   remote_addr = core.remote_addr,
   route = core.route,
   is_tls = core.is_tls,
+  tls = core.tls,
 }
 
 function getters.state()
