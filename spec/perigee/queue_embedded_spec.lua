@@ -107,9 +107,8 @@ describe("the embedded driver", function()
     local db = client.driver.store.db
     local pages = assert(db:one "PRAGMA page_count").page_count
     assert(db:exec(("PRAGMA max_page_count = %d"):format(pages + 5)))
-    local added, err = 0, nil
+    local added, job, err = 0
     repeat
-      local job
       job, err = q:add("x", { pad = ("x"):rep(1000) })
       added = added + (job and 1 or 0)
     until not job or added > 1000

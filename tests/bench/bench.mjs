@@ -2,7 +2,8 @@
 // How much CPU a request costs, beside nginx with Lua in the same run.
 //
 //   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
-//             [--no-idle] [--no-start] [--no-client] [--no-micro] [--json FILE] [--quick]
+//             [--no-idle] [--no-start] [--no-client] [--no-micro] [--no-queue]
+//             [--json FILE] [--quick]
 //
 // A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write,
 // cache a GET from a redis-server on CPU 1, whose CPU is measured too, local a get
@@ -15,7 +16,8 @@
 // ratio is the median of the ratios of the rounds, so the machine's drift
 // cancels out. On a fast server wrk is the limit: compare CPU per request.
 import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
@@ -43,6 +45,7 @@ const { values: options } = parseArgs({
     "no-start": { type: "boolean", default: false },
     "no-client": { type: "boolean", default: false },
     "no-micro": { type: "boolean", default: false },
+    "no-queue": { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
   },
 });
@@ -288,9 +291,22 @@ async function main() {
   if (!options["no-client"]) {
     await print_client(quick);
   }
+  if (!options["no-queue"]) {
+    await run_queue(quick);
+  }
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(everything, null, 1));
   }
+}
+
+// queue.mjs, in a process of its own: BullMQ's CPU is that process's.
+async function run_queue(quick) {
+  if (!existsSync(path.join(ROOT, "tests/node_modules/bullmq"))) {
+    console.log("bullmq is not installed (./bootstrap test installs it): no queues");
+    return;
+  }
+  const argv = [path.join(ROOT, "tests/bench/queue.mjs"), ...(quick ? ["--rounds", "1", "--jobs", "5000"] : [])];
+  await once(spawn(process.execPath, argv, { stdio: "inherit" }), "close");
 }
 
 await main();

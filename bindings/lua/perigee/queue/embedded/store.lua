@@ -107,6 +107,7 @@ local function one_by_one(self, statements, tickets)
 end
 
 local function flush(self)
+  task.yield() -- what else this turn of the loop has goes with it
   while #self.tickets > 0 do
     local statements, tickets = self.statements, self.tickets
     self.statements, self.tickets = {}, {}
