@@ -21,6 +21,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
+import { print_queues } from "./queue_redis.mjs";
 import {
   CLIENT_CPU, SERVER_CPU, certificate, cpu, dial, nginx, other, perigee, probe, pss_kb, redis, sleep,
   tls_servers, tree,
@@ -293,6 +294,7 @@ async function main() {
   }
   if (!options["no-queue"]) {
     await run_queue(quick);
+    await print_queues({ rounds: 3, quick });
   }
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(everything, null, 1));
