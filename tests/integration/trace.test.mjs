@@ -242,3 +242,41 @@ test("operations of databases have spans and are counted", { skip: missing }, as
     assert.ok(text.includes(`db_client_operation_duration_seconds_count{db_system_name="${system}",db_namespace="main",db_operation_name="${operation}",error_type="${error}"} 1\n`), text);
   }
 });
+
+const JOBS = {
+  "scripts/jobs/mail.lua": `
+    local log = require "perigee.log"
+    local errors = require "perigee.error"
+    return { queue = "mail", run = function(job)
+      log.info("sending", { to = job.data.to })
+      if job.data.to == "nobody" then
+        return nil, errors.new("not_found", "nobody is there")
+      end
+      return 1
+    end }`,
+  "scripts/routes/mail.lua": `
+    local queue = require "perigee.queue"
+    return function(router)
+      router:post("/mail", function(req)
+        return { id = assert(queue.get("mail"):add("one", req:json())).id }
+      end)
+    end`,
+};
+
+test("a job is a part of the trace that added it", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { files: JOBS, settings: { ...FAST, "trace.endpoint": to.url } });
+  assert.equal((await app.post("/mail", { to: "a" }, { headers: { traceparent: `00-${TRACE}-${PARENT}-01` } })).status, 200);
+  const add = await to.span("add mail");
+  const server = await to.span("POST /mail");
+  const job = await to.span("process mail");
+  assert.deepEqual([add.kind, add.parent_id, add.trace_id], [4, server.span_id, TRACE]);
+  assert.deepEqual([job.kind, job.parent_id, job.trace_id], [5, add.span_id, TRACE]);
+  assert.equal(job.attributes["messaging.destination.name"], "mail");
+  assert.equal(job.attributes["perigee.job.attempt"], 1);
+  const line = await app.line("sending");
+  assert.deepEqual([line.trace_id, line.span_id], [TRACE, job.span_id]);
+  await app.post("/mail", { to: "nobody" });
+  const failed = await until(() => to.spans.find((s) => s.name === "process mail" && s.status === 2), { timeout_ms: 30_000 });
+  assert.equal(failed.attributes["error.type"], "not_found");
+});

@@ -7,6 +7,7 @@ local jobs = require "perigee.queue.job"
 local json = require "perigee.json"
 local options = require "perigee.queue.options"
 local units = require "perigee.units"
+local watch = require "perigee.queue.watch"
 
 local M = {}
 
@@ -53,6 +54,13 @@ local function split_tx(opts)
   return opts.tx, rest
 end
 
+local function add_watched(self, entries)
+  local span = watch.producing(self.driver.name, self.name, entries)
+  local added, err = self.driver:add(self.name, entries)
+  watch.done(span, not added and err or nil)
+  return added, err
+end
+
 --- Adds a job; it is stored durably when this returns. With `opts.tx`, a
 --- transaction of perigee.sqlite, it is part of that: it comes to be if, and
 --- only if, the transaction commits.
@@ -70,13 +78,15 @@ function Queue:add(name, data, opts)
   end
   if tx then
     local outbox = require "perigee.queue.outbox"
+    local span = watch.producing(self.driver.name, self.name, { entry })
     local added
     added, err = outbox.put(tx, self.driver, self.name, entry)
+    watch.done(span, not added and err or nil)
     return added and jobs.added(self.driver, self.name, entry, data, added),
       err
   end
   local added
-  added, err = self.driver:add(self.name, { entry })
+  added, err = add_watched(self, { entry })
   if not added then
     return nil, err
   end
@@ -102,7 +112,7 @@ function Queue:add_bulk(list)
   if #entries == 0 then
     return {}
   end
-  local added, err = self.driver:add(self.name, entries)
+  local added, err = add_watched(self, entries)
   if not added then
     return nil, err
   end

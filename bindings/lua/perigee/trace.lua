@@ -275,9 +275,10 @@ M.own.wanted = wanted
 
 ---@param name string
 ---@param kind integer
+---@param parent perigee.TraceContext?
 ---@return perigee.Span?
-function M.own.start(name, kind)
-  return core.start(name, kind)
+function M.own.start(name, kind, parent)
+  return core.start(name, kind, parent)
 end
 
 ---@param span perigee.Span

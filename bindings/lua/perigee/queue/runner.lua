@@ -13,6 +13,7 @@ local options = require "perigee.queue.options"
 local queues = require "perigee.queue"
 local task = require "perigee.task"
 local time = require "perigee.time"
+local watch = require "perigee.queue.watch"
 
 local M = {}
 
@@ -108,7 +109,11 @@ local function execute(self, record)
   end
   local timeout = record.opts.timeout or definition.timeout
   local job = jobs.running(self.driver, self.consumer, record)
-  return outcome(xpcall(call, caught, definition, job, timeout))
+  local span = watch.consuming(self.driver.name, record)
+  local text, err, stack =
+    outcome(xpcall(call, caught, definition, job, timeout))
+  watch.done(span, not text and (err or "failed") or nil, stack)
+  return text, err, stack
 end
 
 -- The function has ended: the next job may begin while this one is stored.

@@ -62,6 +62,7 @@ function M.options_out(opts)
     removeOnComplete = keep_out(opts.remove_on_complete),
     removeOnFail = keep_out(opts.remove_on_fail),
     kl = opts.keep_logs,
+    tm = opts.telemetry,
     de = opts.dedup,
     timeout = opts.timeout,
     group = opts.group,
@@ -152,6 +153,7 @@ local function decode_options(text)
     timeout = positive(o.timeout),
     group = type(o.group) == "string" and o.group or nil,
     on_child_failure = child_failure_in(o),
+    telemetry = type(o.tm) == "string" and o.tm or nil,
   }, o
 end
 
