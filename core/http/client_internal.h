@@ -3,7 +3,7 @@
  * client.c: pools and who gets which connection. client_connect.c: from a name
  * to a connection. client_conn.c: bytes. client_tls.c: TLS below them.
  * client_tunnel.c: through a proxy. client_identity.c: certificates, sessions.
- * client_call.c: what a call sees. */
+ * client_request.c: what goes out. client_call.c: what a call sees. */
 #ifndef PERI_HTTP_CLIENT_INTERNAL_H
 #define PERI_HTTP_CLIENT_INTERNAL_H
 
@@ -223,6 +223,12 @@ void peri_client_conn_take(peri_client_conn *conn, char *data, size_t length,
                            bool more);
 /* rc: UV_EOF, or why. */
 void peri_client_conn_ended(peri_client_conn *conn, int rc);
+
+/* client_request.c */
+/* Whether all of it can be sent, as one request. */
+bool peri_call_is_sound(const peri_call_options *options);
+void peri_call_write_request(peri_call *call, const peri_call_options *options);
+bool peri_call_method_in(peri_slice method, const char *const *names);
 
 /* client_call.c */
 /* The head has come. */

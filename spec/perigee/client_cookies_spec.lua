@@ -1,4 +1,4 @@
-local cookies = require "perigee.client.cookies"
+local cookies = require "perigee.cookies"
 local urls = require "perigee.url"
 
 local function url(text)

@@ -1,26 +1,23 @@
 --- The HTTP client; perigee.http hands its functions out.
 
 local config = require "perigee.config"
-local cookies = require "perigee.client.cookies"
+local cookies = require "perigee.cookies"
 local core = require "perigee.core.client"
 local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
-local json = require "perigee.json"
+local plans = require "perigee.client.plan"
 local proxies = require "perigee.client.proxy"
+local quick = require "perigee.client.quick"
+local responses = require "perigee.client_response"
 local tasks = require "perigee.core.task"
 local time = require "perigee.time"
 local tls = require "perigee.client.tls"
-local units = require "perigee.units"
 local watch = require "perigee.client.watch"
 local urls = require "perigee.url"
 
 local M = {}
 
-local BODY_MAX = 16 * 1024 * 1024
-local TIMEOUT_MS = 30000
-local CONNECT_MS = 10000
-local REDIRECTS = 5
-local RETRY_MAX_MS = 2000
+local REDIRECTS = plans.REDIRECTS
 
 local IDEMPOTENT = {
   GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true,
@@ -29,13 +26,6 @@ local IDEMPOTENT = {
 local RETRIED = { [502] = true, [503] = true, [504] = true }
 local REDIRECT = {
   [301] = true, [302] = true, [303] = true, [307] = true, [308] = true,
-}
--- The host's own, and what would let a caller desynchronise a connection.
-local OWN = {
-  ["content-length"] = true, ["transfer-encoding"] = true,
-  ["connection"] = true, ["keep-alive"] = true, ["upgrade"] = true,
-  ["proxy-connection"] = true, ["te"] = true, ["trailer"] = true,
-  ["expect"] = true,
 }
 local SECRET = {
   ["authorization"] = true, ["cookie"] = true,
@@ -75,231 +65,6 @@ local SEND_DEADLINE = config.get("client.send_deadline", true)
 ---@field verify boolean?     # false: any certificate will do
 ---@field server_name string? # whom the certificate must be for; the URL's host
 ---@field min_version string? # "1.2" or "1.3"
-
----@class perigee.ClientResponse
----@field status integer
----@field headers table<string, string|string[]> # lower case; a list when repeated
----@field body string?   # nil with stream = true
----@field url string     # where it came from, after redirects
-local Response = {}
-
--- Of the quick way's answers the head is kept as it came, in place 1, until
--- somebody asks for the headers.
-local function read_field(res, key)
-  local method = Response[key]
-  if method ~= nil then
-    return method
-  end
-  if key == "headers" then
-    local raw = rawget(res, 1)
-    if raw then
-      local headers = core.headers(raw, res[2])
-      res[1], res[2], res.headers = nil, nil, headers
-      return headers
-    end
-  end
-  return nil
-end
-
-local RESPONSE = { __index = read_field }
-
--- The wait for each piece of a stream, and the call behind it.
-local calls = setmetatable({}, { __mode = "k" })
-
---- The body as a value.
----@return any value
----@return perigee.Error? err # kind "unavailable", code "bad_response"
-function Response:json()
-  local body, err = self:read()
-  if not body then
-    return nil, err
-  end
-  local value, why = json.decode(body)
-  if why then
-    local bad = errors.wrap(why, "%s: no JSON", self.url)
-    bad.kind, bad.code = "unavailable", "bad_response"
-    return nil, bad
-  end
-  return value
-end
-
--- One piece: nil at the end, or nil and an error.
-local function next_chunk(self)
-  local stream = calls[self]
-  if not stream then
-    return nil
-  end
-  local chunk, err = core.chunk(stream.call, stream.timeout)
-  if not chunk then
-    calls[self] = nil
-    core.close(stream.call)
-  end
-  return chunk, err
-end
-
---- The whole body, of a stream too (up to body_max then).
----@return string? body
----@return perigee.Error? err
-function Response:read()
-  if self.body then
-    return self.body
-  end
-  local stream = calls[self]
-  local parts, size = {}, 0
-  while true do
-    local chunk, err = next_chunk(self)
-    if not chunk then
-      if err then
-        return nil, err
-      end
-      self.body = table.concat(parts)
-      return self.body
-    end
-    parts[#parts + 1], size = chunk, size + #chunk
-    if size > stream.body_max then
-      self:close()
-      return nil, errors.new("too_large", "%s: the body is larger than "
-        .. "body_max", self.url)
-    end
-  end
-end
-
---- The body piece by piece; a failure is raised. The other side waits while
---- nobody asks for more.
----@return fun(): string?
-function Response:chunks()
-  local whole = self.body
-  if whole then
-    return function()
-      local piece = whole
-      whole = nil
-      return piece ~= "" and piece or nil
-    end
-  end
-  return function()
-    local chunk, err = next_chunk(self)
-    if err then
-      error(err, 0)
-    end
-    return chunk
-  end
-end
-
---- Gives the rest of a stream up.
-function Response:close()
-  local stream = calls[self]
-  calls[self] = nil
-  if stream then
-    core.close(stream.call)
-  end
-end
-
--- ---- from options to a plan ----
-
-local function check(value, what, level)
-  if value == nil then
-    error(what, level + 1)
-  end
-  return value
-end
-
-local function duration(opts, name, default)
-  if opts[name] == nil then
-    return default
-  end
-  local ms, why = units.duration(opts[name])
-  return check(ms, why and name .. ": " .. why, 4)
-end
-
-local function add_header(plan, name, value)
-  if type(name) ~= "string" then
-    error("headers: names are strings", 5)
-  end
-  local lower = name:lower()
-  if OWN[lower] then
-    return
-  end
-  plan.has[lower] = true
-  if type(value) ~= "table" then
-    value = { value }
-  end
-  for _, each in ipairs(value) do
-    plan.headers[#plan.headers + 1] = { lower, name, tostring(each) }
-  end
-end
-
-local function default_header(plan, name, value)
-  if not plan.has[name] then
-    plan.has[name] = true
-    plan.headers[#plan.headers + 1] = { name, name, value }
-  end
-end
-
-local function set_body(plan, opts)
-  local body = opts.body
-  if opts.json ~= nil then
-    local text, err = json.encode(opts.json)
-    body = text or error(err, 0)
-    default_header(plan, "content-type", "application/json")
-  elseif opts.form then
-    body = urls.encode(opts.form, true)
-    default_header(plan, "content-type", "application/x-www-form-urlencoded")
-  end
-  if type(body) == "function" then
-    plan.source = body
-  elseif body ~= nil then
-    plan.body = type(body) == "string" and body
-      or error("body: a string or a function expected", 4)
-  end
-end
-
--- Attempts and their rules; a number has pauses up to two seconds.
-local function rules_of(opts)
-  local given = opts.retry
-  if given == nil or given == 1 then
-    return nil
-  end
-  if type(given) == "number" then
-    given = { attempts = given, max = RETRY_MAX_MS }
-  end
-  return require("perigee.resilience.retry").rules(given)
-end
-
-local function make_plan(opts)
-  local method = opts.method or "GET"
-  if type(opts.url) ~= "string" or type(method) ~= "string" then
-    error("url: a string expected", 3)
-  end
-  local url, err = urls.parse(opts.url)
-  if not url then
-    return nil, err
-  end
-  local body_max = opts.body_max or BODY_MAX
-  local plan = {
-    method = method:upper(), url = url, headers = {}, has = {}, opts = opts,
-    body_max = check(units.size(body_max), "body_max: a size expected", 3),
-    timeout = duration(opts, "timeout", TIMEOUT_MS),
-    connect = duration(opts, "connect_timeout", CONNECT_MS),
-    first_byte = duration(opts, "first_byte_timeout", 0),
-    left = opts.redirects or REDIRECTS,
-    unix = opts.unix, rules = rules_of(opts),
-    tls = opts.tls ~= nil and tls.check(opts.tls, 3) or nil,
-  }
-  for name, value in pairs(opts.headers or {}) do
-    add_header(plan, name, value)
-  end
-  set_body(plan, opts)
-  default_header(plan, "accept", "*/*")
-  default_header(plan, "user-agent", "perigee")
-  if opts.decompress ~= false then
-    default_header(plan, "accept-encoding", "gzip, br")
-  end
-  if opts.query then
-    url.target = urls.with_query(url.target, urls.encode(opts.query))
-  end
-  plan.until_ms = time.monotonic() + plan.timeout
-  return plan
-end
 
 -- ---- one exchange ----
 
@@ -449,12 +214,12 @@ local function exchange_once(plan)
   if headers["set-cookie"] and cookies.is_jar(plan.opts.cookies) then
     plan.opts.cookies:store(plan.url, headers["set-cookie"])
   end
-  local res = setmetatable({
+  local res = responses.new {
     status = status, headers = headers, body = body, url = address(plan.url),
-  }, RESPONSE)
+  }
   if plan.opts.stream then
-    calls[res] = { call = call, timeout = plan.timeout,
-      body_max = plan.body_max }
+    responses.streams(res, { call = call, timeout = plan.timeout,
+      body_max = plan.body_max })
   end
   return res
 end
@@ -603,89 +368,26 @@ function M.request(opts)
   if type(opts) ~= "table" then
     error("a table of options expected", 2)
   end
-  local plan, bad = make_plan(opts)
+  local plan, bad = plans.make(opts)
   if not plan then
     return nil, bad
   end
   return carry_out(plan)
 end
 
--- ---- the quick way: a GET without options but for its time ----
-
-local QUICK_MAX = 1000
-local QUICK_OPTIONS = { timeout = true }
-local NO_OPTIONS = {}
-
-local quick, quick_count = {}, 0 -- by URL: { request, shown, plan, bound }
-
--- What all GETs of that URL have in common; false: they go the long way.
-local function make_quick(url)
-  local plan = make_plan { url = url }
-  if not plan or plan.url.scheme ~= "http" or plan.url.user
-    or proxies.find(plan.url) ~= false then
-    return false
-  end
-  local shown = address(plan.url)
-  local request = core.prepare {
-    method = "GET", host = plan.url.host, port = plan.url.port,
-    target = plan.url.target, fields = plain_fields(plan), whole = true,
-    decompress = true, body_max = plan.body_max, connect_ms = plan.connect,
-    what = "GET " .. shown,
-  }
-  if not request then
-    return false
-  end
-  if quick_count >= QUICK_MAX then
-    quick, quick_count = {}, 0
-  end
-  local entry = { request = request, shown = shown, plan = plan }
-  quick[url], quick_count = entry, quick_count + 1
-  return entry
-end
-
-local function only_quick(opts)
-  for key in pairs(opts) do
-    if not QUICK_OPTIONS[key] then
-      return false
-    end
-  end
-  return true
-end
-
-local function quick_done(entry, started_ms, opts, ok, status, head, body,
-  decoded)
-  watch.count_quick(entry, started_ms, ok and status, ok and head or status)
-  if not ok then
-    error(status, 0)
-  end
-  if not status then
-    return nil, head
-  end
-  local res = setmetatable({ head, decoded, status = status, body = body,
-    url = entry.shown }, RESPONSE)
-  if not REDIRECT[status] then
-    return res
-  end
-  local all = { method = "GET", url = entry.plan.opts.url,
-    timeout = opts.timeout }
-  local plan = make_plan(all)
-  plan.until_ms = plan.until_ms - (time.monotonic() - started_ms)
-  return carry_out(plan, res)
-end
-
-local function quick_get(entry, opts)
-  local started_ms = time.monotonic()
-  return quick_done(entry, started_ms, opts, pcall(core.fetch, entry.request,
-    duration(opts, "timeout", TIMEOUT_MS), SEND_DEADLINE))
-end
+quick.send_deadline = SEND_DEADLINE
+quick.redirects = REDIRECT
+quick.address = address
+quick.plain_fields = plain_fields
+quick.carry_out = carry_out
 
 local function with_method(method)
   local is_get = method == "GET"
   return function(url, opts)
-    if is_get and not watch.traces() and (not opts or only_quick(opts)) then
-      local entry = quick[url] or type(url) == "string" and make_quick(url)
-      if entry then
-        return quick_get(entry, opts or NO_OPTIONS)
+    if is_get then
+      local res, err = quick.get(url, opts)
+      if res ~= false then
+        return res, err
       end
     end
     local all = {}
