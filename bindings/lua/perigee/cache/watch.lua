@@ -13,6 +13,7 @@ local core = require "perigee.core.shared"
 local crypto = require "perigee.crypto"
 local host = require "perigee.host"
 local log = require "perigee.log"
+local redis_core = require "perigee.core.redis"
 local shared = require "perigee.shared"
 local subscription = require "perigee.redis.subscription"
 local task = require "perigee.task"
@@ -24,6 +25,8 @@ local CONTROL_BYTES = 256 * 1024
 local LEASE_MS = 5000
 local LOOK_MS = 500
 local AGAIN_MS = 500
+local PING_MS = 500
+local SILENT_MAX = 4
 local TOKEN_BYTES = 16
 local INVALID = "__redis__:invalidate"
 
@@ -168,11 +171,32 @@ local function on_live(watcher)
   end
 end
 
--- Renews the lease; ends the subscription when the place is another's.
+-- Of several servers: whether the one that is listened to is still the one to
+-- listen to, and lives.
+local function is_right(watcher)
+  local router = watcher.client.router
+  if not router then
+    return true
+  elseif not router.is_cluster and router:pick() ~= watcher.handle then
+    return false -- there is another master
+  end
+  local alive = task.with_deadline(PING_MS, redis_core.command, watcher.handle,
+    0, "PING")
+  watcher.silent = alive and 0 or watcher.silent + 1
+  return watcher.silent < SILENT_MAX
+end
+
+-- Renews the lease; ends the subscription when the place is another's, or the
+-- server not the right one any more.
 local function keep_place(watcher, sub)
   local control = watcher.control
+  watcher.silent = 0
   while true do
     task.sleep(LOOK_MS)
+    if not is_right(watcher) then
+      sub:close()
+      return
+    end
     if not watcher.follows and not control:cas(watcher.place, watcher.mark,
       watcher.mark, LEASE_MS) then
       watcher.lost = true
@@ -206,6 +230,7 @@ local function open(watcher)
       return nil, err
     end
   end
+  watcher.handle = handle
   if watcher.plain then
     return subscription.watch(handle, prefix .. "events")
   end
