@@ -292,7 +292,7 @@ static void check_certificates(stage *s)
     if (s->settings == NULL || !peri_certs_wanted(s->settings)) {
         return;
     }
-    if (peri_certs_read(s->settings, s->dir, &fd, why, sizeof why) < 0) {
+    if (peri_certs_read(s->settings, s->dir, &fd, NULL, why, sizeof why) < 0) {
         add_fault(s, why);
     }
     if (fd >= 0) {

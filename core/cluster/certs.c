@@ -165,7 +165,7 @@ static int add_all(const reader *r)
 }
 
 int peri_certs_read(const peri_settings *settings, const char *dir, int *out_fd,
-                    char *why, size_t why_bytes)
+                    int64_t *expires_s, char *why, size_t why_bytes)
 {
     reader r = {settings, dir, peri_bundle_builder_create(), why, why_bytes};
     peri_tls_context *trial;
@@ -180,6 +180,9 @@ int peri_certs_read(const peri_settings *settings, const char *dir, int *out_fd,
     peri_bundle_builder_destroy(r.builder);
     if (rc == 0) {
         rc = peri_certs_context(*out_fd, NULL, &trial, why, why_bytes);
+        if (rc == 0 && expires_s != NULL) {
+            *expires_s = peri_tls_context_expires_s(trial);
+        }
         peri_tls_context_unref(trial);
     }
     return rc;

@@ -16,9 +16,10 @@
 bool peri_certs_wanted(const peri_settings *settings);
 
 /* Reads the files (relative to dir) and tries them; the caller owns *out_fd.
- * Negative: why names the setting and the file. */
+ * expires_s: Unix time when the first of them expires; may be NULL. Negative:
+ * why names the setting and the file. */
 int peri_certs_read(const peri_settings *settings, const char *dir, int *out_fd,
-                    char *why, size_t why_bytes);
+                    int64_t *expires_s, char *why, size_t why_bytes);
 
 /* In the worker: a context from what peri_certs_read made. Does not take fd;
  * tickets are borrowed for the context's life. */

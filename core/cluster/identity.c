@@ -23,6 +23,7 @@ struct peri_identity {
     uv_timer_t rotate_timer;
     uint64_t read_look; /* what the files were like when they were read */
     uint64_t last_look;
+    int64_t expires_s;
     int open_handles;
 };
 
@@ -53,6 +54,7 @@ void peri_identity_refresh(peri_master *master)
 {
     peri_identity *identity = master->identity;
     char why[WHY_BYTES];
+    int64_t expires_s;
     int fd;
 
     if (identity == NULL || !peri_certs_wanted(master->settings)) {
@@ -61,8 +63,8 @@ void peri_identity_refresh(peri_master *master)
     identity->read_look =
         peri_certs_look(master->settings, master->options->dir);
     identity->last_look = identity->read_look;
-    if (peri_certs_read(master->settings, master->options->dir, &fd, why,
-                        sizeof why) < 0) {
+    if (peri_certs_read(master->settings, master->options->dir, &fd, &expires_s,
+                        why, sizeof why) < 0) {
         if (fd >= 0) {
             close(fd);
         }
@@ -76,6 +78,7 @@ void peri_identity_refresh(peri_master *master)
     }
     close(identity->fd);
     identity->fd = fd;
+    identity->expires_s = expires_s;
     for (peri_list *link = master->procs.next; link != &master->procs;
          link = link->next) {
         peri_proc *proc = PERI_CONTAINER(link, peri_proc, link);
@@ -110,6 +113,7 @@ static void on_rotate(uv_timer_t *timer)
 int peri_identity_create(peri_master *master, char *why, size_t why_bytes)
 {
     peri_identity *identity;
+    int64_t expires_s;
     int fd;
     int rc;
 
@@ -121,8 +125,8 @@ int peri_identity_create(peri_master *master, char *why, size_t why_bytes)
         snprintf(why, why_bytes, "http.tls: no random bytes");
         return rc;
     }
-    rc = peri_certs_read(master->settings, master->options->dir, &fd, why,
-                         why_bytes);
+    rc = peri_certs_read(master->settings, master->options->dir, &fd,
+                         &expires_s, why, why_bytes);
     if (rc < 0) {
         if (fd >= 0) {
             close(fd);
@@ -132,6 +136,7 @@ int peri_identity_create(peri_master *master, char *why, size_t why_bytes)
     identity = peri_calloc(1, sizeof *identity);
     identity->master = master;
     identity->fd = fd;
+    identity->expires_s = expires_s;
     identity->read_look =
         peri_certs_look(master->settings, master->options->dir);
     identity->last_look = identity->read_look;
@@ -146,6 +151,11 @@ int peri_identity_create(peri_master *master, char *why, size_t why_bytes)
     uv_unref((uv_handle_t *)&identity->rotate_timer);
     master->identity = identity;
     return 0;
+}
+
+int64_t peri_identity_expires_s(const peri_master *master)
+{
+    return master->identity != NULL ? master->identity->expires_s : 0;
 }
 
 static void on_timer_closed(uv_handle_t *handle)

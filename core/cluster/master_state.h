@@ -291,6 +291,8 @@ int peri_identity_create(peri_master *master, char *why, size_t why_bytes);
 void peri_identity_refresh(peri_master *master);
 /* Before the worker serves. */
 void peri_identity_give(peri_proc *proc);
+/* Unix time when the first of the certificates expires. */
+int64_t peri_identity_expires_s(const peri_master *master);
 void peri_identity_destroy(peri_master *master);
 
 /* ---- stop.c ---- */

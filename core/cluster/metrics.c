@@ -141,6 +141,34 @@ static void write_workers(peri_master *master, peri_expo *out)
     sample(out, "", (double)sums.lines_lost);
 }
 
+static void write_tls(const peri_master *master, peri_expo *out)
+{
+    static const char *const labels[3] = {
+        [PERI_SLOT_SHAKEN] = "result=\"full\"",
+        [PERI_SLOT_RESUMED] = "result=\"resumed\"",
+        [PERI_SLOT_UNSHAKEN] = "result=\"failed\"",
+    };
+
+    if (master->identity == NULL) {
+        return;
+    }
+    peri_expo_head(out, "perigee_tls_handshakes_total", PERI_EXPO_COUNTER,
+                   "TLS handshakes of the server.");
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t sum = 0;
+
+        for (int slot = 0; slot < master->records_high; slot++) {
+            sum +=
+                atomic_load(&master->segment->slot[slot].handshakes_total[i]);
+        }
+        sample(out, labels[i], (double)sum);
+    }
+    peri_expo_head(out, "perigee_tls_certificate_expiry_time_seconds",
+                   PERI_EXPO_GAUGE,
+                   "Unix time at which the first certificate expires.");
+    sample(out, "", (double)peri_identity_expires_s(master));
+}
+
 static void write_worker_states(peri_master *master, peri_expo *out)
 {
     static const char *const names[] = {"starting", "ready", "serving",
@@ -208,6 +236,7 @@ void peri_metrics_write(peri_master *master, peri_expo *out)
                                   master};
 
     write_workers(master, out);
+    write_tls(master, out);
     write_worker_states(master, out);
     write_restarts(master, out);
     write_generations(master, out);

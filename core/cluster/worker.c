@@ -52,6 +52,21 @@ static int publish_event(void *data, peri_slice text)
 
 /* ---- heartbeat and counters ---- */
 
+static void count_handshakes(peri_worker *w, const peri_http_server_stats *s)
+{
+    const uint64_t counts[3] = {
+        [PERI_SLOT_SHAKEN] = s->handshakes_total - s->handshakes_resumed,
+        [PERI_SLOT_RESUMED] = s->handshakes_resumed,
+        [PERI_SLOT_UNSHAKEN] = s->handshakes_failed,
+    };
+
+    for (size_t i = 0; i < 3; i++) {
+        atomic_store_explicit(&w->slot->handshakes_total[i],
+                              w->past_handshakes[i] + counts[i],
+                              memory_order_relaxed);
+    }
+}
+
 void peri_worker_count(peri_worker *w)
 {
     peri_http_server_stats stats;
@@ -68,6 +83,9 @@ void peri_worker_count(peri_worker *w)
     atomic_store_explicit(&slot->connections_total,
                           w->past_connections + stats.connections_accepted,
                           memory_order_relaxed);
+    if (w->tls != NULL) {
+        count_handshakes(w, &stats);
+    }
     if (w->requests_max != 0 && stats.requests_total >= w->requests_max &&
         !w->asked_recycle && w->phase == PERI_WORKER_SERVING) {
         w->asked_recycle = true;
@@ -216,6 +234,9 @@ static int open_inherited(peri_worker *w)
     w->slot = &w->segment->slot[w->inherited.record];
     w->past_requests = atomic_load(&w->slot->requests_total);
     w->past_connections = atomic_load(&w->slot->connections_total);
+    for (size_t i = 0; i < 3; i++) {
+        w->past_handshakes[i] = atomic_load(&w->slot->handshakes_total[i]);
+    }
     w->regions =
         peri_regions_attach(peri_segment_area(w->segment), PERI_REGIONS_BYTES);
     w->cells = peri_cells_open(w->regions, (int)w->inherited.record);

@@ -75,6 +75,7 @@ struct peri_worker {
     int later_fd;
     uint64_t past_requests; /* of the slot's earlier workers */
     uint64_t past_connections;
+    uint64_t past_handshakes[3];
     uint64_t requests_max; /* cluster.max_requests; 0: none */
     uint32_t hard_ms;
     int busy; /* while draining: what is waited for: requests, jobs */

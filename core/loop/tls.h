@@ -115,6 +115,9 @@ int peri_tls_client_context_from(const peri_tls_client_options *options,
                                  peri_tls_context **out, char *why,
                                  size_t why_bytes);
 
+/* Unix time when the first of a server's certificates expires. */
+int64_t peri_tls_context_expires_s(const peri_tls_context *context);
+
 void peri_tls_context_ref(peri_tls_context *context);
 void peri_tls_context_unref(peri_tls_context *context); /* NULL is allowed */
 

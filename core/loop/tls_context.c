@@ -6,6 +6,7 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "core/base/alloc.h"
 
@@ -428,6 +429,23 @@ int peri_tls_server_context(const peri_tls_server_options *options,
     }
     *out = context;
     return 0;
+}
+
+int64_t peri_tls_context_expires_s(const peri_tls_context *context)
+{
+    int64_t first_s = INT64_MAX;
+
+    for (size_t i = 0; i < context->count; i++) {
+        const ASN1_TIME *end = X509_get0_notAfter(context->identities[i].leaf);
+        struct tm broken_down;
+
+        if (ASN1_TIME_to_tm(end, &broken_down) == 1) {
+            int64_t end_s = timegm(&broken_down);
+
+            first_s = end_s < first_s ? end_s : first_s;
+        }
+    }
+    return first_s;
 }
 
 /* ---- clients ---- */

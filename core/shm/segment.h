@@ -24,6 +24,12 @@ typedef enum peri_slot_state {
     PERI_SLOT_DRAINING /* finishes what it has, then ends */
 } peri_slot_state;
 
+typedef enum peri_slot_handshakes {
+    PERI_SLOT_SHAKEN, /* in full */
+    PERI_SLOT_RESUMED,
+    PERI_SLOT_UNSHAKEN /* failed */
+} peri_slot_handshakes;
+
 /* Written by the slot's worker unless said otherwise. What ends in _total never
  * goes back: a worker adds to what its predecessor left. */
 typedef struct peri_slot {
@@ -40,6 +46,7 @@ typedef struct peri_slot {
     _Atomic uint32_t connections_open;
     _Atomic uint64_t requests_total;
     _Atomic uint64_t connections_total;
+    _Atomic uint64_t handshakes_total[3]; /* of TLS: peri_slot_handshakes */
 
     /* What runs now, for the watchdog's report: filled by whoever dispatches
      * requests; ended by NUL, may be torn. */

@@ -217,8 +217,8 @@ test("tickets can be switched off", async (t) => {
   connection.end();
 });
 
-test("url_scheme is https in the metrics", async (t) => {
-  const { app, ca } = await serve(t);
+test("the metrics tell of https: scheme, handshakes, when the certificate ends", async (t) => {
+  const { app, ca, identity } = await serve(t);
   await get(app, "/", { ca });
   const admin = await app.line((l) => l.msg === "listening" && l.admin);
   const text = await until(async () => {
@@ -226,9 +226,12 @@ test("url_scheme is https in the metrics", async (t) => {
     connection.write("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     const answer = await connection.answer();
     connection.end();
-    return /url_scheme="https"/.test(answer.text) && answer.text;
+    return /url_scheme="https"/.test(answer.text) && /handshakes_total\{result="full"\} 1\n/.test(answer.text)
+      && answer.text;
   }, { what: "the series" });
   assert.match(text, /http_server_request_duration_seconds_count\{[^}]*http_route="\/"[^}]*url_scheme="https"[^}]*\} 1\n/);
+  const expiry = Number(/^perigee_tls_certificate_expiry_time_seconds (\S+)$/m.exec(text)[1]);
+  assert.equal(expiry, Date.parse(new X509Certificate(identity.cert).validTo) / 1000);
 });
 
 test("a client that leaves while its answer is made is noticed", async (t) => {
