@@ -252,7 +252,12 @@ static int worker_count(const peri_master *master)
     int count = strcmp(text, "auto") != 0       ? atoi(text)
                 : master->options->dev && !told ? 1
                                                 : peri_cpus_allowed();
+    int64_t web = peri_settings_int(master->settings, "cluster.roles.web", 0);
+    int64_t jobs = peri_settings_int(master->settings, "cluster.roles.jobs", 0);
 
+    if (web + jobs > 0) {
+        count = (int)(web + jobs);
+    }
     count = count < 1 ? 1 : count;
     return count > PERI_SEATS_MAX ? PERI_SEATS_MAX : count;
 }

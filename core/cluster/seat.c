@@ -269,6 +269,7 @@ int peri_seat_add(peri_master *master, char *why, size_t why_bytes)
 void peri_seats_listen(peri_master *master)
 {
     int backlog = (int)peri_master_setting(master, "http.backlog", 511);
+    int web = (int)peri_master_setting(master, "cluster.roles.web", 0);
 
     /* In this order: steer() counts on it. The workers' own listen() is then
      * the second, and changes nothing. */
@@ -277,6 +278,9 @@ void peri_seats_listen(peri_master *master)
             peri_log(&master->logger, PERI_LOG_ERROR, "cannot listen: %s",
                      strerror(errno));
         }
+    }
+    if (web > 0 && web < master->seat_count) {
+        steer(master, web); /* the others run jobs alone */
     }
 }
 

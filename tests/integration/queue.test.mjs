@@ -201,6 +201,19 @@ test("a stop: what can end in time ends, the rest goes back without a lost attem
   assert.equal(back.attempts, 0);
 });
 
+test("roles: workers of the role web run no jobs, those of jobs get no requests", async (t) => {
+  const app = await open(t, { settings: { "cluster.roles.web": 1, "cluster.roles.jobs": 1 } });
+  await until(() => app.workers().length === 2);
+  const web = new Set();
+  for (let i = 0; i < 12; i += 1) {
+    const { pid, ids } = await app.fetch_json("POST", "/add", { queue: "work", jobs: [{ name: "sleep", data: { ms: 1 } }] });
+    web.add(pid);
+    const { result } = await app.ended_as(ids[0], "completed");
+    assert.ok(!web.has(result.pid));
+  }
+  assert.equal(web.size, 1);
+});
+
 test("a job that kills its worker each time fails, the others are done", async (t) => {
   const app = await open(t);
   // Paused meanwhile: the worker that adds is to live until it has answered.
