@@ -112,13 +112,13 @@ for (const [what, args, flag] of [
 
 test("one load of a key for two hosts, and its error for all", { skip: missing }, async (t) => {
   const { a, b } = await two(t);
-  const all = (target) => Promise.all(Array.from({ length: 200 }, (_, i) => (i % 2 ? a : b).get(target)));
+  const all = (target) => Promise.all(Array.from({ length: 100 }, (_, i) => (i % 2 ? a : b).get(target)));
   const answers = await all("/load/one?ms=1500");
   assert.ok(answers.every((x) => x.status === 200));
   assert.equal(new Set(answers.map((x) => x.json.value.pid)).size, 1);
   assert.deepEqual(answers[0].json.value.list, []);
   assert.equal(await a.count("one") + await b.count("one"), 1);
-  const failed = await all("/load/bad?ms=4000&fail=1");
+  const failed = await all("/load/bad?ms=2500&fail=1");
   assert.ok(failed.every((x) => x.status === 503));
   assert.equal(await a.count("bad") + await b.count("bad"), 1);
 });
