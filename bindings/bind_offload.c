@@ -23,6 +23,7 @@ int perilua_open_offload(lua_State *L);
 
 typedef struct offload {
     perilua_vm *vm;
+    perilua_budget *budget; /* the host's; NULL: compiled code is not stopped */
     peri_crew *crew;
     size_t memory_max_bytes;
     uv_timer_t tick;
@@ -56,7 +57,6 @@ static void op_free(offload_op *op)
 static void press(offload_op *op)
 {
     const perilua_env *env = op->owner->vm->env;
-    const peri_host *host = env->host;
     void *state;
 
     if (!peri_crew_seat(&op->job, &state) || state == NULL) {
@@ -65,8 +65,7 @@ static void press(offload_op *op)
     op->ticks++;
     perilua_offload_state_stop(state);
     if (op->ticks > PATIENT_TICKS) {
-        perilua_offload_state_look_up(state,
-                                      host != NULL ? host->budget : NULL);
+        perilua_offload_state_look_up(state, op->owner->budget);
     }
     if (op->ticks == STUCK_TICKS) {
         peri_log(env->logger, PERI_LOG_ERROR,
@@ -106,11 +105,19 @@ static void on_cancel(perilua_wait *wait)
 
 /* ---- running ---- */
 
+static perilua_budget *budget_of(peri_host *host)
+{
+    if (host != NULL && host->budget == NULL) {
+        host->budget = perilua_budget_create();
+    }
+    return host != NULL ? host->budget : NULL;
+}
+
 static void *open_seat(void *data)
 {
     offload *o = data;
 
-    return perilua_offload_state_create(o->vm, o->memory_max_bytes);
+    return perilua_offload_state_create(o->vm, o->budget, o->memory_max_bytes);
 }
 
 static void close_seat(void *seat)
@@ -216,6 +223,7 @@ static int offload_crew(lua_State *L)
     o = peri_calloc(1, sizeof *o);
     *at = o;
     o->vm = vm;
+    o->budget = budget_of(vm->env->host);
     o->memory_max_bytes = setting(vm, "limits.offload_memory", 64 << 20);
     peri_list_init(&o->stopping);
     config.data = o;

@@ -142,13 +142,29 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
     uv_mutex_unlock(&budget->lock);
 }
 
+/* Starting the profiler makes the compiler put in looks, also where the start
+ * is refused: while another state, a passing one if need be, has it. */
+void perilua_budget_looks(perilua_budget *budget, lua_State *L)
+{
+    lua_State *other = budget != NULL ? luaL_newstate() : NULL;
+
+    if (other == NULL) {
+        return;
+    }
+    uv_mutex_lock(&budget->lock);
+    luaJIT_profile_start(other, PROFILER_AT_REST, on_profile, NULL);
+    luaJIT_profile_start(L, LOOKS PROFILER_AT_REST, on_profile, NULL);
+    luaJIT_profile_stop(other);
+    uv_mutex_unlock(&budget->lock);
+    lua_close(other);
+}
+
 bool perilua_budget_lend(perilua_budget *budget, lua_State *to)
 {
     bool free;
 
     if (budget == NULL) {
-        luaJIT_profile_start(to, PROFILER_AT_REST, on_profile, NULL);
-        return true;
+        return false;
     }
     uv_mutex_lock(&budget->lock);
     free = !budget->lent;
@@ -169,10 +185,6 @@ bool perilua_budget_lend(perilua_budget *budget, lua_State *to)
 
 void perilua_budget_give_back(perilua_budget *budget, lua_State *from)
 {
-    if (budget == NULL) {
-        luaJIT_profile_stop(from);
-        return;
-    }
     uv_mutex_lock(&budget->lock);
     luaJIT_profile_stop(from);
     if (budget->vm != NULL) { /* without LOOKS it touches no code */

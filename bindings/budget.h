@@ -32,9 +32,13 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
 void perilua_budget_stage(perilua_budget *budget, perilua_vm *vm,
                           uint32_t limit_ms);
 
+/* Compiled code of this state, which is at rest, will look up for hooks when
+ * the profiler is lent to it. budget may be NULL: it will not. */
+void perilua_budget_looks(perilua_budget *budget, lua_State *L);
+
 /* The profiler, one a process, for a state on another thread; false: it is lent
- * already. Tasks go on being charged, and are stopped when it is back. Then, on
- * any thread, the state being at rest. budget may be NULL, in both. */
+ * already, or budget is NULL. Tasks go on being charged, and are stopped when
+ * it is back. Then, on any thread, the state being at rest. */
 bool perilua_budget_lend(perilua_budget *budget, lua_State *to);
 void perilua_budget_give_back(perilua_budget *budget, lua_State *from);
 

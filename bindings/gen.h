@@ -66,7 +66,7 @@ struct peri_host {
     perilua_request *free_requests;
     peri_buf scratch;              /* answers are encoded here */
     struct peri_files *files;      /* of public/ */
-    struct perilua_budget *budget; /* NULL: nobody has a limit of CPU time */
+    struct perilua_budget *budget; /* NULL: nobody has needed one */
     bool logs_requests;
     bool observes;     /* requests are logged, counted or traced */
     bool traced;       /* requests are traced, or were */

@@ -15,7 +15,6 @@
 #include "core/base/alloc.h"
 #include "core/base/err.h"
 
-#define PROFILER_AT_REST "i100000000"
 #define TICK_NS (10 * 1000000L)
 #define KEEP_BYTES ((size_t)4 << 20)
 
@@ -52,6 +51,7 @@ static void on_instruction(lua_State *L, lua_Debug *where)
 static void on_stop(int number, siginfo_t *info, void *context)
 {
     perilua_offload_state *s = info->si_value.sival_ptr;
+    sigset_t profile;
 
     (void)number;
     (void)context;
@@ -60,7 +60,13 @@ static void on_stop(int number, siginfo_t *info, void *context)
     }
     lua_sethook(s->L, on_instruction, LUA_MASKCOUNT, 1);
     if (s->profiled) {
-        raise(SIGPROF); /* the profiler's, which makes compiled code look up */
+        /* The profiler's, which makes compiled code look up. At other times it
+         * is blocked here: it may be about the worker's own state. */
+        sigemptyset(&profile);
+        sigaddset(&profile, SIGPROF);
+        raise(SIGPROF);
+        pthread_sigmask(SIG_UNBLOCK, &profile, NULL);
+        pthread_sigmask(SIG_BLOCK, &profile, NULL);
     }
 }
 
@@ -99,14 +105,13 @@ void perilua_offload_state_look_up(perilua_offload_state *state,
     uv_mutex_unlock(&state->lock);
 }
 
-/* The signals that stop it; members of a crew block all others. */
-static void admit_signals(int how)
+/* The signal that stops it; members of a crew block all others. */
+static void admit_signal(int how)
 {
     sigset_t set;
 
     sigemptyset(&set);
     sigaddset(&set, SIGRTMIN + 1);
-    sigaddset(&set, SIGPROF);
     pthread_sigmask(how, &set, NULL);
 }
 
@@ -121,7 +126,7 @@ static void run_begins(perilua_offload_state *s)
 
 static void run_ends(perilua_offload_state *s)
 {
-    admit_signals(SIG_BLOCK);
+    admit_signal(SIG_BLOCK);
     uv_mutex_lock(&s->lock);
     s->running = 0;
     if (s->timed) {
@@ -134,31 +139,6 @@ static void run_ends(perilua_offload_state *s)
         perilua_budget_give_back(s->lender, s->L);
     }
     uv_mutex_unlock(&s->lock);
-}
-
-static void on_profile(void *data, lua_State *L, int samples, int state)
-{
-    (void)data;
-    (void)L;
-    (void)samples;
-    (void)state;
-}
-
-/* Makes the compiler put in looks. Starting the profiler does so, also where
- * another VM has it and the start is refused: that other one is a passing
- * state, unless somebody has it already. */
-static int heed_hooks(lua_State *L)
-{
-    lua_State *other = luaL_newstate();
-
-    if (other == NULL) {
-        return UV_ENOMEM;
-    }
-    luaJIT_profile_start(other, PROFILER_AT_REST, on_profile, NULL);
-    luaJIT_profile_start(L, "l" PROFILER_AT_REST, on_profile, NULL);
-    luaJIT_profile_stop(other);
-    lua_close(other);
-    return 0;
 }
 
 /* ---- memory ---- */
@@ -235,7 +215,7 @@ perilua_offload_end perilua_offload_state_run(perilua_offload_state *state,
     int rc;
 
     run_begins(state);
-    admit_signals(SIG_UNBLOCK);
+    admit_signal(SIG_UNBLOCK);
     rc = lua_cpcall(state->L, run_request, &r);
     run_ends(state);
     end = end_of(state, &r, rc);
@@ -257,6 +237,7 @@ static int install(lua_State *L)
 }
 
 perilua_offload_state *perilua_offload_state_create(const perilua_vm *parent,
+                                                    perilua_budget *budget,
                                                     size_t memory_max_bytes)
 {
     perilua_offload_state *s = peri_calloc(1, sizeof *s);
@@ -280,10 +261,11 @@ perilua_offload_state *perilua_offload_state_create(const perilua_vm *parent,
     }
     s->allocate = lua_getallocf(s->L, &s->allocate_data);
     if (perilua_vm_init_apart(&s->vm, s->L) != 0 ||
-        lua_cpcall(s->L, install, NULL) != 0 || heed_hooks(s->L) < 0) {
+        lua_cpcall(s->L, install, NULL) != 0) {
         perilua_offload_state_destroy(s);
         return NULL;
     }
+    perilua_budget_looks(budget, s->L);
     s->memory_bytes = (size_t)lua_gc(s->L, LUA_GCCOUNT, 0) * 1024;
     lua_setallocf(s->L, bounded_allocate, s);
     return s;

@@ -23,8 +23,9 @@ typedef enum perilua_offload_end {
     PERILUA_OFFLOAD_RESULT   /* that is not plain, or too large: the text */
 } perilua_offload_end;
 
-/* parent outlives it. NULL: there is no memory for one. */
+/* parent and budget outlive it. NULL: there is no memory for one. */
 perilua_offload_state *perilua_offload_state_create(const perilua_vm *parent,
+                                                    perilua_budget *budget,
                                                     size_t memory_max_bytes);
 void perilua_offload_state_destroy(perilua_offload_state *state);
 
@@ -39,7 +40,7 @@ perilua_offload_end perilua_offload_state_run(perilua_offload_state *state,
 void perilua_offload_state_stop(perilua_offload_state *state);
 
 /* From the loop, when that was of no use: lends it the budget's profiler for
- * the rest of the run. budget may be NULL. */
+ * the rest of the run; the one that it was made with. */
 void perilua_offload_state_look_up(perilua_offload_state *state,
                                    perilua_budget *budget);
 
