@@ -260,6 +260,17 @@ static int queue_release(lua_State *L)
     return 0;
 }
 
+/* stale() -> whether all workers have been told to serve newer code: this
+ * generation may not know it yet. */
+static int queue_stale(lua_State *L)
+{
+    const perilua_gen *gen = perilua_vm_of(L)->gen;
+
+    lua_pushboolean(L, gen != NULL &&
+                           atomic_load(gen->host->generation) != gen->number);
+    return 1;
+}
+
 /* check(): raises when the running task has been cancelled. */
 static int queue_check(lua_State *L)
 {
@@ -298,11 +309,15 @@ int perilua_open_queue(lua_State *L)
                                                {"alive", owner_alive},
                                                {"close", owner_close},
                                                {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"signal", notice_new},         {"bell", bell_new},
-        {"owners", owner_open},         {"hold", queue_hold},
-        {"check", queue_check},         {"release", queue_release},
-        {"runs_jobs", queue_runs_jobs}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"signal", notice_new},
+                                         {"bell", bell_new},
+                                         {"owners", owner_open},
+                                         {"hold", queue_hold},
+                                         {"check", queue_check},
+                                         {"stale", queue_stale},
+                                         {"release", queue_release},
+                                         {"runs_jobs", queue_runs_jobs},
+                                         {NULL, NULL}};
 
     add_class(L, SIGNAL_NAME, signal_functions, NULL);
     perilua_set_waiting(L, "wait", notice_wait_for);

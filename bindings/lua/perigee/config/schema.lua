@@ -418,6 +418,7 @@ M.presets = {
   test = {
     log = { level = "warn", destination = "stderr" },
     sqlite = { main = { path = "var/test.sqlite" } },
+    queue = { path = "var/test-queue.sqlite" },
   },
 }
 

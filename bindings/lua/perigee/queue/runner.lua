@@ -169,8 +169,21 @@ local function room(self)
     2 * self.concurrency - self.running - self.finishing)
 end
 
+-- Newer code may have been committed while this waited: what begins now is its.
+local function take_on(self, record)
+  if not core.stale() then
+    begin(self, record)
+    return
+  end
+  local ok, err = self.consumer:release(record)
+  if not ok then
+    log.error("a job for newer code could not be given back",
+      { queue = self.queue, job = record.id, err = err })
+  end
+end
+
 local function fetch(self)
-  while not stopping do
+  while not stopping and not core.stale() do
     local free = room(self)
     if free <= 0 then
       self.slots:wait()
@@ -178,7 +191,7 @@ local function fetch(self)
       local list, err = self.consumer:take(free)
       if list then
         for i = 1, #list do
-          begin(self, list[i])
+          take_on(self, list[i])
         end
       elseif err then
         log.error("no jobs could be taken", { queue = self.queue, err = err })

@@ -132,8 +132,9 @@ local START = "UPDATE job SET state = 1, started = started + 1, owner = ?1, "
 
 -- How many of the n wanted the limits of the queue allow now (?5).
 local ALLOWED = [[(SELECT CASE WHEN paused THEN 0 ELSE max(0, min(?4,
-  coalesce(concurrency - (SELECT count(*) FROM job
-    WHERE queue = ?3 AND state = 1), ?4),
+  CASE WHEN concurrency IS NULL THEN ?4
+    ELSE concurrency - (SELECT count(*) FROM job
+      WHERE queue = ?3 AND state = 1) END,
   CASE WHEN rate_max IS NULL THEN ?4
     WHEN ?5 >= window_start + rate_ms OR ?5 < window_start THEN rate_max
     ELSE rate_max - window_count END)) END
