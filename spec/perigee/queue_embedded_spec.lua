@@ -51,6 +51,25 @@ describe("the embedded driver", function()
     assert.same({ "a1", "b1", "a2" }, names)
   end)
 
+  -- With nothing that makes it look again before: it would wait for an hour.
+  it("runs a delayed job of a group when it is due", function()
+    local patient = {}
+    for key, value in pairs(settings) do
+      patient[key] = value
+    end
+    patient.idle_timeout = 3600000
+    local other = queue.open(patient)
+    local own = other:get("group-" .. number)
+    local runner = other.driver:consume(own.name, { concurrency = 1 })
+    assert(own:add("later", nil, { group = "a", delay = 20 }))
+    local jobs = assert(task.with_deadline("10s", function()
+      return runner:take(1)
+    end))
+    assert.equal("later", jobs[1].name)
+    assert(runner:complete(jobs[1], "1"))
+    runner:close()
+  end)
+
   it("limits how many of a group run at once", function()
     assert(q:limit { group = { concurrency = 1 } })
     for i = 1, 2 do

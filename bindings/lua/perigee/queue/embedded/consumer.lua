@@ -132,14 +132,16 @@ local function statements(self, n)
         n = 2 }
     end
   end
-  if view and view.due and view.due <= now * 1000 then
+  local promotes = view and view.due and view.due <= now * 1000
+  if promotes then
     list[1] = { sql.PROMOTE, self.queue_id, math.floor(now * 1000), n = 2 }
     self.look = true
   end
   if view and view.suspects == 1 then
     add(sql.CLAIM_SUSPECT, 1)
   end
-  local grouped = view and view.grouped == 1
+  -- What is promoted may be a group's.
+  local grouped = view and (promotes or view.grouped == 1)
   local share = grouped and self.turn and math.ceil(n / 2) or 0
   self.turn = not self.turn
   for _ = 1, share do
