@@ -294,12 +294,16 @@ local function size_of(value, name)
 end
 
 local function open_remote(self, opts, config, size)
-  return require("perigee.cache.remote").open {
+  local ok, made = pcall(require("perigee.cache.remote").open, {
     name = self.name, redis = opts.redis or config.redis,
     prefix = config.prefix, timeout = duration(opts, "redis_timeout"),
     wait = self.timeout, stale = self.stale, size = size,
     item_max = size_of(opts.item_max or DEFAULTS.item_max, "item_max"),
-  }
+  })
+  if not ok then -- said of who called cache.new
+    error("cache: " .. tostring(made):gsub("^[^\n:]+:%d+: ", ""), 4)
+  end
+  return made
 end
 
 local function count_requests(self)
