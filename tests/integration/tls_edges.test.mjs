@@ -108,4 +108,7 @@ test("certificates that cannot be used are named, and the host does not start", 
     /http\.tls\.cert: certs\/none\.pem: No such file/);
   await fails({ "config/default.lua": 'return { http = { tls = { cert = "certs/a.pem", key = "certs/a.key", verify_client = true } } }\n' },
     /http\.tls\.verify_client: needs http\.tls\.ca/);
+  // PEM itself in its place must never end in a host without TLS.
+  await fails({ "config/default.lua": `return { http = { tls = { cert = [[${a.cert}]], key = [[${a.key}]] } } }\n` },
+    /http\.tls\.cert: must be the path of a PEM file/);
 });

@@ -43,6 +43,15 @@ local function not_a_network(value)
   return nil
 end
 
+-- C's settings hold no line breaks: PEM itself would be lost on the way, and
+-- with it that TLS is wanted.
+local function not_a_path(value)
+  if value == "" or value:find "[%c]" or value:find("-----", 1, true) then
+    return "must be the path of a PEM file"
+  end
+  return nil
+end
+
 local function not_a_host(value)
   local name = value:gsub("^%*%.", "")
   if not name:find "^[%w_-][%w_.-]*$" then
@@ -61,18 +70,18 @@ local http = t.section {
     options = {
       t.off(),
       t.section {
-        cert = t.string { required = true },
-        key = t.string { required = true },
+        cert = t.string { required = true, check = not_a_path },
+        key = t.string { required = true, check = not_a_path },
         sni = t.list {
           default = t.array {},
           of = t.section {
             names = t.list { default = t.array {},
               of = t.string { check = not_a_host } },
-            cert = t.string { required = true },
-            key = t.string { required = true },
+            cert = t.string { required = true, check = not_a_path },
+            key = t.string { required = true, check = not_a_path },
           },
         },
-        ca = t.string(),
+        ca = t.string { check = not_a_path },
         verify_client = t.union {
           default = false,
           options = {
@@ -291,9 +300,9 @@ local redis = t.map {
     queue_max = t.integer { default = 10000, min = 1 },
     reply_max = t.size { default = "64mb", min = 1024 },
     tls = t.section {
-      ca = t.string(),
-      cert = t.string(),
-      key = t.string(),
+      ca = t.string { check = not_a_path },
+      cert = t.string { check = not_a_path },
+      key = t.string { check = not_a_path },
       verify = t.boolean { default = true },
       server_name = t.string(),
     },
