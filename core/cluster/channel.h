@@ -17,7 +17,8 @@ typedef enum peri_channel_verb {
     /* master to worker */
     PERI_CHANNEL_STAGE =
         1, /* number of the attempt, generation, fd of its bundle */
-    PERI_CHANNEL_COMMIT,        /* generation; the first one: serve */
+    PERI_CHANNEL_COMMIT,        /* generation; the first one: serve; number:
+                                   1: with TLS */
     PERI_CHANNEL_ABANDON,       /* generation */
     PERI_CHANNEL_DRAIN,         /* number: ms until the worker is killed */
     PERI_CHANNEL_REOPEN,        /* log files */

@@ -238,7 +238,9 @@ void peri_proc_serve(peri_proc *proc)
     proc->state = PERI_PROC_SERVING;
     proc->serving_since_ns = peri_clock_monotonic_ns();
     peri_identity_give(proc);
-    peri_proc_tell(proc, PERI_CHANNEL_COMMIT, 0, proc->generation, NULL, -1);
+    peri_proc_tell(proc, PERI_CHANNEL_COMMIT,
+                   proc->master->identity != NULL ? 1 : 0, proc->generation,
+                   NULL, -1);
 }
 
 static int free_record(const peri_master *master)

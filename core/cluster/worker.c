@@ -178,6 +178,7 @@ static void on_message(void *data, const peri_channel_message *message)
         peri_worker_on_stage(w, message);
         break;
     case PERI_CHANNEL_COMMIT:
+        w->tls_expected = message->number != 0;
         peri_worker_on_commit(w, message->generation);
         break;
     case PERI_CHANNEL_ABANDON:

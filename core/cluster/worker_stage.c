@@ -8,7 +8,6 @@
 #include "core/base/alloc.h"
 #include "core/base/bundle.h"
 #include "core/base/err.h"
-#include "core/cluster/certs.h"
 #include "core/cluster/limits.h"
 #include "core/cluster/worker_state.h"
 
@@ -161,7 +160,7 @@ static void start_serving(peri_worker *w)
     int fd = w->inherited.listener_fd;
     int rc;
 
-    if (w->tls == NULL && peri_certs_wanted(w->settings)) {
+    if (w->tls == NULL && w->tls_expected) {
         w->exit_code = 78; /* the log says why */
         peri_worker_end(w);
         return;

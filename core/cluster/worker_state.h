@@ -58,6 +58,7 @@ struct peri_worker {
     peri_channel *channel;
     peri_http_server *server;
     peri_tls_context *tls; /* NULL: without TLS */
+    bool tls_expected;     /* the host serves with TLS */
     char **proxies;
 
     uv_prepare_t prepare;

@@ -67,6 +67,26 @@ test("files that are replaced are noticed, without a reload; a new worker has th
   await until(() => names().then((cn) => cn === "renewed", () => false), { what: "its certificate", timeout_ms: 30_000 });
 });
 
+test("TLS itself is switched by a new start only, and workers that are replaced know", async (t) => {
+  const { app, names } = await serve(t);
+  app.write({ "config/default.lua": "return {}\n" });
+  assert.equal((await app.command("reload")).code, 0);
+  await app.line((l) => /http\.tls was switched off: it takes effect/.test(l.msg));
+  const [worker] = app.workers();
+  process.kill(worker, "SIGKILL");
+  await until(() => app.workers().some((pid) => pid !== worker), { what: "a new worker", timeout_ms: 30_000 });
+  await until(() => names().then((cn) => cn === "first", () => false), { what: "TLS", timeout_ms: 30_000 });
+
+  const plain = await start(t, { route: 'router:get("/", function() return "ok" end)' });
+  const other = new Authority(t).issue(["localhost"]);
+  plain.write(tls_files(other));
+  assert.equal((await plain.command("reload")).code, 0);
+  const [first] = plain.workers();
+  process.kill(first, "SIGKILL");
+  await until(() => plain.workers().some((pid) => pid !== first), { what: "a new worker", timeout_ms: 30_000 });
+  await until(() => plain.get("/").then((answer) => answer.text === "ok", () => false), { what: "an answer", timeout_ms: 30_000 });
+});
+
 test("what does not fit is refused and changes nothing", async (t) => {
   const { app, authority, names } = await serve(t);
   const other = authority.issue(["localhost"], { cn: "other" });
