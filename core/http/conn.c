@@ -262,8 +262,7 @@ static void settle_timer(peri_conn *conn)
 /* Whether the client took anything since the last look. */
 static bool out_progressed(peri_conn *conn)
 {
-    size_t bytes =
-        uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+    size_t bytes = peri_conn_unsent(conn);
     bool progressed = bytes != conn->out->flying_bytes;
 
     conn->out->flying_bytes = bytes;

@@ -268,6 +268,9 @@ void peri_conn_filled(peri_conn *conn, const char *end);
 void peri_conn_put(peri_conn *conn, const char *data, size_t length);
 /* As put and put; sends at once what it would be a pity to copy. */
 void peri_conn_put_large(peri_conn *conn, peri_slice data, peri_slice tail);
+/* What the client has not taken yet of what was given to libuv or the kernel.
+ */
+size_t peri_conn_unsent(const peri_conn *conn);
 void peri_conn_flush(peri_conn *conn);
 void peri_conn_out_free(peri_conn *conn);
 /* The rest, for conn_tls.c: sends as it is; what the kernel does not take

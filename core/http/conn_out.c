@@ -2,7 +2,9 @@
  * what the kernel does not take at once is left to libuv. */
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include "core/base/alloc.h"
@@ -101,6 +103,20 @@ void peri_conn_out_free(peri_conn *conn)
     out->next_free = server->free_outs;
     server->free_outs = out;
     server->free_out_count++;
+}
+
+/* The kernel's buffer may hold minutes of a slow client's: it counts too. */
+size_t peri_conn_unsent(const peri_conn *conn)
+{
+    int held = 0;
+    int fd = -1;
+
+    uv_fileno((const uv_handle_t *)&conn->tcp, &fd);
+    if (ioctl(fd, SIOCOUTQ, &held) < 0) {
+        held = 0;
+    }
+    return (size_t)held +
+           uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
 }
 
 /* ---- filling ---- */
@@ -218,8 +234,7 @@ static void fly_with(peri_conn *conn, const uv_buf_t *bufs, unsigned count)
         conn->broken = true;
         return;
     }
-    out->flying_bytes =
-        uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+    out->flying_bytes = peri_conn_unsent(conn);
 }
 
 /* Leaves the rest to libuv, which waits until the socket can be written. */

@@ -1102,6 +1102,7 @@ static rig *rig_create_hasty(uint32_t keepalive, uint32_t header, uint32_t body)
     limits.keepalive_timeout_ms = keepalive;
     limits.header_timeout_ms = header;
     limits.body_timeout_ms = body;
+    limits.body_rate_min = 0;
     return rig_create_with(&limits);
 }
 
@@ -1136,15 +1137,15 @@ TEST(a_head_that_drips_is_refused)
 
 TEST(a_body_that_stalls_is_told)
 {
-    rig *r = rig_create_hasty(10000, 10000, 60);
+    rig *r = rig_create_hasty(10000, 10000, 600);
 
     (void)state;
     say(r, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n012");
-    turn_for(r, 40);
+    turn_for(r, 350);
     say(r, "34");
-    turn_for(r, 40);
+    turn_for(r, 350);
     assert_int_equal(answers(r, 408), 0);
-    turn_for(r, 120);
+    turn_for(r, 1200);
     assert_int_equal(answers(r, 408), 1);
     assert_int_equal(r->body_rc, PERI_ETIMEOUT);
     assert_true(r->got_eof);
