@@ -129,7 +129,7 @@ test("gzip, deflate and br are unpacked, a bomb is not", async (t) => {
     assert.equal(raw.headers["content-encoding"], name);
     packed = packed.subarray(0, packed.length - 4);
     assert.equal((await app.fetch(server.port)).code, "bad_response", `${name}, cut`);
-    packed = pack(Buffer.alloc(200 * 1024 * 1024));
+    packed = pack(Buffer.alloc(32 * 1024 * 1024));
     assert.equal((await app.fetch(server.port)).kind, "too_large", `${name}, a bomb`);
   }
 });
