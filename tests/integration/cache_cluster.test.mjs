@@ -1,8 +1,9 @@
-// A cache whose Redis is a cluster: one load for two hosts, and invalidation.
+// A cache whose Redis is a cluster, or has sentinels: one load for two hosts,
+// invalidation, another master.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { start, until } from "./helpers.mjs";
-import { Cluster, missing } from "./redis_helpers.mjs";
+import { Cluster, Sentinels, missing } from "./redis_helpers.mjs";
 
 const ROUTES = `
   local cache = require "perigee.cache"
@@ -51,4 +52,25 @@ test("a cache on a cluster: one load for two hosts, invalidation of both", { ski
   await until(async () => (await value(b, "tagged", "value=x")) === "1");
   await a.post("/flush?tag=t", "");
   await until(async () => (await value(b, "tagged", "value=2")) === "2");
+});
+
+test("a cache with sentinels: the next master's keys are watched", { skip: missing }, async (t) => {
+  const redis = await Sentinels.start(t);
+  const begin = () => start(t, { route: ROUTES, workers: 1,
+    settings: { "redis.main.url": redis.url } });
+  const [a, b] = await Promise.all([begin(), begin()]);
+  const value = async (app, query) => (await app.get(`/load/k?${query}`)).json.value;
+  const watched = (server) => until(async () => (await server.call("CLIENT", "LIST")).split("\n")
+    .filter((l) => / flags=\w*t/.test(l)).length === 2, { what: "both watches", timeout_ms: 60_000 });
+  await value(a, "value=old");
+  await watched(redis.master);
+  await redis.master.kill();
+  assert.equal(await value(b, "value=other").then((v) => typeof v), "string");
+  await until(async () => (await redis.replicas[0].call("ROLE")).startsWith("master"),
+    { what: "failover", timeout_ms: 60_000 });
+  await watched(redis.replicas[0]);
+  await until(async () => {
+    await a.post("/set/k/new", "");
+    return (await value(b, "value=x")) === "new";
+  }, { timeout_ms: 30_000 });
 });
