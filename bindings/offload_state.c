@@ -149,14 +149,10 @@ static void *bounded_allocate(void *data, void *memory, size_t old_bytes,
     perilua_offload_state *s = data;
     void *result;
 
-    if (s->running && new_bytes > old_bytes) {
-        if (atomic_load_explicit(&s->stop, memory_order_relaxed)) {
-            return NULL; /* compiled code that allocates ends here */
-        }
-        if (s->memory_bytes + (new_bytes - old_bytes) > s->memory_max_bytes) {
-            s->refused = true;
-            return NULL;
-        }
+    if (s->running && new_bytes > old_bytes &&
+        s->memory_bytes + (new_bytes - old_bytes) > s->memory_max_bytes) {
+        s->refused = true;
+        return NULL;
     }
     result = s->allocate(s->allocate_data, memory, old_bytes, new_bytes);
     if (result != NULL || new_bytes == 0) {
