@@ -28,8 +28,9 @@ local function exec(self, queue, text, ...)
   return queue_id, outcome
 end
 
-local COUNTS = [[SELECT state, prio > 0 AS prioritized, count(*) AS jobs
-  FROM job WHERE queue = ? GROUP BY state, prio > 0]]
+-- In the order of the index: nothing is sorted.
+local COUNTS = [[SELECT state, prio, count(*) AS jobs
+  FROM job WHERE queue = ? GROUP BY state, prio]]
 
 local NAMES = {
   [0] = "waiting", "active", "delayed", "completed", "failed",
@@ -50,7 +51,7 @@ function Driver:counts(queue)
     completed = 0, failed = 0, paused = 0, waiting_children = 0 }
   for _, row in ipairs(rows) do
     local name = NAMES[row.state]
-    if row.state == 0 and row.prioritized == 1 then
+    if row.state == 0 and row.prio > 0 then
       name = "prioritized"
     end
     counts[name] = counts[name] + row.jobs
