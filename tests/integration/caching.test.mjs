@@ -152,7 +152,7 @@ async function front(t, port) {
         const text = (await answer.toArray()).join("");
         return { status: answer.statusCode, headers: answer.headers, cache: answer.headers["x-cache"], text };
       } catch (error) {
-        if (tries > 200) {
+        if (tries > 400) {
           throw error; // it has not come up
         }
         await sleep(50);
@@ -204,7 +204,7 @@ test("nginx keeps what we say", { skip: NGINX === undefined && "no nginx" }, asy
     assert.equal(first.status, 200);
     app.kill();
     await app.ended;
-    for (let tries = 0; tries < 60; tries++) {
+    for (let tries = 0; tries < 400; tries++) {
       const answer = await ask("/counted?c");
       assert.equal(answer.status, 200);
       if (answer.cache === "STALE") {

@@ -178,7 +178,7 @@ test("shutdown.timeout ends what does not end by itself", async (t) => {
 });
 
 test("what outlasts shutdown.timeout is told so", async (t) => {
-  const app = await start(t, { route: WHO, settings: { "shutdown.timeout": "3s" } });
+  const app = await start(t, { route: WHO, settings: { "shutdown.timeout": "6s" } });
   const connection = await app.connect();
   connection.write("GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n");
   await sleep(100);

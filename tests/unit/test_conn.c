@@ -963,7 +963,7 @@ TEST(a_client_that_shut_its_side_may_wait_long)
     shutdown(r->client, SHUT_WR);
     turn_for(r, PERI_CONN_HALF_CLOSED_MS * 5);
     assert_int_equal(r->gone, 0);
-    assert_true(r->got_bytes > 1 && r->got_bytes < 9);
+    assert_true(r->got_bytes >= 1 && r->got_bytes < 9);
     assert_memory_equal(r->got, "HTTP/1.1 ", r->got_bytes);
     release(r, "held");
     turn(r);
@@ -990,7 +990,7 @@ TEST(a_slow_stream_to_a_client_that_shut_its_side_is_whole)
     peri_exchange_end(ex);
     release(r, NULL);
     turn(r);
-    assert_non_null(strstr(r->got, "\r\n\r\n3\r\none\r\n00"));
+    assert_non_null(strstr(r->got, "\r\n\r\n3\r\none\r\n0"));
     assert_true(ends(r, "03\r\ntwo\r\n0\r\n\r\n"));
     assert_true(r->got_eof);
     rig_destroy(r);
