@@ -69,6 +69,17 @@ test("a script that holds its worker up for longer than a lease keeps its jobs",
   assert.equal(await count(redis, "LLEN ended"), 0);
 });
 
+test("more jobs end at once than go in one step", { skip: missing }, async (t) => {
+  const redis = await RedisServer.start(t);
+  const app = await host(t, redis);
+  await app.run(`
+    local list = {}
+    for i = 1, 800 do list[i] = { name = "x" } end
+    assert(queue.get("jobs"):add_bulk(list))
+    workers.start("jobs", 400, function() return "1" end)`);
+  await until(async () => await count(redis, "ZCARD bull:jobs:completed") === 800, LONG);
+});
+
 test("a worker that is killed: its jobs run again at once, on the same machine", { skip: missing }, async (t) => {
   const redis = await RedisServer.start(t);
   // The lease is no help here: it is long.

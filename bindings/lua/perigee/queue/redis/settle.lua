@@ -1,4 +1,4 @@
---- Queues in Redis: ends of jobs, sent together, with the beginning of others.
+--- Queues in Redis: ends of jobs, sent together, and beginnings.
 
 local codec = require "perigee.queue.redis.codec"
 local core = require "perigee.core.task"
@@ -102,18 +102,11 @@ local function deliver(batch, reply, err)
   batch.event:set()
 end
 
-local function take_batch(c)
-  local batch = c.ending
-  c.ending = nil
-  return batch
-end
-
 local function flush(c, batch)
   core.yield()
-  if c.ending ~= batch then
-    return -- it went along with a fetch
+  if c.ending == batch then
+    c.ending = nil
   end
-  c.ending = nil
   deliver(batch, send(c, batch.args, batch.n))
 end
 
@@ -148,27 +141,20 @@ function M.finish(c, kind, job, text, stack, keep, n)
   return true
 end
 
---- Begins jobs, n at most; ends what is to be ended in the same step.
+--- Begins jobs, n at most. Not in one step with ends that wait to be sent: so the
+--- server has them to work on while the jobs that this one gives are run.
 ---@param c perigee.queue.redis.Settler
 ---@param n integer
 ---@return perigee.queue.Record[]? jobs
 ---@return perigee.Error|integer limited # ms for which a limit holds
 ---@return integer due # when the next delayed one is; 0: none
 function M.fetch(c, n)
-  local token, batch = c.token(), take_batch(c)
-  local args, ended = header(c, n, token), 0
-  if batch then
-    args, ended = batch.args, batch.n
-    args[1], args[2], args[3] = time.now(), n, token
-  end
-  local reply, err = send(c, args, ended)
-  if batch then
-    deliver(batch, reply, err)
-  end
+  local token = c.token()
+  local reply, err = send(c, header(c, n, token), 0)
   if not reply then
     return nil, err, 0
   end
-  return jobs_of(c, reply, ended, token), reply[2], reply[3]
+  return jobs_of(c, reply, 0, token), reply[2], reply[3]
 end
 
 --- Puts jobs back in front of their queue, in one step.
