@@ -164,7 +164,7 @@ test("a dashboard reads our queues", { skip: missing }, async (t) => {
   assert.equal(bad.toJSON().failedReason, "no");
   await bad.retry();
   await until(async () => (await queue.getJob(bad.id)).attemptsMade >= 1, LONG);
-  assert.equal((await queue.getWorkers()).length, 1);
+  await until(async () => (await queue.getWorkers()).length === 1, LONG);
   assert.equal((await queue.getWorkers())[0].rawname ?? "", `bull:${Buffer.from("board").toString("base64")}:w:perigee`);
   assert.ok((await queue.getMetrics("completed")).meta.count >= 1);
   assert.equal(connection.host, "127.0.0.1");

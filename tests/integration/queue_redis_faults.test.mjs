@@ -137,6 +137,7 @@ test("Redis is killed and started again mid-run: all is done", { skip: missing }
     await redis.launch();
   }
   await until(async () => await count(redis, "ZCARD bull:jobs:completed") === 1500, LONG);
+  await until(async () => run(`return assert(queue.get("jobs"):counts())`).then(() => true, () => false), LONG);
   // Nobody is stuck, no connection dead: new jobs are found by their mark.
   await run(`for i = 1, 20 do assert(queue.get("jobs"):add("y", 0)) end`);
   await until(async () => (await queue.getJobCounts("completed")).completed === 1520, LONG);
