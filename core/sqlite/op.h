@@ -49,9 +49,10 @@ struct peri_sqlite_op {
     bool first_only; /* and only the first of them */
     uint32_t statements;
     uint64_t tx;
-    /* Statements, each packed as: SQL (TEXT; empty: as before), whether parameters are named
-     * (INT), their count (INT), then the values; where they are named each
-     * value follows its name (TEXT), or its number (INT). */
+    /* Statements, each packed as: SQL (TEXT; empty: as before), whether
+     * parameters are named (INT), their count (INT), then the values; where
+     * they are named each value follows its name (TEXT), or its number (INT).
+     */
     peri_buf input;
     peri_buf
         output; /* a peri_sqlite_result with its values for each statement */

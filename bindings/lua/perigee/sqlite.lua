@@ -91,8 +91,8 @@ function Db:transaction(fn)
   databases[tx] = self
   return settle(function()
     local kept, why = core.commit(tx)
-    for _, fn in ipairs(kept and committed[tx] or {}) do
-      task.spawn_detached(fn, self)
+    for _, told in ipairs(kept and committed[tx] or {}) do
+      task.spawn_detached(told, self)
     end
     return kept, why
   end, function()

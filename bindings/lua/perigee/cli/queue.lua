@@ -236,12 +236,13 @@ end
 
 function commands.add(queue, words, flags)
   local q = queue.get(words[1])
-  local text, data, why = words[3] or flags.data, nil, nil
+  local text = words[3] or flags.data
+  local data, wrong = nil, nil
   if text then
-    data, why = json.decode(text)
-    if why then
-      return fail("the data: " .. tostring(why))
-    end
+    data, wrong = json.decode(text)
+  end
+  if wrong then
+    return fail("the data: " .. tostring(wrong))
   end
   local job, err = q:add(words[2], data, {
     delay = flags.delay, priority = flags.priority,
