@@ -13,11 +13,12 @@ local function words(text)
   return set
 end
 
--- They have no key: any server does.
+-- They have no key: any server does. PUBLISH has none either, but what is
+-- published to a channel by way of one server stays in order.
 local KEYLESS = words [[
   ACL AUTH BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMAND CONFIG DBSIZE DEBUG ECHO
   FAILOVER FLUSHALL FLUSHDB FUNCTION INFO KEYS LASTSAVE LATENCY LOLWUT MEMORY
-  MODULE PING PUBLISH PUBSUB RANDOMKEY REPLICAOF ROLE SAVE SCAN SCRIPT SHUTDOWN
+  MODULE PING PUBSUB RANDOMKEY REPLICAOF ROLE SAVE SCAN SCRIPT SHUTDOWN
   SLAVEOF SLOWLOG SWAPDB TIME WAIT WAITAOF]]
 
 -- All that follow are keys.

@@ -20,6 +20,10 @@ local REDIRECTS = {
 ---@param upper string
 ---@param ... any
 function M.note(p, n, upper, ...)
+  if upper == "PUBLISH" and p.blocking then
+    p.slots[n] = false -- in a transaction: where its keys are
+    return
+  end
   local slot, err = keys.slot(upper, ...)
   p.slots[n] = slot or err or false
 end
