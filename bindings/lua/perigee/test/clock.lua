@@ -7,7 +7,7 @@ local task = require "perigee.task"
 local units = require "perigee.units"
 
 local STEPS_MAX = 100000
-local TURNS = 3 -- for tasks that were woken to come to their next wait
+local TURNS = 20 -- for tasks that were woken to come to their next wait
 
 ---@class perigee.test.Clock
 local Clock = {}
