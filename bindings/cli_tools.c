@@ -130,10 +130,11 @@ int perilua_cli_version(perilua_cli *cli)
     printf(cli->json ? "{\"version\":\"%s\",\"luajit\":\"%s\",\"gc64\":%s,"
                        "\"libraries\":{\"libuv\":\"%s\",\"llhttp\":\"%s\","
                        "\"sqlite\":\"%s\","
-                       "\"openssl\":\"%s\"},\"drivers\":[]}\n"
+                       "\"openssl\":\"%s\"},"
+                       "\"drivers\":[\"embedded\",\"redis\"]}\n"
                      : "perigee %s\nluajit  %s\ngc64    %s\nlibuv   %s\n"
                        "llhttp  %s\n"
-                       "sqlite  %s\nopenssl %s\ndrivers none\n",
+                       "sqlite  %s\nopenssl %s\ndrivers embedded redis\n",
            PERI_VERSION, luajit,
            cli->json ? (gc64 ? "true" : "false") : (gc64 ? "yes" : "no"),
            uv_version_string(), peri_http_parser_version(),
