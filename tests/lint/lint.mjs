@@ -3,8 +3,8 @@
 //
 //   lint.mjs [FILE...]
 //
-// A file that passed is not looked at again until it, a header, a setting or
-// the tool changes (build/lint-cache.json). LLVM's formatter and linter change
+// A file that passed is not looked at again until it, a header that it includes,
+// a setting or the tool changes (build/lint-cache.json). LLVM's formatter and linter change
 // their mind from release to release: theirs of LLVM_MAJOR is the one that
 // counts, on other machines these two checks are skipped.
 import { spawnSync } from "node:child_process";
@@ -76,10 +76,32 @@ class Cache {
   }
 }
 
-// One process a file, remembered. argv_of(file) is the command.
-async function each_file(cache, name, files, key, argv_of) {
+// A hash of a C file and of all the project's headers that it comes to include.
+function hasher_of_sources() {
+  const seen = new Map();
+  const texts = (file, out) => {
+    if (!out.has(file) && existsSync(path.join(ROOT, file))) {
+      const text = read(file);
+      out.set(file, text);
+      for (const [, name] of text.matchAll(/^#include "([^"]+)"/gm)) {
+        texts(name, out);
+      }
+    }
+    return out;
+  };
+  return (file) => {
+    if (!seen.has(file)) {
+      seen.set(file, hash(...texts(file, new Map()).values()));
+    }
+    return seen.get(file);
+  };
+}
+
+// One process a file, remembered. argv_of(file) is the command; hash_of(file)
+// changes when what the command reads does.
+async function each_file(cache, name, files, key, argv_of, hash_of = (file) => hash(read(file))) {
   const outputs = await pool(files, async (file) => {
-    const sha = hash(key, argv_of(file).join(" "), read(file));
+    const sha = hash(key, argv_of(file).join(" "), hash_of(file));
     if (cache.has(`${name}:${file}`, sha)) {
       return "";
     }
@@ -124,7 +146,7 @@ function checks(files, everything, cache) {
   const lua = files.filter((f) => f.endsWith(".lua"));
   const shell = files.filter((f) => /^#!\/bin\/(sh|bash)/.test(read(f).slice(0, 20)));
   const scripts = files.filter((f) => f.endsWith(".mjs"));
-  const headers = hash(...everything.filter((f) => f.endsWith(".h")).map(read));
+  const source_hash = hasher_of_sources();
   const pinned = (tool, fn) => () => (llvm_major(tool) === LLVM_MAJOR ? fn() : SKIP);
   return {
     layers: () => layer_faults(files).join("\n"),
@@ -135,12 +157,13 @@ function checks(files, everything, cache) {
     shellcheck: () => all_at_once(["shellcheck", "-x"], shell),
     javascript: () => each_file(cache, "js", scripts, process.version, (f) =>
       [process.execPath, "--check", f]),
-    clang: () => each_file(cache, "clang", c, headers + first_line("clang", "--version"), (f) =>
+    clang: () => each_file(cache, "clang", c, first_line("clang", "--version"), (f) =>
       ["clang", "-fsyntax-only", "-x", "c", ...compiler_flags(f),
-        ...(f.endsWith(".h") ? ["-Wno-unused-function", "-Wno-unused-const-variable"] : []), f]),
+        ...(f.endsWith(".h") ? ["-Wno-unused-function", "-Wno-unused-const-variable"] : []), f],
+    source_hash),
     tidy: pinned("clang-tidy", () =>
-      each_file(cache, "tidy", sources.filter(product), headers + read(".clang-tidy"), (f) =>
-        ["clang-tidy", "--quiet", f, "--", ...compiler_flags(f)])),
+      each_file(cache, "tidy", sources.filter(product), read(".clang-tidy"), (f) =>
+        ["clang-tidy", "--quiet", f, "--", ...compiler_flags(f)], source_hash)),
     "api reference": async () => {
       if (!everything.includes("docs/api.md")) {
         return SKIP;
