@@ -1,7 +1,8 @@
-/* OTLP: spans as OpenTelemetry's protocol carries them, in protobuf or JSON.
+/* OTLP: OpenTelemetry's protocol, in protobuf or JSON.
  *
- * Each span is encoded on its own when it ends; a request is a frame around
- * many of them. Both sides of that are here, the sending is not. */
+ * Each item (a span, a log record, a metric) is encoded on its own; a request
+ * is a frame around many of them, alike for all three. The sending is not here.
+ */
 #ifndef PERI_BASE_OTLP_H
 #define PERI_BASE_OTLP_H
 
@@ -12,6 +13,12 @@ typedef enum peri_otlp_format {
     PERI_OTLP_PROTOBUF,
     PERI_OTLP_JSON
 } peri_otlp_format;
+
+typedef enum peri_otlp_signal {
+    PERI_OTLP_TRACES,
+    PERI_OTLP_LOGS,
+    PERI_OTLP_METRICS
+} peri_otlp_signal;
 
 /* As the protocol numbers them. */
 typedef enum peri_span_kind {
@@ -58,11 +65,32 @@ typedef struct peri_otlp_span {
 int peri_otlp_append_span(peri_buf *out, peri_otlp_format format,
                           const peri_otlp_span *span);
 
-/* A whole request: spans, appended one behind the other, in their frame. */
-int peri_otlp_frame_spans(peri_buf *out, peri_otlp_format format,
-                          const peri_attributes *resource, peri_slice spans);
+/* A whole request: items, appended one behind the other, in their frame. In
+ * protobuf each is field 2, in JSON each has a comma in front. */
+int peri_otlp_frame(peri_buf *out, peri_otlp_format format,
+                    peri_otlp_signal signal, const peri_attributes *resource,
+                    peri_slice items);
 
 /* "application/x-protobuf" or "application/json". */
 peri_slice peri_otlp_content_type(peri_otlp_format format);
+
+/* "traces", "logs", "metrics". */
+const char *peri_otlp_signal_name(peri_otlp_signal signal);
+
+/* ---- what a collector answers ---- */
+
+/* Of a good answer: what it would not have of the request's items, and why (or
+ * a warning). Borrowed. */
+typedef struct peri_otlp_partial {
+    uint64_t rejected;
+    peri_slice message;
+} peri_otlp_partial;
+
+/* An answer that says nothing, or is malformed, rejects nothing. */
+peri_otlp_partial peri_otlp_read_partial(peri_otlp_format format,
+                                         peri_slice body);
+
+/* What a bad answer says in words; may be empty. Borrowed. */
+peri_slice peri_otlp_read_refusal(peri_otlp_format format, peri_slice body);
 
 #endif

@@ -21,8 +21,15 @@ static inline uint32_t peri_otlp_flags(const peri_otlp_span *span)
            (span->parent_is_remote ? PERI_OTLP_REMOTE : 0u);
 }
 
+/* Each as a field of that number: KeyValue. */
+int peri_otlp_put_attributes(peri_buf *out, unsigned field,
+                             const peri_attributes *attributes);
+
+/* "attributes":[...] */
+int peri_otlp_json_attributes(peri_buf *out, const peri_attributes *attributes);
+
 int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span);
-int peri_otlp_json_frame(peri_buf *out, const peri_attributes *resource,
-                         peri_slice spans);
+int peri_otlp_json_frame(peri_buf *out, peri_otlp_signal signal,
+                         const peri_attributes *resource, peri_slice items);
 
 #endif

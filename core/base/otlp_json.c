@@ -52,7 +52,7 @@ static int put_value(peri_buf *out, const peri_attribute *one)
     }
 }
 
-static int put_attributes(peri_buf *out, const peri_attributes *attributes)
+int peri_otlp_json_attributes(peri_buf *out, const peri_attributes *attributes)
 {
     peri_slice packed = peri_buf_slice(&attributes->packed);
     peri_attribute one;
@@ -77,7 +77,8 @@ static int put_events(peri_buf *out, const peri_otlp_span *span)
                              i == 0 ? "" : ",", event->unix_ns) ||
              put(out, "\"name\":") ||
              peri_json_append_string(out, peri_slice_str(event->name)) ||
-             put(out, ",") || put_attributes(out, &event->attributes) ||
+             put(out, ",") ||
+             peri_otlp_json_attributes(out, &event->attributes) ||
              put(out, "}");
     }
     return rc || put(out, "]");
@@ -131,7 +132,7 @@ int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span)
                          "\",\"endTimeUnixNano\":\"%" PRIu64 "\",\"flags\":%u,",
                          span->kind, span->start_unix_ns, span->end_unix_ns,
                          peri_otlp_flags(span)) ||
-         put_attributes(out, span->attributes);
+         peri_otlp_json_attributes(out, span->attributes);
     if (span->attributes->dropped != 0) {
         rc = rc || peri_buf_printf(out, ",\"droppedAttributesCount\":%u",
                                    span->attributes->dropped);
@@ -145,16 +146,25 @@ int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span)
     return rc || put_status(out, span) || put(out, "}");
 }
 
-int peri_otlp_json_frame(peri_buf *out, const peri_attributes *resource,
-                         peri_slice spans)
+int peri_otlp_json_frame(peri_buf *out, peri_otlp_signal signal,
+                         const peri_attributes *resource, peri_slice items)
 {
-    if (spans.length != 0) { /* each has a comma in front */
-        spans.data++;
-        spans.length--;
+    static const char *const names[][3] = {
+        [PERI_OTLP_TRACES] = {"resourceSpans", "scopeSpans", "spans"},
+        [PERI_OTLP_LOGS] = {"resourceLogs", "scopeLogs", "logRecords"},
+        [PERI_OTLP_METRICS] = {"resourceMetrics", "scopeMetrics", "metrics"},
+    };
+    const char *const *name = names[signal];
+
+    if (items.length != 0) { /* each has a comma in front */
+        items.data++;
+        items.length--;
     }
-    return put(out, "{\"resourceSpans\":[{\"resource\":{") ||
-           put_attributes(out, resource) ||
-           put(out, "},\"scopeSpans\":[{\"scope\":{\"name\":\"perigee\","
-                    "\"version\":\"" PERI_VERSION "\"},\"spans\":[") ||
-           peri_buf_append_slice(out, spans) || put(out, "]}]}]}");
+    return peri_buf_printf(out, "{\"%s\":[{\"resource\":{", name[0]) ||
+           peri_otlp_json_attributes(out, resource) ||
+           peri_buf_printf(out,
+                           "},\"%s\":[{\"scope\":{\"name\":\"perigee\","
+                           "\"version\":\"" PERI_VERSION "\"},\"%s\":[",
+                           name[1], name[2]) ||
+           peri_buf_append_slice(out, items) || put(out, "]}]}]}");
 }

@@ -1,5 +1,5 @@
-/* Exporter: sends what is recorded to a collector, in batches, over the HTTP
- * client.
+/* Exporter: sends what is recorded (spans, log records, metrics: items, here)
+ * to a collector, in batches, as OTLP over the HTTP client.
  *
  * Never in anybody's way: what comes is appended to a buffer; a batch leaves
  * when it is full or old enough, one at a time. A collector that is down, slow
@@ -12,6 +12,7 @@
 
 #include "core/base/log.h"
 #include "core/base/otlp.h"
+#include "core/base/settings.h"
 #include "core/http/client.h"
 
 #define PERI_EXPORTER_BYTES_MAX ((size_t)8 << 20) /* of all batches */
@@ -19,20 +20,27 @@
 
 typedef struct peri_exporter peri_exporter;
 
+/* All is copied. */
 typedef struct peri_exporter_options {
-    const char *endpoint; /* http://host[:port]/path */
+    peri_otlp_signal signal;
+    const char *endpoint; /* http[s]://host[:port]/path */
     const peri_field *fields;
     size_t field_count;
+    /* Of https: PEM, or the path of a file with it, read again when it has
+     * changed. NULL or empty: the system's, and none. */
+    const char *ca;
+    const char *cert;
+    const char *key;
     peri_otlp_format format;
     bool gzip;
     uint32_t timeout_ms; /* of one attempt */
     uint32_t delay_ms;   /* the oldest waits so long */
-    uint32_t batch_max;  /* spans */
-    uint32_t queue_max;  /* spans */
+    uint32_t batch_max;  /* items */
+    uint32_t queue_max;  /* items */
     const peri_attributes *resource;
 } peri_exporter_options;
 
-/* What has become of spans: added to doubles of the caller's (metrics), which
+/* What has become of items: added to doubles of the caller's (metrics), which
  * outlive it. Any may be NULL. */
 typedef struct peri_exporter_counts {
     double *exported;
@@ -47,12 +55,28 @@ peri_exporter *peri_exporter_create(uv_loop_t *loop, peri_client *client,
                                     const peri_exporter_counts *counts,
                                     const char **why);
 
-/* One that has ended. */
-void peri_exporter_add(peri_exporter *exporter, const peri_otlp_span *span);
+/* As one section of the configuration says: SECTION.endpoint, headers, protocol
+ * and so on, all of which have a default; the resource is trace's. NULL: none
+ * is possible, and that has been logged. */
+peri_exporter *peri_exporter_configured(uv_loop_t *loop, peri_client *client,
+                                        const peri_logger *logger,
+                                        const peri_settings *settings,
+                                        const char *section,
+                                        peri_otlp_signal signal,
+                                        const peri_exporter_counts *counts);
 
-/* Spans that were encoded before, in the exporter's format. */
-void peri_exporter_add_encoded(peri_exporter *exporter, peri_slice spans,
-                               uint32_t span_count);
+/* Where to append so many items, in the exporter's format; NULL: there is no
+ * room, and they are counted. What is behind the buf's length at the commit is
+ * theirs; nothing: they did not fit. */
+peri_buf *peri_exporter_begin(peri_exporter *exporter, uint32_t items);
+void peri_exporter_commit(peri_exporter *exporter, uint32_t items);
+
+/* Both of it, for items that were encoded before. */
+void peri_exporter_add(peri_exporter *exporter, peri_slice encoded,
+                       uint32_t items);
+
+/* What is there leaves as soon as it can. */
+void peri_exporter_flush(peri_exporter *exporter);
 
 peri_otlp_format peri_exporter_format(const peri_exporter *exporter);
 

@@ -339,12 +339,22 @@ static void hold(peri_trace_span *span, const peri_otlp_span *ended,
     }
     if ((root->failed && span->tracer->keeps_failed) ||
         took_ns >= span->tracer->tail_slow_ns) {
-        peri_exporter_add_encoded(exporter, peri_buf_slice(&root->held),
-                                  root->held_count);
+        peri_exporter_add(exporter, peri_buf_slice(&root->held),
+                          root->held_count);
     }
     root->is_tail = false; /* what ends later is not kept */
     root->held_count = 0;
     peri_buf_clear(&root->held);
+}
+
+static void export(peri_exporter *exporter, const peri_otlp_span *ended)
+{
+    peri_buf *to = peri_exporter_begin(exporter, 1);
+
+    if (to != NULL) { /* what does not fit leaves nothing: commit sees that */
+        peri_otlp_append_span(to, peri_exporter_format(exporter), ended);
+        peri_exporter_commit(exporter, 1);
+    }
 }
 
 void peri_trace_end(peri_trace_span *span, uint64_t now_ns)
@@ -360,7 +370,7 @@ void peri_trace_end(peri_trace_span *span, uint64_t now_ns)
     }
     fill(span, now_ns, &ended);
     if (span->context.sampled) {
-        peri_exporter_add(span->tracer->exporter, &ended);
+        export(span->tracer->exporter, &ended);
     } else if (span->root->is_tail) {
         hold(span, &ended, ended.end_unix_ns - ended.start_unix_ns);
     }

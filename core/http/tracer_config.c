@@ -111,94 +111,6 @@ static double number(const peri_settings *settings, const char *key,
     return text == NULL || end == text || *end != '\0' ? fallback : value;
 }
 
-typedef struct fields {
-    peri_field list[PERI_EXPORTER_FIELDS_MAX];
-    size_t count;
-} fields;
-
-static void add_header(void *data, const char *key, const char *value)
-{
-    fields *all = data;
-
-    if (all->count < PERI_EXPORTER_FIELDS_MAX) {
-        all->list[all->count++] =
-            (peri_field){peri_slice_str(key + strlen("trace.headers.")),
-                         peri_slice_str(value)};
-    }
-}
-
-static void set_text(peri_attributes *attributes, const char *key,
-                     const char *value)
-{
-    const peri_attribute one = {.type = PERI_ATTRIBUTE_STRING,
-                                .key = peri_slice_str(key),
-                                .text = peri_slice_str(value)};
-
-    peri_attributes_set(attributes, &one);
-}
-
-static void add_resource(void *data, const char *key, const char *value)
-{
-    set_text(data, key + strlen("trace.resource."), value);
-}
-
-static void fill_resource(peri_attributes *resource,
-                          const peri_settings *settings,
-                          const peri_logger *logger)
-{
-    set_text(resource, "telemetry.sdk.name", "perigee");
-    set_text(resource, "telemetry.sdk.language", "lua");
-    set_text(resource, "telemetry.sdk.version", PERI_VERSION);
-    set_text(resource, "host.name", logger->hostname);
-    peri_attributes_add_int(resource, "process.pid", logger->pid);
-    peri_settings_each(settings, "trace.resource.", add_resource, resource);
-    set_text(resource, "service.name",
-             peri_settings_str(settings, "trace.service_name", "perigee"));
-}
-
-static peri_exporter *make_exporter(peri_tracer *tracer,
-                                    const peri_settings *settings)
-{
-    fields headers = {.count = 0};
-    peri_attributes resource;
-    peri_exporter_options options = {
-        .endpoint = peri_settings_str(settings, "trace.endpoint",
-                                      "http://localhost:4318/v1/traces"),
-        .fields = headers.list,
-        .resource = &resource,
-        .timeout_ms =
-            (uint32_t)peri_settings_int(settings, "trace.timeout", 10000),
-        .delay_ms =
-            (uint32_t)peri_settings_int(settings, "trace.batch_delay", 5000),
-        .batch_max =
-            (uint32_t)peri_settings_int(settings, "trace.batch_max", 512),
-        .queue_max =
-            (uint32_t)peri_settings_int(settings, "trace.queue_max", 2048),
-    };
-    const char *why = NULL;
-    peri_exporter *exporter;
-
-    options.format = strcmp(peri_settings_str(settings, "trace.protocol", ""),
-                            "http/json") == 0
-                         ? PERI_OTLP_JSON
-                         : PERI_OTLP_PROTOBUF;
-    options.gzip = strcmp(peri_settings_str(settings, "trace.compression", ""),
-                          "gzip") == 0;
-    peri_settings_each(settings, "trace.headers.", add_header, &headers);
-    options.field_count = headers.count;
-    peri_attributes_init(&resource);
-    fill_resource(&resource, settings, tracer->logger);
-    exporter =
-        peri_exporter_create(tracer->loop, tracer->client, tracer->logger,
-                             &options, &tracer->counts, &why);
-    peri_attributes_fini(&resource);
-    if (exporter == NULL) {
-        peri_log(tracer->logger, PERI_LOG_WARN,
-                 "traces are not exported: trace.endpoint: %s", why);
-    }
-    return exporter;
-}
-
 /* ---- exporters come and go ---- */
 
 static void release(peri_tracer *tracer)
@@ -265,7 +177,9 @@ void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings)
         peri_settings_bool(settings, "trace.keep_failed", false);
     if (strcmp(peri_settings_str(settings, "trace.exporter", "otlp"), "otlp") ==
         0) {
-        tracer->exporter = make_exporter(tracer, settings);
+        tracer->exporter = peri_exporter_configured(
+            tracer->loop, tracer->client, tracer->logger, settings, "trace",
+            PERI_OTLP_TRACES, &tracer->counts);
         tracer->open_exporters += tracer->exporter != NULL;
     }
 }

@@ -1,12 +1,13 @@
 // A collector for OTLP over HTTP: decodes what comes with OpenTelemetry's own
 // protocol definitions, and answers as it is told to.
 import http from "node:http";
+import https from "node:https";
 import { createRequire } from "node:module";
 import { gunzipSync } from "node:zlib";
 import { until } from "./helpers.mjs";
 
 const root = createRequire(import.meta.url)("@opentelemetry/otlp-transformer/build/src/generated/root.js");
-const Request = root.opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest;
+const { ExportTraceServiceRequest: Request, ExportTraceServiceResponse: Response } = root.opentelemetry.proto.collector.trace.v1;
 
 const hex = (bytes) => Buffer.from(bytes ?? []).toString("hex");
 
@@ -44,15 +45,18 @@ function decode(headers, body) {
   return [Request.toObject(message, { longs: String }), hex];
 }
 
-/** answer(n): {status, headers} for the n-th request, from 1; a promise to be slow. */
-export async function collector(t, answer = () => ({ status: 200 })) {
+/** The body of an answer that rejects spans, in protobuf. */
+export const partial = (rejectedSpans, errorMessage) => Buffer.from(Response.encode({ partialSuccess: { rejectedSpans, errorMessage } }).finish());
+
+/** answer(n): {status, headers, body} for the n-th request, from 1; a promise to be slow. tls: as https.createServer() takes it. */
+export async function collector(t, answer = () => ({ status: 200 }), tls = null) {
   const it = { requests: [], spans: [], count: 0 };
-  const server = http.createServer((req, res) => {
+  const serve = (req, res) => {
     const parts = [];
     req.on("data", (part) => parts.push(part));
     req.on("end", async () => {
       it.count += 1;
-      const { status, headers = {} } = await answer(it.count);
+      const { status, headers = {}, body: said } = await answer(it.count);
       const body = Buffer.concat(parts);
       if (status === 200) {
         const [message, id] = decode(req.headers, body);
@@ -61,15 +65,16 @@ export async function collector(t, answer = () => ({ status: 200 })) {
           resource: attributes_of(resources[0].resource.attributes), scope: resources[0].scopeSpans[0].scope });
         it.spans.push(...resources.flatMap((r) => r.scopeSpans).flatMap((s) => s.spans).map((s) => span_of(s, id)));
       }
-      res.writeHead(status, headers).end();
+      res.writeHead(status, headers).end(said);
     });
-  });
+  };
+  const server = tls ? https.createServer(tls, serve) : http.createServer(serve);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => {
     server.closeAllConnections();
     server.close();
   });
-  it.url = `http://127.0.0.1:${server.address().port}`;
+  it.url = `http${tls ? "s" : ""}://127.0.0.1:${server.address().port}`;
   /** The first span of that name, when it comes. */
   it.span = (name) => until(() => it.spans.find((s) => s.name === name), { timeout_ms: 30_000, what: `the span ${name}` });
   return it;

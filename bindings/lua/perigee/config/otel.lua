@@ -55,10 +55,6 @@ local function ratio(value)
   return number and number >= 0 and number <= 1 and number or nil
 end
 
-local function endpoint(value)
-  return (value:gsub("/+$", "")) .. "/v1/traces"
-end
-
 local function list(value)
   local result = {}
   for item in value:gmatch "[^,%s]+" do
@@ -73,26 +69,11 @@ local function url(value)
   return value:find "^https?://" and value or nil
 end
 
--- Later ones win: what is said of traces alone stands behind the general.
+-- Later ones win: what is said of one signal stands behind the general.
 local RULES = {
   { "OTEL_RESOURCE_ATTRIBUTES", "trace.resource", pairs_of },
   { "OTEL_SERVICE_NAME", "trace.service_name" },
-  { "OTEL_EXPORTER_OTLP_ENDPOINT", "trace.endpoint", function(value)
-    return url(value) and endpoint(value)
-  end, true },
-  { "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "trace.endpoint", url, true },
-  { "OTEL_EXPORTER_OTLP_HEADERS", "trace.headers", pairs_of },
-  { "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "trace.headers", pairs_of },
   { "OTEL_BSP_EXPORT_TIMEOUT", "trace.timeout", milliseconds },
-  { "OTEL_EXPORTER_OTLP_TIMEOUT", "trace.timeout", milliseconds },
-  { "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "trace.timeout", milliseconds },
-  { "OTEL_EXPORTER_OTLP_PROTOCOL", "trace.protocol", known(PROTOCOLS) },
-  { "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "trace.protocol",
-    known(PROTOCOLS) },
-  { "OTEL_EXPORTER_OTLP_COMPRESSION", "trace.compression",
-    known(COMPRESSIONS) },
-  { "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "trace.compression",
-    known(COMPRESSIONS) },
   { "OTEL_BSP_SCHEDULE_DELAY", "trace.batch_delay", milliseconds },
   { "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "trace.batch_max", count },
   { "OTEL_BSP_MAX_QUEUE_SIZE", "trace.queue_max", count },
@@ -102,6 +83,36 @@ local RULES = {
   { "OTEL_TRACES_SAMPLER_ARG", "trace.ratio", ratio },
   { "OTEL_PROPAGATORS", "trace.propagators", list },
 }
+
+-- What the exporters of all signals have, with and without its name.
+local EXPORTER = {
+  { "HEADERS", "headers", pairs_of },
+  { "TIMEOUT", "timeout", milliseconds },
+  { "PROTOCOL", "protocol", known(PROTOCOLS) },
+  { "COMPRESSION", "compression", known(COMPRESSIONS) },
+  { "CERTIFICATE", "certificate" },
+  { "CLIENT_CERTIFICATE", "client_certificate" },
+  { "CLIENT_KEY", "client_key" },
+}
+
+local function add_exporter(signal, section)
+  local function add(...)
+    RULES[#RULES + 1] = { ... }
+  end
+  add("OTEL_EXPORTER_OTLP_ENDPOINT", section .. ".endpoint", function(value)
+    return url(value) and value:gsub("/+$", "") .. "/v1/" .. signal
+  end, true)
+  add("OTEL_EXPORTER_OTLP_" .. signal:upper() .. "_ENDPOINT",
+    section .. ".endpoint", url, true)
+  for _, prefix in ipairs { "", signal:upper() .. "_" } do
+    for _, rule in ipairs(EXPORTER) do
+      add("OTEL_EXPORTER_OTLP_" .. prefix .. rule[1],
+        section .. "." .. rule[2], rule[3])
+    end
+  end
+end
+
+add_exporter("traces", "trace")
 
 M.names = { "OTEL_SDK_DISABLED" }
 for _, rule in ipairs(RULES) do

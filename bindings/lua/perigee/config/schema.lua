@@ -206,26 +206,39 @@ local metrics = t.section {
   },
 }
 
-local trace = t.section {
+-- How one kind of what is recorded goes to a collector, and a section's own.
+local function exported(signal, own)
+  local all = {
+    endpoint = t.string { default = "http://localhost:4318/v1/" .. signal },
+    headers = t.map {
+      default = {},
+      any_key = true,
+      of = t.string { secret = true },
+    },
+    certificate = t.string(),
+    client_certificate = t.string(),
+    client_key = t.string { secret = true },
+    timeout = t.duration { default = "10s", min = 1 },
+    protocol = t.enum {
+      default = "http/protobuf",
+      values = { "http/protobuf", "http/json" },
+    },
+    compression = t.enum { default = "none", values = { "none", "gzip" } },
+    batch_delay = t.duration { default = "5s", min = 1 },
+    batch_max = t.integer { default = 512, min = 1, max = 10000 },
+    queue_max = t.integer { default = 2048, min = 1, max = 100000 },
+  }
+  for name, kind in pairs(own) do
+    all[name] = kind
+  end
+  return t.section(all)
+end
+
+local trace = exported("traces", {
   enabled = t.boolean { default = false },
-  service_name = t.string { default = "perigee" },
+  service_name = t.string { default = "unknown_service:perigee" },
   resource = t.map { default = {}, any_key = true, of = t.string() },
   exporter = t.enum { default = "otlp", values = { "otlp", "none" } },
-  endpoint = t.string { default = "http://localhost:4318/v1/traces" },
-  headers = t.map {
-    default = {},
-    any_key = true,
-    of = t.string { secret = true },
-  },
-  timeout = t.duration { default = "10s", min = 1 },
-  protocol = t.enum {
-    default = "http/protobuf",
-    values = { "http/protobuf", "http/json" },
-  },
-  compression = t.enum { default = "none", values = { "none", "gzip" } },
-  batch_delay = t.duration { default = "5s", min = 1 },
-  batch_max = t.integer { default = 512, min = 1, max = 10000 },
-  queue_max = t.integer { default = 2048, min = 1, max = 100000 },
   keep_slow = t.duration { default = 0 },
   keep_failed = t.boolean { default = false },
   sampler = t.enum {
@@ -240,7 +253,7 @@ local trace = t.section {
     of = t.enum { values = { "tracecontext", "baggage", "b3", "b3multi",
       "none" } },
   },
-}
+})
 
 local limits = t.section {
   cpu_per_request = t.duration { default = 0 },
