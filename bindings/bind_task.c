@@ -360,26 +360,6 @@ static int task_now(lua_State *L)
     return 1;
 }
 
-static int clock_freeze(lua_State *L)
-{
-    peri_timers_freeze(perilua_timers(perilua_vm_of(L)));
-    return 0;
-}
-
-static int clock_advance(lua_State *L)
-{
-    uint64_t by_ms = perilua_check_ms(L, 1);
-
-    peri_timers_advance(perilua_timers(perilua_vm_of(L)), by_ms * 1000000u);
-    return 0;
-}
-
-static int clock_thaw(lua_State *L)
-{
-    peri_timers_thaw(perilua_timers(perilua_vm_of(L)));
-    return 0;
-}
-
 int perilua_open_task(lua_State *L)
 {
     static const luaL_Reg handle_functions[] = {
@@ -402,9 +382,6 @@ int perilua_open_task(lua_State *L)
         {"current_id", task_current_id},
         {"remaining", task_remaining},
         {"now", task_now},
-        {"freeze", clock_freeze},
-        {"advance", clock_advance},
-        {"thaw", clock_thaw},
         {NULL, NULL},
     };
 

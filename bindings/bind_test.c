@@ -38,13 +38,13 @@ int perilua_test_thaw(lua_State *L, peri_timers *timers)
 
 int perilua_test_advance(lua_State *L, peri_timers *timers, int index)
 {
-    lua_Number by_ms = luaL_checknumber(L, index);
+    lua_Number by_ns = luaL_checknumber(L, index);
 
-    luaL_argcheck(L, by_ms >= 0, index, "time does not go back");
+    luaL_argcheck(L, by_ns >= 0, index, "time does not go back");
     if (!peri_timers_frozen(timers)) {
         return luaL_error(L, "the clock is not frozen");
     }
-    peri_timers_advance(timers, (uint64_t)(by_ms * 1e6));
+    peri_timers_advance(timers, (uint64_t)by_ns);
     return 0;
 }
 
@@ -56,8 +56,7 @@ int perilua_test_due(lua_State *L, const peri_timers *timers)
     if (due_ns == 0) {
         lua_pushnil(L);
     } else {
-        lua_pushnumber(L, due_ns > now_ns ? (lua_Number)(due_ns - now_ns) / 1e6
-                                          : 0);
+        lua_pushnumber(L, due_ns > now_ns ? (lua_Number)(due_ns - now_ns) : 0);
     }
     return 1;
 }
@@ -72,13 +71,13 @@ static int clock_thaw(lua_State *L)
     return perilua_test_thaw(L, timers_of(L));
 }
 
-/* advance(ms): frozen only. Tasks whose time has come are made ready. */
+/* advance(ns): frozen only. Tasks whose time has come are made ready. */
 static int clock_advance(lua_State *L)
 {
     return perilua_test_advance(L, timers_of(L), 1);
 }
 
-/* due() -> milliseconds until the next timer, or nil. */
+/* due() -> nanoseconds until the next timer, or nil. */
 static int clock_due(lua_State *L)
 {
     return perilua_test_due(L, timers_of(L));

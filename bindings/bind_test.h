@@ -16,7 +16,7 @@ void perilua_test_add_socket(lua_State *L);
 /* host() -> an application to open, ask and close */
 void perilua_test_add_host(lua_State *L);
 
-/* The functions freeze(), thaw(), advance(ms) and due() on some timers; the
+/* The functions freeze(), thaw(), advance(ns) and due() on some timers; the
  * argument of advance is at index. */
 int perilua_test_freeze(lua_State *L, peri_timers *timers);
 int perilua_test_thaw(lua_State *L, peri_timers *timers);

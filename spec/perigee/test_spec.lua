@@ -166,6 +166,18 @@ describe("test.clock", function()
     assert.same({ 3, 3 * 3600000 + 1 }, seen[3])
   end)
 
+  it("reaches what is due at the end of uneven steps", function()
+    for i = 1, 40 do -- each begins at another fraction of a millisecond
+      task.spawn(task.sleep, 1000 + i)
+      task.yield()
+    end
+    local clock = test.clock()
+    local sleeper = task.spawn(task.sleep, 2000)
+    clock:advance(2000)
+    local _, err = sleeper:join()
+    assert.is_nil(err)
+  end)
+
   it("holds for deadlines", function()
     local clock = test.clock()
     local handle = task.spawn(task.with_deadline, "1m", function()

@@ -7,6 +7,7 @@ local task = require "perigee.task"
 local units = require "perigee.units"
 
 local STEPS_MAX = 100000
+local NS_PER_MS = 1e6
 local TURNS = 20 -- for tasks that were woken to come to their next wait
 
 ---@class perigee.test.Clock
@@ -44,10 +45,13 @@ end
 --- its time, before this returns.
 ---@param duration string|number
 function Clock:advance(duration)
-  local left, why = units.duration(duration)
-  if not left then
+  local duration_ms, why = units.duration(duration)
+  if not duration_ms then
     error(why, 2)
   end
+  -- In whole nanoseconds, as timers have it: of fractions a rest would be left,
+  -- and what is due at the very end would not happen.
+  local left = math.floor(duration_ms * NS_PER_MS)
   settle()
   for _ = 1, STEPS_MAX do
     local due = next_due()
