@@ -136,8 +136,9 @@ static void build(lua_State *L, log_state *state, int level)
     peri_buf_append(line, "}\n", 2);
 }
 
-/* write(level, bindings, msg, fields, err): bindings as encode() made them, or
- * nil; err: an error that is not one of the fields, or nil. */
+/* write(level, bindings, msg, fields, err), whatever the level: bindings as
+ * encode() made them, or nil; err: an error that is not one of the fields, or
+ * nil. */
 static int log_write(lua_State *L)
 {
     log_state *state = state_of(L);
@@ -145,7 +146,7 @@ static int log_write(lua_State *L)
     int level = (int)luaL_checkinteger(L, 1);
 
     lua_settop(L, 5);
-    if (logger != NULL && level >= state->level) {
+    if (logger != NULL) {
         build(L, state, level);
         logger->write(logger->data, peri_buf_slice(&state->line));
     }

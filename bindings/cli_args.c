@@ -230,11 +230,10 @@ static int apply_trace_id(perilua_cli *cli, const char *value)
     return 0;
 }
 
-/* They are followed anyway. */
 static int apply_follow(perilua_cli *cli, const char *value)
 {
-    (void)cli;
     (void)value;
+    cli->follow = true;
     return 0;
 }
 

@@ -46,6 +46,7 @@ struct perilua_cli {
     const char **words; /* behind the command, NULL-ended */
     size_t word_count;
     peri_log_filter filter; /* of log lines */
+    bool follow;            /* lines that are yet to come, too */
     bool json;
     bool help;
     bool dev; /* of the hidden `stage`: the command was `dev` */

@@ -28,6 +28,7 @@ int perilua_cli_queue(perilua_cli *cli);
 /* cli_control.c: what the running master is asked */
 int perilua_cli_control(perilua_cli *cli);
 int perilua_cli_status(perilua_cli *cli);
+int perilua_cli_log_level(perilua_cli *cli);
 
 /* Runs cli->command->module inside of a host of cli->dir, with cli's words as
  * its arguments; the module returns a function. load: the routes and jobs too,

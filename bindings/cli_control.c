@@ -34,6 +34,23 @@ int perilua_cli_control(perilua_cli *cli)
     return code;
 }
 
+int perilua_cli_log_level(perilua_cli *cli)
+{
+    char verb[256];
+    peri_buf answer;
+    int code;
+
+    if (cli->word_count != 1) {
+        return perilua_cli_usage(cli, "log-level needs a level");
+    }
+    snprintf(verb, sizeof verb, "log-level %s", cli->words[0]);
+    peri_buf_init(&answer, ANSWER_MAX_BYTES);
+    code = peri_control_call(cli->dir, verb, STATUS_TIMEOUT_MS, &answer);
+    print_line(code == 0 ? stdout : stderr, &answer);
+    peri_buf_fini(&answer);
+    return code;
+}
+
 int perilua_cli_status(perilua_cli *cli)
 {
     peri_buf answer;

@@ -1,7 +1,6 @@
-/* Commands for log lines: pretty reads them from standard input, logs follows
- * the file that the running host writes to. */
+/* Commands for log lines: pretty reads them from standard input, logs from the
+ * running host, whatever its destination. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +9,12 @@
 #include <unistd.h>
 
 #include "bindings/cli_commands.h"
+#include "core/base/alloc.h"
 #include "core/base/buf.h"
-#include "core/base/bundle.h"
 #include "core/base/pretty.h"
-#include "core/base/settings.h"
 #include "core/cluster/control.h"
 
 #define LINE_MAX_BYTES ((size_t)4 << 20)
-#define TAIL_BYTES 65536
-#define POLL_MICROSECONDS 150000
-#define STATUS_TIMEOUT_MS 10000
-#define PATH_BYTES 4096
 
 static bool wants_color(void)
 {
@@ -87,203 +81,132 @@ int perilua_cli_pretty(perilua_cli *cli)
     return code;
 }
 
-/* ---- logs: which file ---- */
+/* ---- logs: of the running host ---- */
 
-typedef struct running {
-    pid_t pid;
-    char env[32];
-} running;
+/* Lines are shown by the moments up to which the host gives them, of all its
+ * processes together. */
+typedef struct held_line {
+    char *text;
+    size_t length;
+    uint64_t time_ms;
+    size_t order; /* among those of the same millisecond */
+} held_line;
 
-/* Of the status that the host gives of itself. */
-static int ask_host(const char *dir, running *out)
-{
-    peri_buf answer;
-    const char *env;
-    int code;
-
-    peri_buf_init(&answer, LINE_MAX_BYTES);
-    code = peri_control_call(dir, "status", STATUS_TIMEOUT_MS, &answer);
-    peri_buf_append_byte(&answer, '\0');
-    if (code != 0) {
-        fprintf(stderr, "perigee: %s\n", answer.data);
-        peri_buf_fini(&answer);
-        return code;
-    }
-    env = strstr(answer.data, "\"env\":\"");
-    if (sscanf(answer.data, "{\"pid\":%d", &out->pid) != 1 || env == NULL ||
-        sscanf(env, "\"env\":\"%31[a-z]", out->env) != 1) {
-        fputs("perigee: the host's status cannot be read\n", stderr);
-        code = PERILUA_CLI_FAILURE;
-    }
-    peri_buf_fini(&answer);
-    return code;
-}
-
-/* log.destination, as a path. */
-static int find_file(const perilua_cli *cli, const running *host, char *out)
-{
-    peri_bundle *bundle;
-    peri_settings *settings;
-    const char *name;
-    int fd;
-    int code = perilua_cli_make_bundle(cli, host->env, false, &fd);
-
-    if (code != 0) {
-        return code;
-    }
-    if (peri_bundle_open(fd, &bundle) < 0) {
-        close(fd);
-        return PERILUA_CLI_INTERNAL;
-    }
-    settings = peri_settings_create(peri_bundle_find(bundle, "@settings"));
-    name = peri_settings_str(settings, "log.destination", "stdout");
-    if (strcmp(name, "stdout") == 0 || strcmp(name, "stderr") == 0) {
-        snprintf(out, PATH_BYTES, "/proc/%d/fd/%d", (int)host->pid,
-                 strcmp(name, "stdout") == 0 ? 1 : 2);
-    } else {
-        snprintf(out, PATH_BYTES, "%s%s%s", name[0] == '/' ? "" : cli->dir,
-                 name[0] == '/' ? "" : "/", name);
-    }
-    peri_settings_destroy(settings);
-    peri_bundle_close(bundle);
-    close(fd);
-    return 0;
-}
-
-/* ---- logs: following it ---- */
-
-typedef struct follower {
-    const char *path;
-    int fd;
-    ino_t inode;
+typedef struct reader {
     peri_buf pending; /* the beginning of a line */
     peri_buf out;
     bool color;
     const peri_log_filter *filter;
-} follower;
+    held_line *held;
+    size_t count;
+} reader;
 
-static int open_file(follower *f)
+static int by_time(const void *a, const void *b)
 {
-    struct stat info;
-    int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    const held_line *x = a;
+    const held_line *y = b;
 
-    if (fd < 0) {
-        return -errno;
+    if (x->time_ms != y->time_ms) {
+        return x->time_ms < y->time_ms ? -1 : 1;
     }
-    if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {
-        close(fd);
-        return -ESPIPE;
-    }
-    if (f->fd >= 0) {
-        close(f->fd);
-    }
-    f->fd = fd;
-    f->inode = info.st_ino;
-    return 0;
+    return x->order < y->order ? -1 : 1;
 }
 
-/* To the start of the first whole line of the last bytes. */
-static void seek_tail(follower *f)
+static void hold(reader *r, peri_slice line)
 {
-    char byte;
+    peri_slice time =
+        peri_log_member(peri_slice_of(line.data, line.length - 1), "time");
+    held_line *held;
 
-    if (lseek(f->fd, -(off_t)TAIL_BYTES, SEEK_END) < 0) {
-        lseek(f->fd, 0, SEEK_SET);
+    if (!peri_log_filter_passes(r->filter, line)) {
         return;
     }
-    while (read(f->fd, &byte, 1) == 1 && byte != '\n') {
-    }
+    r->held = peri_realloc(r->held, (r->count + 1) * sizeof *r->held);
+    held = &r->held[r->count];
+    *held = (held_line){.text = peri_strndup(line.data, line.length),
+                        .length = line.length,
+                        .order = r->count};
+    held->time_ms = time.length > 0 ? strtoull(time.data, NULL, 10) : 0;
+    r->count++;
 }
 
-static int print_lines(follower *f)
+/* The oldest first. */
+static bool show_held(reader *r)
 {
+    bool ok = true;
+
+    if (r->count > 0) {
+        qsort(r->held, r->count, sizeof *r->held, by_time);
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        peri_slice line = peri_slice_of(r->held[i].text, r->held[i].length);
+
+        ok = ok && print_line(&r->out, line, r->color, r->filter) == 0;
+        free(r->held[i].text);
+    }
+    r->count = 0;
+    return ok;
+}
+
+static bool on_line(reader *r, peri_slice line)
+{
+    if (line.length == 1) {
+        return show_held(r);
+    }
+    hold(r, line);
+    return true;
+}
+
+static bool on_piece(void *data, peri_slice piece)
+{
+    reader *r = data;
     const char *end;
 
-    while (f->pending.length > 0 &&
-           (end = memchr(f->pending.data, '\n', f->pending.length)) != NULL) {
-        size_t length = (size_t)(end - f->pending.data) + 1;
-
-        if (print_line(&f->out, peri_slice_of(f->pending.data, length),
-                       f->color, f->filter) < 0) {
-            return -1;
-        }
-        peri_buf_consume(&f->pending, length);
+    if (peri_buf_append_slice(&r->pending, piece) < 0) {
+        peri_buf_clear(&r->pending); /* one endless line */
     }
-    return 0;
+    while (r->pending.length > 0 &&
+           (end = memchr(r->pending.data, '\n', r->pending.length)) != NULL) {
+        size_t length = (size_t)(end - r->pending.data) + 1;
+
+        if (!on_line(r, peri_slice_of(r->pending.data, length))) {
+            return false;
+        }
+        peri_buf_consume(&r->pending, length);
+    }
+    return true;
 }
 
-/* What is there now. */
-static int read_on(follower *f)
-{
-    char piece[TAIL_BYTES];
-    ssize_t n;
-
-    while ((n = read(f->fd, piece, sizeof piece)) > 0) {
-        if (peri_buf_append(&f->pending, piece, (size_t)n) < 0) {
-            peri_buf_clear(&f->pending); /* one endless line */
-        }
-        if (print_lines(f) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static void reopen_if_moved(follower *f)
+/* A pipe, a file: lines are there. Nothing is to be had of a terminal or of
+ * /dev/null. */
+static bool stdin_has_lines(void)
 {
     struct stat info;
 
-    if (stat(f->path, &info) == 0 && info.st_ino != f->inode) {
-        open_file(f);
-    }
-}
-
-static int follow(follower *f, pid_t host)
-{
-    seek_tail(f);
-    for (;;) {
-        bool ended = kill(host, 0) < 0 && errno == ESRCH;
-
-        if (read_on(f) < 0) {
-            return PERILUA_CLI_FAILURE;
-        }
-        if (ended) {
-            return PERILUA_CLI_OK;
-        }
-        usleep(POLL_MICROSECONDS);
-        reopen_if_moved(f);
-    }
+    return fstat(0, &info) == 0 && !S_ISCHR(info.st_mode);
 }
 
 int perilua_cli_logs(perilua_cli *cli)
 {
-    running host;
-    char path[PATH_BYTES];
-    follower f = {
-        .path = path, .fd = -1, .color = wants_color(), .filter = &cli->filter};
+    reader r = {.color = wants_color(), .filter = &cli->filter};
+    bool is_here = cli->dir[0] == '.' && cli->dir[1] == '\0';
+    peri_buf why;
     int code;
 
-    if (isatty(0) != 1 && cli->dir[0] == '.' && cli->dir[1] == '\0') {
+    if (!cli->follow && is_here && stdin_has_lines()) {
         return perilua_cli_pretty(cli);
     }
-    code = ask_host(cli->dir, &host);
-    if (code == 0) {
-        code = find_file(cli, &host, path);
-    }
+    peri_buf_init(&r.pending, LINE_MAX_BYTES);
+    peri_buf_init(&r.out, 2 * LINE_MAX_BYTES);
+    peri_buf_init(&why, LINE_MAX_BYTES);
+    code = peri_control_logs(cli->dir, cli->follow, on_piece, &r, &why);
+    show_held(&r); /* the host ended in the midst of it */
+    free(r.held);
     if (code != 0) {
-        return code;
+        fprintf(stderr, "perigee: %.*s\n", (int)why.length, why.data);
     }
-    if (open_file(&f) < 0) {
-        fputs("perigee: the host does not log to a file; try perigee run | "
-              "perigee pretty\n",
-              stderr);
-        return PERILUA_CLI_FAILURE;
-    }
-    peri_buf_init(&f.pending, LINE_MAX_BYTES);
-    peri_buf_init(&f.out, 2 * LINE_MAX_BYTES);
-    code = follow(&f, host.pid);
-    peri_buf_fini(&f.pending);
-    peri_buf_fini(&f.out);
-    close(f.fd);
+    peri_buf_fini(&r.pending);
+    peri_buf_fini(&r.out);
+    peri_buf_fini(&why);
     return code;
 }

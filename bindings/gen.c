@@ -6,6 +6,7 @@
 
 #include "bindings/budget.h"
 #include "core/base/alloc.h"
+#include "core/http/access.h"
 #include "core/http/client.h"
 #include "core/http/file.h"
 #include "core/http/tracer.h"
@@ -66,6 +67,7 @@ static void host_released(peri_host *host)
         host->closed(host->closed_data);
     }
     free(host->fault);
+    peri_access_destroy(host->access);
     free(host->dir);
     free(host->env_name);
     free(host);

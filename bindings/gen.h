@@ -68,8 +68,10 @@ struct peri_host {
     struct peri_files *files;      /* of public/ */
     struct perilua_budget *budget; /* NULL: nobody has needed one */
     bool logs_requests;
-    bool observes;     /* requests are logged, counted or traced */
-    bool traced;       /* requests are traced, or were */
+    peri_logger *access_logger;
+    struct peri_access *access; /* the form of its lines; NULL: JSON */
+    bool observes;              /* requests are logged, counted or traced */
+    bool traced;                /* requests are traced, or were */
     bool attentive;    /* there is a fault to show, or requests are traced */
     peri_cells *cells; /* its metrics; NULL: there is no memory for them */
     bool owns_cells;

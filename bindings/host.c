@@ -12,6 +12,7 @@
 #include "bindings/hot.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/http/access.h"
 #include "core/http/client.h"
 #include "core/http/file.h"
 #include "core/http/observe.h"
@@ -250,8 +251,10 @@ void perilua_host_observe(peri_host *host, peri_exchange *exchange)
     if (host->meter != NULL) {
         peri_meter_observe(host->meter, exchange, now_ns);
     }
-    if (host->logs_requests) {
-        peri_access_log(host->env.logger, exchange, now_ns);
+    if (host->access != NULL) {
+        peri_access_write(host->access, host->access_logger, exchange, now_ns);
+    } else if (host->logs_requests) {
+        peri_access_log(host->access_logger, exchange, now_ns);
     }
     if (exchange->trace != NULL) {
         peri_tracer_done(exchange, now_ns);
@@ -312,6 +315,48 @@ static void apply_client(peri_host *host, const perilua_gen *gen)
     peri_client_set_limits(host->env.client, &limits);
 }
 
+static void apply_logs(peri_host *host, const peri_settings *settings)
+{
+    const char *format =
+        peri_settings_str(settings, "log.access.format", "json");
+    char why[128];
+
+    host->env.logger->level =
+        peri_log_level_parse(peri_settings_str(settings, "log.level", "info"));
+    host->access_logger->level = host->env.logger->level;
+    host->logs_requests = peri_settings_bool(settings, "log.requests", true);
+    peri_access_destroy(host->access);
+    host->access = NULL;
+    if (host->logs_requests && strcmp(format, "json") != 0 &&
+        peri_access_create(format, &host->access, why, sizeof why) < 0) {
+        peri_log(host->env.logger, PERI_LOG_ERROR, "log.access.format: %s",
+                 why);
+    }
+}
+
+void perilua_host_log_level(peri_host *host, peri_slice module, int level)
+{
+    lua_State *L = host->live != NULL ? host->live->vm->L : NULL;
+    int top;
+
+    if (module.length == 0) {
+        host->env.logger->level = host->access_logger->level = level;
+    }
+    if (L == NULL) {
+        return;
+    }
+    top = lua_gettop(L);
+    perilua_require(L, "perigee.log_levels");
+    lua_getfield(L, -1, "set");
+    lua_pushlstring(L, module.data, module.length);
+    lua_pushinteger(L, level);
+    if (lua_pcall(L, 2, 0, 0) != 0) {
+        peri_log(host->env.logger, PERI_LOG_ERROR, "log level: %s",
+                 lua_tostring(L, -1));
+    }
+    lua_settop(L, top);
+}
+
 void perilua_host_commit(peri_host *host, uint64_t number)
 {
     perilua_gen *old = host->live;
@@ -324,10 +369,7 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     host->staged = NULL;
     host->live = gen;
     watch_budget(host, gen);
-    host->env.logger->level = peri_log_level_parse(
-        peri_settings_str(gen->settings, "log.level", "info"));
-    host->logs_requests =
-        peri_settings_bool(gen->settings, "log.requests", true);
+    apply_logs(host, gen->settings);
     apply_metrics(host, gen);
     peri_tracer_configure(host->env.tracer, gen->settings);
     note_observers(host);
@@ -499,6 +541,9 @@ peri_host *perilua_host_create(const peri_host_options *options)
                 ? peri_regions_attach(options->shared, PERI_REGIONS_BYTES)
                 : peri_regions_create(PERI_REGIONS_BYTES),
     };
+    host->access_logger = options->access_logger != NULL
+                              ? options->access_logger
+                              : options->logger;
     host->http = (peri_http_app){
         .data = host,
         .on_request = perilua_on_request,

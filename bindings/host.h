@@ -17,10 +17,11 @@ typedef struct peri_host peri_host;
 
 typedef struct peri_host_options {
     uv_loop_t *loop;
-    peri_logger *logger; /* borrowed for the life of the host */
-    const char *dir;     /* copied */
-    const char *env;     /* copied */
-    int worker;          /* slot; -1: not a worker */
+    peri_logger *logger;        /* borrowed for the life of the host */
+    peri_logger *access_logger; /* the same; NULL: logger */
+    const char *dir;            /* copied */
+    const char *env;            /* copied */
+    int worker;                 /* slot; -1: not a worker */
     int workers;
     /* The generation to serve; NULL: whichever was committed last. */
     const _Atomic uint64_t *generation;
@@ -50,6 +51,9 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
 
 /* Makes the staged generation live, at once. */
 void perilua_host_commit(peri_host *host, uint64_t number);
+
+/* As in peri_worker_app. */
+void perilua_host_log_level(peri_host *host, peri_slice module, int level);
 
 /* Drops the staged generation. */
 void perilua_host_abandon(peri_host *host, uint64_t number);

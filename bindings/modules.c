@@ -11,6 +11,7 @@ int perilua_open_config(lua_State *L);
 int perilua_open_crypto(lua_State *L);
 int perilua_open_json(lua_State *L);
 int perilua_open_log(lua_State *L);
+int perilua_open_log_check(lua_State *L);
 int perilua_open_metrics(lua_State *L);
 int perilua_open_regex(lua_State *L);
 int perilua_open_events(lua_State *L);
@@ -39,6 +40,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.health", perilua_open_health},
     {"perigee.core.json", perilua_open_json},
     {"perigee.core.log", perilua_open_log},
+    {"perigee.core.log_check", perilua_open_log_check},
     {"perigee.core.metrics", perilua_open_metrics},
     {"perigee.core.regex", perilua_open_regex},
     {"perigee.core.events", perilua_open_events},

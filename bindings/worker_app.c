@@ -9,6 +9,7 @@ static void *app_create(const peri_worker_info *info)
     peri_host_options options = {
         .loop = info->loop,
         .logger = info->logger,
+        .access_logger = info->access_logger,
         .dir = info->dir,
         .env = info->env,
         .worker = info->slot,
@@ -68,6 +69,11 @@ static void app_hear(void *app, peri_slice text)
     perilua_host_hear(app, text);
 }
 
+static void app_log_level(void *app, peri_slice module, int level)
+{
+    perilua_host_log_level(app, module, level);
+}
+
 static void app_cut(void *app)
 {
     perilua_host_cut(app);
@@ -93,6 +99,7 @@ const peri_worker_app perilua_worker_app = {
     .destroy = app_destroy,
     .reload_failed = app_reload_failed,
     .hear = app_hear,
+    .log_level = app_log_level,
     .heap_bytes = app_heap_bytes,
     .collect = app_collect,
     .cut = app_cut,

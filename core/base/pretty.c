@@ -105,48 +105,60 @@ static peri_slice part(peri_slice text, size_t from, size_t to)
     return peri_slice_of(text.data + from, to - from);
 }
 
+int peri_log_next(peri_slice object, size_t *at, peri_slice *key,
+                  peri_slice *value)
+{
+    size_t from = skip_blank(object, *at == 0 ? 1 : *at);
+    size_t key_end;
+    size_t end;
+
+    if (object.length < 2 || object.data[0] != '{') {
+        return -1;
+    }
+    if (from < object.length && object.data[from] == '}') {
+        return skip_blank(object, from + 1) == object.length ? 0 : -1;
+    }
+    if (*at != 0) {
+        if (from >= object.length || object.data[from] != ',') {
+            return -1;
+        }
+        from = skip_blank(object, from + 1);
+    }
+    key_end = skip_string(object, from);
+    if (key_end == 0) {
+        return -1;
+    }
+    *key = part(object, from + 1, key_end - 1);
+    from = skip_blank(object, key_end);
+    if (from >= object.length || object.data[from] != ':') {
+        return -1;
+    }
+    from = skip_blank(object, from + 1);
+    end = skip_value(object, from);
+    if (end == 0) {
+        return -1;
+    }
+    *value = part(object, from, end);
+    *at = end;
+    return 1;
+}
+
 /* The members of the object that begins at text's first byte. False when it is
  * none, or has too many. */
 static bool read_object(peri_slice text, pretty_line *line)
 {
-    size_t at = 1;
+    pretty_field field = {.shown = false};
+    size_t at = 0;
+    int rc;
 
     line->count = 0;
-    if (text.length < 2 || text.data[0] != '{') {
-        return false;
+    while ((rc = peri_log_next(text, &at, &field.key, &field.value)) > 0) {
+        if (line->count == FIELDS_MAX) {
+            return false;
+        }
+        line->fields[line->count++] = field;
     }
-    at = skip_blank(text, at);
-    if (at < text.length && text.data[at] == '}') {
-        return skip_blank(text, at + 1) == text.length;
-    }
-    for (;;) {
-        size_t key = skip_blank(text, at);
-        size_t key_end = skip_string(text, key);
-        size_t value;
-
-        if (key_end == 0 || line->count == FIELDS_MAX) {
-            return false;
-        }
-        value = skip_blank(text, key_end);
-        if (value >= text.length || text.data[value] != ':') {
-            return false;
-        }
-        value = skip_blank(text, value + 1);
-        at = skip_value(text, value);
-        if (at == 0) {
-            return false;
-        }
-        line->fields[line->count++] = (pretty_field){
-            part(text, key + 1, key_end - 1), part(text, value, at), false};
-        at = skip_blank(text, at);
-        if (at >= text.length ||
-            (text.data[at] != ',' && text.data[at] != '}')) {
-            return false;
-        }
-        if (text.data[at++] == '}') {
-            return skip_blank(text, at) == text.length;
-        }
-    }
+    return rc == 0;
 }
 
 /* Marks the field as shown. A NULL slice when there is none. */
@@ -509,13 +521,13 @@ int peri_pretty_line(peri_buf *out, peri_slice line, bool colors)
 
 peri_slice peri_log_member(peri_slice object, const char *key)
 {
-    pretty_line members;
+    peri_slice name;
+    peri_slice value;
+    size_t at = 0;
 
-    if (read_object(object, &members)) {
-        for (int i = 0; i < members.count; i++) {
-            if (peri_slice_equal(members.fields[i].key, peri_slice_str(key))) {
-                return members.fields[i].value;
-            }
+    while (peri_log_next(object, &at, &name, &value) > 0) {
+        if (peri_slice_equal(name, peri_slice_str(key))) {
+            return value;
         }
     }
     return (peri_slice){NULL, 0};

@@ -26,6 +26,8 @@ typedef enum peri_channel_verb {
     PERI_CHANNEL_RELOAD_FAILED, /* text: why; empty: it is over */
     PERI_CHANNEL_HEAR,          /* text: what a worker published */
     PERI_CHANNEL_CERTS,         /* fd: see certs.h; before the first COMMIT */
+    PERI_CHANNEL_LOG_LEVEL,     /* number: the level; text: of which module, or
+                                   empty */
     /* worker to master */
     PERI_CHANNEL_READY = 64, /* the first generation is staged */
     PERI_CHANNEL_FAILED,     /* text: why it could not be */

@@ -2,7 +2,8 @@
  *
  *     reload\n          ->  3\nscripts/routes/a.lua:7: unexpected symbol ...
  *
- * The first line of the answer is the exit code of the command that asked. */
+ * The first line of the answer is the exit code of the command that asked.
+ * After "logs" or "logs follow", lines of the log follow it. */
 #include "core/cluster/control.h"
 
 #include <errno.h>
@@ -16,11 +17,14 @@
 
 #include "core/base/alloc.h"
 #include "core/base/err.h"
+#include "core/cluster/log_tail.h"
 #include "core/cluster/master_state.h"
 
 #define CLIENTS_MAX 64
 #define VERB_BYTES 256
 #define ANSWER_MAX ((size_t)1 << 20)
+#define TAIL_QUEUE_MAX ((size_t)1 << 20) /* to a slow reader */
+#define TAIL_BACK_BYTES ((size_t)128 << 10)
 #define SOCKET_DEFAULT "var/perigee.sock"
 
 typedef struct control_client {
@@ -30,6 +34,7 @@ typedef struct control_client {
     uv_write_t write;
     peri_master *master;
     peri_buf answer;
+    peri_log_tail *tail; /* NULL: does not read the log */
     bool closing;
     bool waiting; /* for a reload or the end */
     size_t length;
@@ -58,6 +63,7 @@ static void close_client(control_client *client)
         return;
     }
     client->closing = true;
+    peri_log_tail_destroy(client->tail);
     if (client->waiting) {
         peri_list_remove(&client->waiter.link);
     }
@@ -72,18 +78,12 @@ static void on_written(uv_write_t *write, int status)
     close_client(write->data);
 }
 
-static void answer(control_client *client, int code, const char *text)
+/* The last bytes, then the end. */
+static void answer_with(control_client *client, peri_slice text)
 {
-    size_t length = strlen(text);
-    char head[16];
     uv_buf_t out;
 
-    snprintf(head, sizeof head, "%d\n", code);
-    peri_buf_append_str(&client->answer, head);
-    peri_buf_append(&client->answer, text, length);
-    if (length == 0 || text[length - 1] != '\n') {
-        peri_buf_append_byte(&client->answer, '\n');
-    }
+    peri_buf_append_slice(&client->answer, text);
     uv_read_stop((uv_stream_t *)&client->pipe);
     out = uv_buf_init(client->answer.data, (unsigned)client->answer.length);
     client->write.data = client;
@@ -91,6 +91,19 @@ static void answer(control_client *client, int code, const char *text)
                  on_written) < 0) {
         close_client(client);
     }
+}
+
+static void answer(control_client *client, int code, const char *text)
+{
+    size_t length = strlen(text);
+    char head[16];
+
+    snprintf(head, sizeof head, "%d\n", code);
+    peri_buf_append_str(&client->answer, head);
+    peri_buf_append(&client->answer, text, length);
+    answer_with(client, length == 0 || text[length - 1] != '\n'
+                            ? PERI_SLICE("\n")
+                            : PERI_SLICE(""));
 }
 
 static void on_outcome(peri_waiter *waiter, int code, const char *text)
@@ -135,6 +148,68 @@ static void wait_for_end(control_client *client)
     peri_stop(master, 0);
 }
 
+/* ---- the log ---- */
+
+static void on_piece_written(uv_write_t *write, int status)
+{
+    (void)status;
+    free(write->data);
+    free(write);
+}
+
+static bool send_lines(void *data, peri_slice lines)
+{
+    control_client *client = data;
+    uv_stream_t *stream = (uv_stream_t *)&client->pipe;
+    uv_buf_t out =
+        uv_buf_init((char *)(uintptr_t)lines.data, (unsigned)lines.length);
+    uv_write_t *write;
+    int n;
+
+    if (lines.length == 0) {
+        out = uv_buf_init((char *)(uintptr_t) "\n", 1);
+    }
+    if (uv_stream_get_write_queue_size(stream) > TAIL_QUEUE_MAX) {
+        return false; /* it reads slowly */
+    }
+    n = uv_try_write(stream, &out, 1);
+    if (n == (int)out.len) {
+        return true;
+    }
+    n = n < 0 ? 0 : n;
+    out.len -= (size_t)n;
+    out.base = memcpy(peri_alloc(out.len), out.base + n, out.len);
+    write = peri_calloc(1, sizeof *write);
+    write->data = out.base;
+    if (uv_write(write, stream, &out, 1, on_piece_written) < 0) {
+        on_piece_written(write, 0);
+    }
+    return true;
+}
+
+/* "0\n", then what the rings still hold, then what comes: lines of all
+ * processes up to some moment, and an empty line. */
+static void begin_tail(control_client *client, bool follow)
+{
+    send_lines(client, PERI_SLICE("0\n"));
+    client->tail = peri_log_tail_create(client->master, TAIL_BACK_BYTES,
+                                        send_lines, client);
+    peri_log_tail_read(client->tail);
+    if (!follow) {
+        peri_log_tail_destroy(client->tail);
+        client->tail = NULL;
+        answer_with(client, PERI_SLICE("\n"));
+    }
+}
+
+static void set_level(control_client *client, const char *what)
+{
+    char said[VERB_BYTES + 128];
+    int code = peri_log_level_set(client->master, what, said, sizeof said);
+
+    answer(client, code, said);
+}
+
 static void obey(control_client *client)
 {
     peri_master *master = client->master;
@@ -156,6 +231,10 @@ static void obey(control_client *client)
     } else if (strcmp(verb, "reopen") == 0) {
         peri_reopen_logs(master, "logs reopened");
         answer(client, 0, "logs reopened");
+    } else if (strcmp(verb, "logs") == 0 || strcmp(verb, "logs follow") == 0) {
+        begin_tail(client, verb[4] != '\0');
+    } else if (strncmp(verb, "log-level ", 10) == 0) {
+        set_level(client, verb + 10);
     } else {
         answer(client, 2, "unknown verb");
     }
@@ -180,7 +259,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         close_client(client); /* it does not want to know any more */
         return;
     }
-    if (client->waiting) {
+    if (client->waiting || client->tail != NULL) {
         client->length = 0;
         return;
     }
@@ -345,6 +424,9 @@ void peri_control_destroy(peri_master *master)
         control_client *client =
             PERI_CONTAINER(control->clients.next, control_client, link);
 
+        if (client->tail != NULL) {
+            peri_log_tail_read(client->tail);
+        }
         /* uv_close() would drop what uv_write() has queued; it queues only
          * what the socket did not take at once, and this is little. */
         close_client(client);

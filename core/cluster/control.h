@@ -2,6 +2,8 @@
 #ifndef PERI_CLUSTER_CONTROL_H
 #define PERI_CLUSTER_CONTROL_H
 
+#include <stdbool.h>
+
 #include "core/base/buf.h"
 
 /* Sends a verb (status, reload, rollback, stop, reopen, health) to the host
@@ -10,5 +12,13 @@
  * there or it does not answer in time. timeout_ms 0: waits for ever. */
 int peri_control_call(const char *dir, const char *verb, int timeout_ms,
                       peri_buf *out);
+
+/* Reads the log of the host that runs in dir: its latest lines, and with follow
+ * all that come, until on_piece (given pieces of any length) returns false or
+ * the host ends. An empty line is behind those of all processes up to some
+ * moment. 0, or 1 and a sentence in why. */
+int peri_control_logs(const char *dir, bool follow,
+                      bool (*on_piece)(void *data, peri_slice piece),
+                      void *data, peri_buf *why);
 
 #endif

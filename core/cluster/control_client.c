@@ -148,3 +148,65 @@ int peri_control_call(const char *dir, const char *verb, int timeout_ms,
     close(fd);
     return rc < 0 ? say(out, dir, rc) : split_code(out);
 }
+
+/* The line with the code, which comes first: 0, or what it says. */
+static int take_code(peri_buf *buf)
+{
+    return buf->length >= 2 && memcmp(buf->data, "0\n", 2) == 0
+               ? 0
+               : split_code(buf);
+}
+
+static int pass_on(int fd, bool (*on_piece)(void *data, peri_slice piece),
+                   void *data, peri_buf *head)
+{
+    char piece[65536];
+    bool begun = false;
+    ssize_t n;
+
+    while ((n = read(fd, piece, sizeof piece)) != 0) {
+        peri_slice lines = peri_slice_of(piece, (size_t)n);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return -errno;
+        }
+        if (!begun) {
+            if (peri_buf_append(head, piece, (size_t)n) < 0) {
+                return PERI_ELIMIT;
+            }
+            if (head->length < 2) {
+                continue;
+            }
+            if (take_code(head) != 0) {
+                return 1;
+            }
+            begun = true;
+            lines = peri_slice_of(head->data + 2, head->length - 2);
+        }
+        if (lines.length > 0 && !on_piece(data, lines)) {
+            return 0;
+        }
+    }
+    return begun ? 0 : split_code(head);
+}
+
+int peri_control_logs(const char *dir, bool follow,
+                      bool (*on_piece)(void *data, peri_slice piece),
+                      void *data, peri_buf *why)
+{
+    int fd = open_connection(dir);
+    int rc;
+
+    if (fd < 0) {
+        return say(why, dir, fd);
+    }
+    rc = send_verb(fd, follow ? "logs follow" : "logs");
+    if (rc == 0) {
+        rc = pass_on(fd, on_piece, data, why);
+    }
+    close(fd);
+    return rc < 0 ? say(why, dir, rc) : rc;
+}

@@ -1,84 +1,88 @@
 /* Logs: see the header. */
 #include "core/cluster/logs.h"
 
-#include <errno.h>
-#include <poll.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#define PATIENCE_MS 20 /* for a pipe that is being emptied */
+#define KEY_BYTES 64
 
-int peri_logs_init(peri_logs *logs, const peri_settings *settings)
+int peri_logs_open(peri_logs *logs, const peri_settings *settings,
+                   const char *section, bool complains, peri_ring *ring,
+                   peri_logger *logger, const peri_logger *teller)
 {
-    const char *to = peri_settings_str(settings, "log.destination", "stdout");
+    bool main = strcmp(section, "log") == 0;
     const char *format = peri_settings_str(settings, "log.format", "json");
+    peri_log_options options = {
+        .pretty = main && strcmp(format, "pretty") == 0,
+        .complains = complains,
+        .lost = &ring->lost_total,
+        .facility = peri_settings_str(settings, "log.syslog.facility", NULL),
+        .app_name = peri_settings_str(settings, "log.syslog.app_name", NULL),
+    };
+    char key[KEY_BYTES];
     int rc;
 
-    *logs = (peri_logs){.fd = STDOUT_FILENO};
-    logs->pretty = strcmp(format, "pretty") == 0;
-    rc = peri_log_sink_open(to, logs->pretty, &logs->sink);
-    if (rc == 0) {
-        logs->fd = peri_log_sink_fd(logs->sink);
+    *logs = (peri_logs){.ring = ring};
+    snprintf(key, sizeof key, "%s.destination", section);
+    options.destination =
+        peri_settings_str(settings, key, main ? "stdout" : "");
+    if (options.destination[0] == '\0') {
+        return 0;
     }
-    return rc;
+    rc = peri_log_sink_open(&options, &logs->sink);
+    if (rc < 0) {
+        return rc;
+    }
+    logs->out =
+        (peri_ring_out){peri_log_sink_send, peri_log_sink_wait, logs->sink};
+    if (logger == NULL) {
+        return 0;
+    }
+    rc = peri_ring_writer_create(
+        ring, &logs->out, teller,
+        main ? "log lines lost" : "access log lines lost", &logs->writer);
+    if (rc < 0) {
+        peri_logs_close(logs);
+        return rc;
+    }
+    logger->write = peri_ring_writer_put;
+    logger->data = logs->writer;
+    return 0;
 }
 
-void peri_logs_fini(peri_logs *logs)
+void peri_logs_drain(const peri_logs *logs, peri_ring *ring, int max_wait_ms)
+{
+    if (logs->sink != NULL && peri_ring_used(ring) > 0) {
+        peri_ring_drain(ring, &logs->out, max_wait_ms);
+    }
+}
+
+void peri_logs_flush(const peri_logs *logs, int timeout_ms)
+{
+    if (logs->writer != NULL) {
+        peri_ring_writer_flush(logs->writer, timeout_ms);
+    }
+}
+
+int peri_logs_reopen(const peri_logs *logs)
+{
+    return logs->sink != NULL ? peri_log_sink_reopen(logs->sink) : 0;
+}
+
+void peri_logs_stop(peri_logs *logs, int timeout_ms)
+{
+    peri_ring_writer_destroy(logs->writer, timeout_ms);
+    logs->writer = NULL;
+}
+
+void peri_logs_close(peri_logs *logs)
 {
     peri_log_sink_close(logs->sink);
-    *logs = (peri_logs){.fd = STDOUT_FILENO};
-}
-
-void peri_logs_attach(peri_logs *logs, peri_logger *logger,
-                      peri_log_write write, void *data)
-{
-    peri_log_sink_redirect(logs->sink, write, data);
-    if (logs->pretty) {
-        logger->write = peri_log_sink_write;
-        logger->data = logs->sink;
-    } else {
-        logger->write = write; /* nothing to change on the way */
-        logger->data = data;
-    }
+    logs->sink = NULL;
 }
 
 int peri_logs_level(const peri_settings *settings)
 {
-    static const struct {
-        const char *name;
-        int level;
-    } levels[] = {{"trace", PERI_LOG_TRACE},  {"debug", PERI_LOG_DEBUG},
-                  {"info", PERI_LOG_INFO},    {"warn", PERI_LOG_WARN},
-                  {"error", PERI_LOG_ERROR},  {"fatal", PERI_LOG_FATAL},
-                  {"silent", PERI_LOG_SILENT}};
-    const char *name = peri_settings_str(settings, "log.level", "info");
-
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        if (strcmp(levels[i].name, name) == 0) {
-            return levels[i].level;
-        }
-    }
-    return PERI_LOG_INFO;
-}
-
-void peri_logs_write(void *data, peri_slice line)
-{
-    const peri_logs *logs = data;
-
-    while (line.length > 0) {
-        struct pollfd wanted = {.fd = logs->fd, .events = POLLOUT};
-        ssize_t n;
-
-        if (poll(&wanted, 1, PATIENCE_MS) == 0) {
-            return;
-        }
-        n = write(logs->fd, line.data, line.length);
-        if (n < 0 && errno != EINTR && errno != EAGAIN) {
-            return;
-        }
-        if (n > 0) {
-            line.data += n;
-            line.length -= (size_t)n;
-        }
-    }
+    return peri_log_level_parse(
+        peri_settings_str(settings, "log.level", "info"));
 }

@@ -51,12 +51,21 @@ static peri_settings *settings_of(int bundle_fd)
 /* What only a new start can change. */
 static void warn_fixed(const peri_master *master, const peri_settings *fresh)
 {
-    static const char *const keys[] = {
-        "http.host",       "http.port",       "http.backlog",
-        "http.header_max", "http.url_max",    "http.header_count_max",
-        "admin.host",      "admin.port",      "http.trust_proxies",
-        "admin.socket",    "log.format",      "log.destination",
-        "cluster.workers", "cluster.watchdog"};
+    static const char *const keys[] = {"http.host",
+                                       "http.port",
+                                       "http.backlog",
+                                       "http.header_max",
+                                       "http.url_max",
+                                       "http.header_count_max",
+                                       "admin.host",
+                                       "admin.port",
+                                       "http.trust_proxies",
+                                       "admin.socket",
+                                       "log.format",
+                                       "log.destination",
+                                       "log.access.destination",
+                                       "cluster.workers",
+                                       "cluster.watchdog"};
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *was = peri_settings_str(master->settings, keys[i], "");
@@ -92,6 +101,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         peri_settings_destroy(master->settings);
         master->settings = fresh;
         master->logger.level = peri_logs_level(fresh);
+        master->level_count = 0;
         peri_identity_refresh(master);
         peri_statsd_refresh(master);
         peri_rotate_refresh(master);
@@ -262,6 +272,32 @@ static int worker_count(const peri_master *master)
     return count > PERI_SEATS_MAX ? PERI_SEATS_MAX : count;
 }
 
+static int open_logs(peri_master *master, char *why, size_t why_bytes)
+{
+    const char *section = "log";
+    char key[32];
+    int rc;
+
+    peri_logger_init(&master->logger, peri_logs_level(master->settings), NULL,
+                     NULL);
+    rc = peri_logs_open(&master->logs, master->settings, section, true,
+                        &master->segment->log[PERI_LOG_OF_MASTER],
+                        &master->logger, &master->logger);
+    if (rc == 0) {
+        section = "log.access";
+        rc = peri_logs_open(&master->access, master->settings, section, true,
+                            &master->segment->log[PERI_LOG_OF_MASTER], NULL,
+                            NULL);
+    }
+    if (rc < 0) {
+        snprintf(key, sizeof key, "%s.destination", section);
+        snprintf(why, why_bytes, "%s %s: %s", key,
+                 peri_settings_str(master->settings, key, ""),
+                 peri_err_text(rc));
+    }
+    return rc;
+}
+
 static int open_files(peri_master *master)
 {
     char why[512];
@@ -278,20 +314,12 @@ static int open_files(peri_master *master)
                               sizeof why) < 0) {
         return fail(EXIT_OS, why);
     }
-    rc = peri_logs_init(&master->logs, master->settings);
-    if (rc < 0) {
-        snprintf(why, sizeof why, "log.destination %s: %s",
-                 peri_settings_str(master->settings, "log.destination", ""),
-                 peri_err_text(rc));
-        return fail(EXIT_OS, why);
-    }
-    peri_logger_init(&master->logger, peri_logs_level(master->settings), NULL,
-                     NULL);
-    peri_logs_attach(&master->logs, &master->logger, peri_logs_write,
-                     &master->logs);
     rc = peri_segment_create(&master->segment, &master->segment_fd);
     if (rc < 0) {
         snprintf(why, sizeof why, "shared memory: %s", peri_err_text(rc));
+        return fail(EXIT_OS, why);
+    }
+    if (open_logs(master, why, sizeof why) < 0) {
         return fail(EXIT_OS, why);
     }
     master->regions = peri_regions_attach(peri_segment_area(master->segment),
@@ -425,14 +453,16 @@ static void write_last_lines(peri_master *master)
 {
     uint64_t end = peri_clock_monotonic_ns() + LAST_LINES_MS * 1000000u;
 
-    for (int i = 0; i < PERI_SLOTS_MAX; i++) {
+    peri_logs_stop(&master->logs, LAST_LINES_MS);
+    for (int i = 0; i < master->records_high; i++) {
         uint64_t now = peri_clock_monotonic_ns();
         int left_ms = now < end ? (int)((end - now) / 1000000u) : 0;
 
-        if (peri_ring_used(&master->segment->log[i]) > 0) {
-            peri_ring_drain(&master->segment->log[i], master->logs.fd, left_ms);
-        }
+        peri_logs_drain(&master->logs, &master->segment->log[i], left_ms);
+        peri_logs_drain(&master->access, &master->segment->access[i], left_ms);
     }
+    peri_logs_drain(&master->logs, &master->segment->log[PERI_LOG_OF_MASTER],
+                    0);
 }
 
 static void release(peri_master *master)
@@ -444,7 +474,8 @@ static void release(peri_master *master)
         peri_segment_close(master->segment);
         close(master->segment_fd);
     }
-    peri_logs_fini(&master->logs);
+    peri_logs_close(&master->logs);
+    peri_logs_close(&master->access);
     peri_settings_destroy(master->settings);
     peri_lock_drop(&master->lock);
     close(master->bundle_fd);
@@ -463,7 +494,6 @@ int peri_master_run(const peri_master_options *options)
     master->bundle_fd = options->bundle_fd;
     master->previous_fd = -1;
     master->lock.fd = -1;
-    master->logs.fd = STDERR_FILENO;
     master->generation = 1;
     master->started_ns = peri_clock_monotonic_ns();
     master->started_ms = peri_clock_wall_ms();

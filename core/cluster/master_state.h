@@ -5,6 +5,7 @@
  *   reload.c    generations, votes; reload_stage.c compiles
  *   stop.c      signals, draining
  *   control.c   var/perigee.sock       status.c   what it answers as JSON
+ *   log_tail.c  reading along    log_levels.c set by hand
  *   admin.c     the admin listener     metrics.c  /metrics
  *   resources.c what workers share, for both
  *   identity.c  certificates
@@ -130,6 +131,14 @@ typedef enum peri_reload_phase {
 
 typedef struct peri_identity peri_identity;
 
+#define PERI_LEVELS_MAX 64
+#define PERI_MODULE_BYTES 128
+
+typedef struct peri_level_set {
+    char module[PERI_MODULE_BYTES]; /* "": the host's */
+    int level;
+} peri_level_set;
+
 typedef struct peri_reload {
     peri_reload_phase phase;
     bool trial;        /* of another program: peri_reload_try_program() */
@@ -167,7 +176,10 @@ struct peri_master {
     peri_handover handover;
     peri_lock lock;
     peri_logs logs;
+    peri_logs access; /* of dead workers */
     peri_logger logger;
+    peri_level_set levels[PERI_LEVELS_MAX]; /* set while it runs */
+    int level_count;
     peri_settings *settings;
     peri_segment *segment;
     peri_regions *regions; /* of the segment */
@@ -342,6 +354,15 @@ bool peri_metrics_is_alive(const void *data, int record);
  * behind. */
 void peri_resources_metrics(const peri_master *master, peri_expo *out);
 void peri_resources_json(const peri_master *master, peri_buf *out);
+
+/* ---- log_levels.c ---- */
+
+/* what: "LEVEL" or "MODULE=LEVEL". The command's exit code, and what it says.
+ */
+int peri_log_level_set(peri_master *master, const char *what, char *said,
+                       size_t said_bytes);
+/* To a worker that begins to serve. */
+void peri_log_levels_give(peri_proc *proc);
 
 /* ---- rotate.c ---- */
 

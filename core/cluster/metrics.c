@@ -115,8 +115,11 @@ static slot_sums sum_slots(const peri_master *master)
         sums.connections_open += atomic_load(&slot->connections_open);
         sums.requests_total += atomic_load(&slot->requests_total);
         sums.connections_total += atomic_load(&slot->connections_total);
-        sums.lines_lost += atomic_load(&segment->log[i].lost_total);
+        sums.lines_lost += atomic_load(&segment->log[i].lost_total) +
+                           atomic_load(&segment->access[i].lost_total);
     }
+    sums.lines_lost +=
+        atomic_load(&segment->log[PERI_LOG_OF_MASTER].lost_total);
     return sums;
 }
 

@@ -79,6 +79,21 @@ static uint64_t usage_us(const struct rusage *usage)
            (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
 }
 
+/* Lines that it had to drop and could not tell of. */
+static void tell_lost(const peri_proc *proc, peri_ring *ring)
+{
+    uint64_t lost = atomic_load(&ring->lost_total);
+    peri_log_field fields[] = {
+        PERI_FIELD_NUM("lost", lost - atomic_load(&ring->lost_told)),
+        PERI_FIELD_NUM("workerPid", proc->pid)};
+
+    if (fields[0].number > 0) {
+        atomic_store(&ring->lost_told, lost);
+        peri_log_fields(&proc->master->logger, PERI_LOG_WARN, "log lines lost",
+                        fields, 2);
+    }
+}
+
 /* What a dead worker leaves in shared memory. */
 static void settle_record(peri_proc *proc, const struct rusage *usage)
 {
@@ -92,7 +107,10 @@ static void settle_record(peri_proc *proc, const struct rusage *usage)
     atomic_fetch_add(&slot->cpu_past_us, usage_us(usage));
     /* What a slow destination does not take now, the slot's next worker or
      * the master's end will write. */
-    peri_ring_drain(&master->segment->log[proc->record], master->logs.fd, 0);
+    peri_logs_drain(&master->logs, &master->segment->log[proc->record], 0);
+    peri_logs_drain(&master->access, &master->segment->access[proc->record], 0);
+    tell_lost(proc, &master->segment->log[proc->record]);
+    tell_lost(proc, &master->segment->access[proc->record]);
 }
 
 static void on_exit_of(peri_child *child, int status,
@@ -241,6 +259,7 @@ void peri_proc_serve(peri_proc *proc)
     peri_proc_tell(proc, PERI_CHANNEL_COMMIT,
                    proc->master->identity != NULL ? 1 : 0, proc->generation,
                    NULL, -1);
+    peri_log_levels_give(proc);
 }
 
 static int free_record(const peri_master *master)

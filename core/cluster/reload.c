@@ -136,8 +136,10 @@ static void refuse(peri_master *master, const char *reason)
         close(master->reload.bundle_fd);
         master->reload.bundle_fd = -1;
     }
-    if (master->options->dev && master->logs.fd > STDERR_FILENO) {
-        /* The log goes to a file; somebody looks at the terminal. */
+    if (master->options->dev &&
+        strncmp(peri_settings_str(master->settings, "log.destination", "std"),
+                "std", 3) != 0) {
+        /* The log goes elsewhere; somebody looks at the terminal. */
         fprintf(stderr, "%s\n", reason);
     }
     finish(master, reason);

@@ -1,4 +1,4 @@
-/* Rotation: the log file is moved aside when it is large or old, and all
+/* Rotation: a log file is moved aside when it is large or old, and all
  * processes open it anew, as for USR1. Lines that are written meanwhile go to
  * the old one: none is lost. */
 #include <errno.h>
@@ -18,8 +18,12 @@
 typedef struct peri_rotate {
     peri_master *master;
     uv_timer_t timer;
-    uint64_t began_ms; /* Unix time; the file's first line is about as old */
+    uint64_t
+        began_ms[2]; /* Unix time; each file's first line is about as old */
 } peri_rotate;
+
+static const char *const files[2] = {"log.destination",
+                                     "log.access.destination"};
 
 static uint64_t size_max(const peri_settings *settings)
 {
@@ -32,11 +36,12 @@ static uint64_t age_max_ms(const peri_settings *settings)
 }
 
 /* NULL: it is no file. */
-static const char *file_of(const peri_settings *settings)
+static const char *file_of(const peri_settings *settings, int i)
 {
-    const char *to = peri_settings_str(settings, "log.destination", "stdout");
+    const char *to =
+        peri_settings_str(settings, files[i], i == 0 ? "stdout" : "");
 
-    return strcmp(to, "stdout") == 0 || strcmp(to, "stderr") == 0 ? NULL : to;
+    return to[0] != '\0' ? peri_log_sink_file(to) : NULL;
 }
 
 /* When the file was made, where its file system knows. */
@@ -44,7 +49,7 @@ static uint64_t born_ms(const char *path)
 {
     struct statx info;
 
-    if (statx(AT_FDCWD, path, 0, STATX_BTIME, &info) == 0 &&
+    if (path != NULL && statx(AT_FDCWD, path, 0, STATX_BTIME, &info) == 0 &&
         (info.stx_mask & STATX_BTIME) != 0 && info.stx_btime.tv_sec > 0) {
         return (uint64_t)info.stx_btime.tv_sec * 1000;
     }
@@ -70,36 +75,48 @@ static int move_aside(const char *path, int64_t keep)
     return 0;
 }
 
+static bool is_due(const peri_rotate *rotate, int i, const char *path)
+{
+    const peri_settings *settings = rotate->master->settings;
+    uint64_t size = size_max(settings);
+    uint64_t age_ms = age_max_ms(settings);
+    struct stat info;
+
+    if (path == NULL || stat(path, &info) < 0 || !S_ISREG(info.st_mode) ||
+        info.st_size == 0) {
+        return false;
+    }
+    return (size != 0 && (uint64_t)info.st_size >= size) ||
+           (age_ms != 0 &&
+            peri_clock_wall_ms() >= rotate->began_ms[i] + age_ms);
+}
+
 static void on_look(uv_timer_t *timer)
 {
     peri_rotate *rotate = timer->data;
     peri_master *master = rotate->master;
-    const peri_settings *settings = master->settings;
-    const char *path = file_of(settings);
-    uint64_t now_ms = peri_clock_wall_ms();
-    struct stat info;
-    bool large;
-    bool old;
-    int rc;
+    int64_t keep = peri_settings_int(master->settings, "log.rotate.keep", 7);
+    bool moved = false;
 
-    if (path == NULL || stat(path, &info) < 0 || info.st_size == 0) {
-        return;
+    for (int i = 0; i < 2; i++) {
+        const char *path = file_of(master->settings, i);
+        int rc;
+
+        if (!is_due(rotate, i, path)) {
+            continue;
+        }
+        rc = move_aside(path, keep);
+        rotate->began_ms[i] = peri_clock_wall_ms();
+        moved |= rc == 0;
+        if (rc < 0) {
+            peri_log(&master->logger, PERI_LOG_ERROR,
+                     "the log file cannot be moved aside: %s",
+                     peri_err_text(rc));
+        }
     }
-    large =
-        size_max(settings) != 0 && (uint64_t)info.st_size >= size_max(settings);
-    old = age_max_ms(settings) != 0 &&
-          now_ms >= rotate->began_ms + age_max_ms(settings);
-    if (!large && !old) {
-        return;
+    if (moved) {
+        peri_reopen_logs(master, "log rotated");
     }
-    rc = move_aside(path, peri_settings_int(settings, "log.rotate.keep", 7));
-    rotate->began_ms = now_ms;
-    if (rc < 0) {
-        peri_log(&master->logger, PERI_LOG_ERROR,
-                 "the log file cannot be moved aside: %s", peri_err_text(rc));
-        return;
-    }
-    peri_reopen_logs(master, "log rotated");
 }
 
 void peri_rotate_refresh(peri_master *master)
@@ -107,7 +124,7 @@ void peri_rotate_refresh(peri_master *master)
     const peri_settings *settings = master->settings;
     peri_rotate *rotate = master->rotate;
 
-    if (file_of(settings) == NULL ||
+    if ((file_of(settings, 0) == NULL && file_of(settings, 1) == NULL) ||
         (size_max(settings) == 0 && age_max_ms(settings) == 0)) {
         if (rotate != NULL) {
             uv_timer_stop(&rotate->timer);
@@ -117,7 +134,9 @@ void peri_rotate_refresh(peri_master *master)
     if (rotate == NULL) {
         rotate = peri_calloc(1, sizeof *rotate);
         rotate->master = master;
-        rotate->began_ms = born_ms(file_of(settings));
+        for (int i = 0; i < 2; i++) {
+            rotate->began_ms[i] = born_ms(file_of(settings, i));
+        }
         uv_timer_init(&master->loop, &rotate->timer);
         rotate->timer.data = rotate;
         master->rotate = rotate;

@@ -91,10 +91,13 @@ void peri_stop_now(peri_master *master, int exit_code)
         errno = 0;
     }
     peri_log(&master->logger, PERI_LOG_WARN, "stopped at once");
-    for (int i = 0; i < PERI_SLOTS_MAX; i++) {
-        peri_ring_drain(&master->segment->log[i], master->logs.fd,
+    for (int i = 0; i < master->records_high; i++) {
+        peri_logs_drain(&master->logs, &master->segment->log[i],
+                        LAST_LINES_MS / 10);
+        peri_logs_drain(&master->access, &master->segment->access[i],
                         LAST_LINES_MS / 10);
     }
+    peri_logs_flush(&master->logs, LAST_LINES_MS);
     if (master->control != NULL) {
         peri_control_unlink(master);
     }
@@ -103,13 +106,15 @@ void peri_stop_now(peri_master *master, int exit_code)
 
 void peri_reopen_logs(peri_master *master, const char *told)
 {
-    int rc = peri_log_sink_reopen(master->logs.sink);
+    int rc = peri_logs_reopen(&master->logs);
+    int access_rc = peri_logs_reopen(&master->access);
 
     for (peri_list *link = master->procs.next; link != &master->procs;
          link = link->next) {
         peri_proc_tell(PERI_CONTAINER(link, peri_proc, link),
                        PERI_CHANNEL_REOPEN, 0, 0, NULL, -1);
     }
+    rc = rc < 0 ? rc : access_rc;
     if (rc < 0) {
         peri_log(&master->logger, PERI_LOG_ERROR,
                  "log.destination cannot be opened again: %s",
@@ -182,6 +187,8 @@ static void on_signal(uv_signal_t *handle, int signum)
 int peri_signals_start(peri_master *master)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ,
+           SIG_IGN); /* a log file at its limit is an error of a write */
     for (size_t i = 0; i < WATCHED; i++) {
         uv_signal_t *handle = &master->signals[i];
         int rc;

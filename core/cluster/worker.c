@@ -135,6 +135,16 @@ static void on_reload_failed(peri_worker *w, peri_slice text)
     free(reason);
 }
 
+static void on_log_level(peri_worker *w, peri_slice module, int level)
+{
+    if (module.length == 0) {
+        w->logger.level = w->access_logger.level = level;
+    }
+    if (w->app->log_level != NULL && w->host != NULL) {
+        w->app->log_level(w->host, module, level);
+    }
+}
+
 /* Connections that are there keep what they have. */
 static void on_certs(peri_worker *w, int fd)
 {
@@ -188,7 +198,8 @@ static void on_message(void *data, const peri_channel_message *message)
         peri_worker_drain(w, message->number);
         break;
     case PERI_CHANNEL_REOPEN:
-        peri_log_sink_reopen(w->logs.sink);
+        peri_logs_reopen(&w->logs);
+        peri_logs_reopen(&w->access);
         break;
     case PERI_CHANNEL_ADOPT:
         on_adopt(w, message->fd);
@@ -198,6 +209,9 @@ static void on_message(void *data, const peri_channel_message *message)
         break;
     case PERI_CHANNEL_RELOAD_FAILED:
         on_reload_failed(w, message->text);
+        break;
+    case PERI_CHANNEL_LOG_LEVEL:
+        on_log_level(w, message->text, (int)message->number);
         break;
     case PERI_CHANNEL_HEAR:
         if (w->app->hear != NULL && w->host != NULL) {
@@ -214,8 +228,8 @@ static void on_message(void *data, const peri_channel_message *message)
 /* The terminal signals a whole process group: the master decides for all. */
 static void ignore_signals(void)
 {
-    static const int ignored[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE,
-                                  SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
+    static const int ignored[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGUSR1,
+                                  SIGUSR2, SIGTTIN, SIGTTOU, SIGXFSZ};
 
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++) {
         signal(ignored[i], SIG_IGN);
@@ -247,17 +261,20 @@ static int open_inherited(peri_worker *w)
 
 static int open_logs(peri_worker *w)
 {
-    peri_ring *ring = &w->segment->log[w->inherited.record];
-    int rc = peri_logs_init(&w->logs, w->settings);
+    size_t record = (size_t)w->inherited.record;
+    int rc;
 
-    if (rc < 0) {
-        fprintf(stderr, "perigee: log.destination: %s\n", peri_err_text(rc));
-        return rc;
-    }
     peri_logger_init(&w->logger, peri_logs_level(w->settings), NULL, NULL);
-    rc = peri_ring_writer_create(ring, w->logs.fd, &w->logger, &w->writer);
+    rc = peri_logs_open(&w->logs, w->settings, "log", false,
+                        &w->segment->log[record], &w->logger, &w->logger);
+    w->access_logger = w->logger;
     if (rc == 0) {
-        peri_logs_attach(&w->logs, &w->logger, peri_ring_writer_put, w->writer);
+        rc = peri_logs_open(&w->access, w->settings, "log.access", false,
+                            &w->segment->access[record], &w->access_logger,
+                            &w->logger);
+    }
+    if (rc < 0) {
+        fprintf(stderr, "perigee: log destination: %s\n", peri_err_text(rc));
     }
     return rc;
 }
@@ -329,6 +346,7 @@ static void create_app(peri_worker *w)
     peri_worker_info info = {
         .loop = &w->loop,
         .logger = &w->logger,
+        .access_logger = &w->access_logger,
         .slot = w->inherited.number,
         .workers = w->inherited.workers,
         .dir = w->inherited.dir,
@@ -365,8 +383,10 @@ static void release(peri_worker *w)
         free(job);
     }
     free(w->job);
-    peri_ring_writer_destroy(w->writer, PERI_WORKER_FLUSH_MS);
-    peri_logs_fini(&w->logs);
+    peri_logs_stop(&w->access, PERI_WORKER_FLUSH_MS);
+    peri_logs_stop(&w->logs, PERI_WORKER_FLUSH_MS);
+    peri_logs_close(&w->access);
+    peri_logs_close(&w->logs);
     peri_settings_destroy(w->settings);
     peri_settings_destroy(w->staged_settings);
     peri_tls_context_unref(w->tls);

@@ -17,8 +17,9 @@
 typedef struct peri_worker_info {
     uv_loop_t *loop;
     peri_logger *logger;
-    int slot;    /* 0-based */
-    int workers; /* how many slots there were when it started */
+    peri_logger *access_logger; /* for the access log */
+    int slot;                   /* 0-based */
+    int workers;                /* how many slots there were when it started */
     const char *dir;
     const char *env;
     /* The generation that all workers serve, in shared memory. The application
@@ -66,6 +67,9 @@ typedef struct peri_worker_app {
     void (*reload_failed)(void *app, const char *reason);
     /* What a worker published; borrowed. May be NULL. */
     void (*hear)(void *app, peri_slice text);
+    /* Lines below the level are dropped from now until the next commit; of a
+     * part of the application, or where module is empty of all. May be NULL. */
+    void (*log_level)(void *app, peri_slice module, int level);
     /* The size of its heap in bytes, for the metrics. May be NULL. */
     double (*heap_bytes)(void *app);
     /* A moment between two events: collects garbage for limit_ns at most, if

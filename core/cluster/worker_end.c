@@ -76,7 +76,8 @@ static void on_hard_deadline(uv_timer_t *timer)
 
     peri_log(&w->logger, PERI_LOG_ERROR,
              "worker does not end; leaving without on_stop");
-    peri_ring_writer_flush(w->writer, PERI_WORKER_FLUSH_MS);
+    peri_logs_flush(&w->logs, PERI_WORKER_FLUSH_MS);
+    peri_logs_flush(&w->access, PERI_WORKER_FLUSH_MS / 2);
     _exit(1);
 }
 

@@ -14,7 +14,6 @@
 #include "core/cluster/worker.h"
 #include "core/http/server.h"
 #include "core/shm/cells.h"
-#include "core/shm/ring_writer.h"
 #include "core/shm/segment.h"
 
 #define PERI_WORKER_FLUSH_MS 1000 /* what the log may take at the end */
@@ -48,8 +47,9 @@ struct peri_worker {
     peri_segment *segment;
     peri_slot *slot;
     peri_logs logs;
-    peri_ring_writer *writer;
+    peri_logs access;
     peri_logger logger;
+    peri_logger access_logger; /* writes where logger does, or apart */
     peri_regions *regions;
     peri_cells *cells;              /* NULL: no room for metrics */
     peri_pulse *pulse;              /* NULL: metrics.enabled is false */

@@ -108,6 +108,18 @@ static char *put_trace(char *at, const peri_trace_context *context)
     return PUT(at + 2 * PERI_SPAN_ID_BYTES, "\"");
 }
 
+/* What pino-http makes of a status that is a failure. */
+static char *put_failure(char *at, uint64_t status)
+{
+    at =
+        PUT(at, ",\"err\":{\"type\":\"Error\",\"message\":\"failed with status "
+                "code ");
+    at = put_number(at, status);
+    at = PUT(at, "\",\"stack\":\"Error: failed with status code ");
+    at = put_number(at, status);
+    return PUT(at, "\"}");
+}
+
 void peri_access_log(const peri_logger *logger, peri_exchange *ex,
                      uint64_t now_ns)
 {
@@ -129,7 +141,9 @@ void peri_access_log(const peri_logger *logger, peri_exchange *ex,
     at = put_text(at, peri_exchange_remote(ex), REMOTE_MAX);
     at = PUT(at, "\"},\"res\":{\"statusCode\":");
     at = put_number(at, ex->status);
-    at = PUT(at, "},\"responseTime\":");
+    *at++ = '}';
+    at = ex->status >= 500 ? put_failure(at, ex->status) : at;
+    at = PUT(at, ",\"responseTime\":");
     at = put_ms(at, now_ns > ex->started_ns ? now_ns - ex->started_ns : 0);
     if (ex->trace != NULL) {
         at = put_trace(at, &ex->trace->context);

@@ -9,8 +9,9 @@
 #define PERI_ACCESS_URL_MAX 4096
 
 /* One pino-http line, "request completed", for an exchange at on_done; "request
- * aborted" when the client had gone. Level info, error for a status of 500 and
- * above. Allocates nothing. now_ns: monotonic, as exchange->started_ns. */
+ * aborted" when the client had gone. Level info; error, and with an err, for a
+ * status of 500 and above. Allocates nothing. now_ns: monotonic, as
+ * exchange->started_ns. */
 void peri_access_log(const peri_logger *logger, peri_exchange *exchange,
                      uint64_t now_ns);
 

@@ -1,32 +1,24 @@
-/* Log sink: one descriptor. */
+/* Log sink: descriptors, and lines on their way into them. */
 #include "core/loop/log_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/err.h"
 #include "core/base/pretty.h"
+#include "core/loop/log_sink_internal.h"
 
-/* How long a full pipe or terminal is waited for, per line. */
-#define BLOCKED_MAX_MS 5000
-#define PRETTY_MAX_BYTES ((size_t)8 << 20)
-
-struct peri_log_sink {
-    int fd;
-    char *path; /* NULL: a standard stream */
-    bool pretty;
-    bool colour;
-    pthread_mutex_t lock; /* of buf, and of lines' order */
-    peri_buf buf;
-    _Atomic uint64_t lost;
-    peri_log_write next;
-    void *next_data;
-};
+#define OUT_MAX_BYTES ((size_t)8 << 20)
+#define FILE_WRITE_BYTES ((size_t)256 << 10)
 
 static int open_file(const char *path)
 {
@@ -42,26 +34,78 @@ static bool wants_colour(int fd)
     return isatty(fd) && (no_color == NULL || no_color[0] == '\0');
 }
 
-int peri_log_sink_open(const char *destination, bool pretty,
-                       peri_log_sink **out)
+/* What kind of thing a descriptor is. A pipe is opened once more, so that it
+ * can be written to without waiting and without changing it for others. */
+static void look_at(peri_log_sink *sink)
 {
-    peri_log_sink *sink;
-    bool standard = strcmp(destination, "stdout") == 0 ||
-                    strcmp(destination, "stderr") == 0;
-    int fd = strcmp(destination, "stdout") == 0   ? STDOUT_FILENO
-             : strcmp(destination, "stderr") == 0 ? STDERR_FILENO
-                                                  : open_file(destination);
+    struct stat info;
+    char path[32];
+    int fd;
 
-    if (fd < 0) {
-        return fd;
+    if (fstat(sink->fd, &info) < 0 || S_ISREG(info.st_mode)) {
+        sink->kind = PERI_SINK_FILE;
+        return;
     }
-    sink = peri_calloc(1, sizeof *sink);
+    if (S_ISSOCK(info.st_mode)) {
+        sink->kind = PERI_SINK_STREAM;
+        return;
+    }
+    sink->kind = PERI_SINK_PIPE;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", sink->fd);
+    fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) {
+        sink->may_block = true;
+        return;
+    }
+    if (sink->own_fd) {
+        close(sink->fd);
+    }
     sink->fd = fd;
-    sink->path = standard ? NULL : peri_strdup(destination);
-    sink->pretty = pretty;
-    sink->colour = wants_colour(fd);
+    sink->own_fd = true;
+}
+
+static int open_descriptor(peri_log_sink *sink)
+{
+    int standard = strcmp(sink->name, "stdout") == 0   ? STDOUT_FILENO
+                   : strcmp(sink->name, "stderr") == 0 ? STDERR_FILENO
+                                                       : -1;
+
+    sink->fd = standard >= 0 ? standard : open_file(sink->name);
+    if (sink->fd < 0) {
+        return sink->fd;
+    }
+    sink->own_fd = standard < 0;
+    sink->path = standard < 0 ? sink->name : NULL;
+    look_at(sink);
+    sink->colour = wants_colour(sink->fd);
+    return 0;
+}
+
+int peri_log_sink_open(const peri_log_options *options, peri_log_sink **out)
+{
+    peri_log_sink *sink = peri_calloc(1, sizeof *sink);
+    int rc = 0;
+
+    sink->name = peri_strdup(options->destination);
+    sink->fd = -1;
+    sink->complains = options->complains;
+    sink->lost = options->lost;
     pthread_mutex_init(&sink->lock, NULL);
-    peri_buf_init(&sink->buf, PRETTY_MAX_BYTES);
+    peri_buf_init(&sink->out, OUT_MAX_BYTES);
+    peri_buf_init(&sink->made_of, OUT_MAX_BYTES);
+    if (peri_sink_parse_socket(sink)) {
+        peri_syslog_init(
+            &sink->syslog,
+            options->facility != NULL ? options->facility : "daemon",
+            options->app_name != NULL ? options->app_name : "perigee");
+    } else {
+        rc = open_descriptor(sink);
+    }
+    if (rc < 0) {
+        peri_log_sink_close(sink);
+        return rc;
+    }
+    sink->pretty = options->pretty && sink->kind != PERI_SINK_SYSLOG;
     *out = sink;
     return 0;
 }
@@ -71,59 +115,285 @@ void peri_log_sink_close(peri_log_sink *sink)
     if (sink == NULL) {
         return;
     }
-    if (sink->path != NULL) {
+    if (sink->fd >= 0 && (sink->own_fd || sink->connects)) {
         close(sink->fd);
     }
     pthread_mutex_destroy(&sink->lock);
-    peri_buf_fini(&sink->buf);
-    free(sink->path);
+    peri_buf_fini(&sink->out);
+    peri_buf_fini(&sink->made_of);
+    free(sink->name);
+    free(sink->host);
     free(sink);
 }
 
-/* Someone else may have made our standard output non-blocking. */
-static bool wait_writable(int fd)
+const char *peri_log_sink_file(const char *destination)
 {
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    peri_log_sink sink = {.name = (char *)(uintptr_t)destination};
+    bool is_socket = peri_sink_parse_socket(&sink);
 
-    return poll(&p, 1, BLOCKED_MAX_MS) > 0;
+    free(sink.host);
+    return is_socket || strcmp(destination, "stdout") == 0 ||
+                   strcmp(destination, "stderr") == 0
+               ? NULL
+               : destination;
 }
 
-static bool write_all(int fd, peri_slice text)
-{
-    while (text.length != 0) {
-        ssize_t written = write(fd, text.data, text.length);
+/* ---- bytes ---- */
 
-        if (written > 0) {
-            text.data += written;
-            text.length -= (size_t)written;
-        } else if (written < 0 && errno == EAGAIN) {
-            if (!wait_writable(fd)) {
-                return false;
-            }
-        } else if (written < 0 && errno != EINTR) {
-            return false;
-        }
+static bool is_datagram(const peri_log_sink *sink)
+{
+    return sink->kind == PERI_SINK_DATAGRAM || sink->kind == PERI_SINK_SYSLOG;
+}
+
+/* The first line of some, with its line feed. */
+static size_t line_length(peri_slice lines)
+{
+    const char *end = memchr(lines.data, '\n', lines.length);
+
+    return end != NULL ? (size_t)(end - lines.data) + 1 : lines.length;
+}
+
+/* Up to what a pipe takes as one piece, whole lines where possible. */
+static size_t pipe_piece(peri_slice bytes)
+{
+    const char *end;
+
+    if (bytes.length <= PIPE_BUF) {
+        return bytes.length;
     }
-    return true;
+    end = memrchr(bytes.data, '\n', PIPE_BUF);
+    return end != NULL ? (size_t)(end - bytes.data) + 1 : PIPE_BUF;
 }
 
-void peri_log_sink_write(void *data, peri_slice line)
+static ssize_t put_pipe(const peri_log_sink *sink, peri_slice bytes)
+{
+    struct pollfd wanted = {.fd = sink->fd, .events = POLLOUT};
+
+    if (sink->may_block && poll(&wanted, 1, 0) <= 0) {
+        return 0;
+    }
+    return write(sink->fd, bytes.data, pipe_piece(bytes));
+}
+
+/* How many bytes were taken; 0: none now; -errno. */
+static ssize_t put_bytes(const peri_log_sink *sink, peri_slice bytes)
+{
+    ssize_t n;
+
+    if (sink->kind == PERI_SINK_FILE) {
+        n = write(sink->fd, bytes.data,
+                  bytes.length < FILE_WRITE_BYTES ? bytes.length
+                                                  : FILE_WRITE_BYTES);
+    } else if (sink->kind == PERI_SINK_PIPE) {
+        n = put_pipe(sink, bytes);
+    } else {
+        n = send(sink->fd, bytes.data, bytes.length,
+                 MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    if (n >= 0) {
+        return n;
+    }
+    return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -errno;
+}
+
+/* ---- what is made of lines ---- */
+
+/* A syslog message, pretty text, or the line alone: into out. */
+static void make(peri_log_sink *sink, peri_slice line)
+{
+    int rc;
+
+    peri_buf_clear(&sink->out);
+    peri_buf_clear(&sink->made_of);
+    peri_buf_append_slice(&sink->made_of, line);
+    sink->out_sent = 0;
+    if (sink->kind == PERI_SINK_SYSLOG) {
+        rc = peri_syslog_format(&sink->syslog, line, &sink->out);
+    } else {
+        rc = peri_pretty_line(&sink->out, line, sink->colour);
+    }
+    if (rc < 0) {
+        peri_buf_clear(&sink->out);
+        peri_buf_append_slice(&sink->out, line);
+    }
+}
+
+/* Out of out. 0: all is gone; 1: some is left; or -errno. */
+static int push_out(peri_log_sink *sink)
+{
+    while (sink->out_sent < sink->out.length) {
+        ssize_t n =
+            put_bytes(sink, peri_slice_of(sink->out.data + sink->out_sent,
+                                          sink->out.length - sink->out_sent));
+
+        if (n <= 0) {
+            return n < 0 ? (int)n : 1;
+        }
+        sink->out_sent += (size_t)n;
+    }
+    return 0;
+}
+
+static bool is_half_out(const peri_log_sink *sink)
+{
+    return sink->out_sent > 0 && sink->out_sent < sink->out.length;
+}
+
+/* Line by line: each is made into something else. A line is taken once all of
+ * it is out; half of it may be, and then whoever gave it comes again. */
+static ssize_t send_made(peri_log_sink *sink, peri_slice lines)
+{
+    size_t done = 0;
+
+    while (done < lines.length) {
+        peri_slice rest = peri_slice_of(lines.data + done, lines.length - done);
+        int rc;
+
+        rest.length = line_length(rest);
+        if (!is_half_out(sink)) {
+            make(sink, rest);
+        } else if (!peri_slice_equal(rest, peri_buf_slice(&sink->made_of))) {
+            break; /* another ring's line goes first */
+        }
+        rc = push_out(sink);
+        if (rc < 0 && done == 0) {
+            return rc;
+        }
+        if (rc != 0) {
+            break;
+        }
+        done += rest.length;
+    }
+    return (ssize_t)done;
+}
+
+/* A datagram a line, as it is. */
+static ssize_t send_datagrams(const peri_log_sink *sink, peri_slice lines)
+{
+    size_t done = 0;
+
+    while (done < lines.length) {
+        peri_slice rest = peri_slice_of(lines.data + done, lines.length - done);
+        ssize_t n;
+
+        rest.length = line_length(rest);
+        n = put_bytes(sink, rest);
+        if (n <= 0) {
+            return done > 0 ? (ssize_t)done : n;
+        }
+        done += rest.length;
+    }
+    return (ssize_t)done;
+}
+
+static ssize_t send_plain(peri_log_sink *sink, peri_slice lines)
+{
+    ssize_t n = put_bytes(sink, lines);
+
+    if (n > 0) {
+        sink->mid_line = lines.data[n - 1] != '\n';
+    }
+    return n;
+}
+
+static ssize_t send_some(peri_log_sink *sink, peri_slice lines)
+{
+    if (sink->kind == PERI_SINK_SYSLOG || sink->pretty) {
+        return send_made(sink, lines);
+    }
+    return sink->kind == PERI_SINK_DATAGRAM ? send_datagrams(sink, lines)
+                                            : send_plain(sink, lines);
+}
+
+/* ---- trouble ---- */
+
+static void complain(peri_log_sink *sink, int rc)
+{
+    if (!sink->complains || sink->complained || rc == -EAGAIN) {
+        return;
+    }
+    sink->complained = true;
+    fprintf(stderr, "perigee: log destination %s: %s\n", sink->name,
+            peri_err_text(rc));
+}
+
+/* A line that was cut off by the end of its connection is worth nothing: what
+ * the next one begins with is a line's beginning. */
+static ssize_t drop_half_line(peri_log_sink *sink, peri_slice lines)
+{
+    sink->mid_line = false;
+    atomic_fetch_add(sink->lost, 1);
+    return (ssize_t)line_length(lines);
+}
+
+static ssize_t failed(peri_log_sink *sink, peri_slice lines, int rc)
+{
+    if (rc == -EMSGSIZE && is_datagram(sink)) {
+        sink->out_sent = sink->out.length;
+        atomic_fetch_add(sink->lost, 1);
+        return (ssize_t)line_length(lines);
+    }
+    complain(sink, rc);
+    if (sink->connects) {
+        peri_sink_disconnect(sink);
+        sink->out_sent = 0;
+    }
+    return rc;
+}
+
+ssize_t peri_log_sink_send(void *data, peri_slice lines)
 {
     peri_log_sink *sink = data;
+    ssize_t n = 0;
+    int rc = 0;
 
     pthread_mutex_lock(&sink->lock);
-    if (sink->pretty) {
-        peri_buf_clear(&sink->buf);
-        if (peri_pretty_line(&sink->buf, line, sink->colour) == 0) {
-            line = peri_buf_slice(&sink->buf);
+    if (sink->fd < 0) {
+        rc = peri_sink_connect(sink);
+    }
+    if (rc < 0) {
+        complain(sink, rc);
+        n = rc == -EAGAIN ? 0 : rc;
+    } else if (sink->mid_line && sink->connects && sink->delay_ms != 0) {
+        n = drop_half_line(sink, lines);
+    } else {
+        n = send_some(sink, lines);
+        if (n < 0) {
+            n = failed(sink, lines, (int)n);
+        } else if (n > 0) {
+            sink->delay_ms = 0;
+            sink->complained = false;
         }
     }
-    if (sink->next != NULL) {
-        sink->next(sink->next_data, line);
-    } else if (!write_all(sink->fd, line)) {
-        atomic_fetch_add(&sink->lost, 1);
-    }
     pthread_mutex_unlock(&sink->lock);
+    return n;
+}
+
+int peri_log_sink_wait(void *data, int timeout_ms)
+{
+    peri_log_sink *sink = data;
+    struct pollfd wanted = {.events = POLLOUT};
+    uint64_t pause_ns;
+    int n;
+
+    pthread_mutex_lock(&sink->lock);
+    wanted.fd = sink->fd;
+    pause_ns = sink->fd < 0 ? peri_sink_pause_ns(sink) : 0;
+    pthread_mutex_unlock(&sink->lock);
+    if (wanted.fd < 0) {
+        uint64_t limit_ns = (uint64_t)timeout_ms * 1000000u;
+        uint64_t ns = pause_ns < limit_ns ? pause_ns : limit_ns;
+        struct timespec pause = {(time_t)(ns / 1000000000u),
+                                 (long)(ns % 1000000000u)};
+
+        nanosleep(&pause, NULL);
+        return pause_ns <= limit_ns ? 0 : PERI_ETIMEOUT;
+    }
+    n = poll(&wanted, 1, timeout_ms);
+    if (n < 0) {
+        return errno == EINTR ? 0 : -errno;
+    }
+    return n == 0 ? PERI_ETIMEOUT : 0;
 }
 
 int peri_log_sink_reopen(peri_log_sink *sink)
@@ -131,7 +401,7 @@ int peri_log_sink_reopen(peri_log_sink *sink)
     int fd;
     int rc = 0;
 
-    if (sink->path == NULL) {
+    if (sink->path == NULL || sink->kind != PERI_SINK_FILE) {
         return 0;
     }
     fd = open_file(sink->path);
@@ -144,23 +414,4 @@ int peri_log_sink_reopen(peri_log_sink *sink)
     }
     close(fd);
     return rc;
-}
-
-int peri_log_sink_fd(const peri_log_sink *sink)
-{
-    return sink->fd;
-}
-
-uint64_t peri_log_sink_lost(const peri_log_sink *sink)
-{
-    return atomic_load(&sink->lost);
-}
-
-void peri_log_sink_redirect(peri_log_sink *sink, peri_log_write next,
-                            void *data)
-{
-    pthread_mutex_lock(&sink->lock);
-    sink->next = next;
-    sink->next_data = data;
-    pthread_mutex_unlock(&sink->lock);
 }

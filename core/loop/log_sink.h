@@ -1,44 +1,61 @@
-/* Log sink: where log lines go: standard output, standard error or a file.
+/* Log sink: where log lines go: a standard stream, a file, a Unix socket,
+ * syslog.
  *
- * Writes at once and completely: for the master and for commands that end. A
- * worker puts a ring between itself and the sink's descriptor. May be used
- * from several threads. */
+ *     stdout  stderr  var/app.log
+ *     unix:PATH          a stream, lines end in a line feed
+ *     unix-dgram:PATH    a line a datagram
+ *     syslog             RFC 5424, a message a datagram, to /dev/log
+ *     syslog:PATH        to another socket
+ *     syslog://HOST:PORT by UDP; 514 unless told
+ *
+ * Never waits but for a regular file's disk: a ring lies in front of it, whose
+ * thread waits. A socket is connected when it is written to; while its other
+ * side is away it is tried again, at first after 100 ms, later every 5 s. May
+ * be used from several threads. */
 #ifndef PERI_LOOP_LOG_SINK_H
 #define PERI_LOOP_LOG_SINK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/base/log.h"
 
 typedef struct peri_log_sink peri_log_sink;
 
-/* destination: "stdout", "stderr", or a file's path (relative to the working
- * directory), made if absent. pretty: lines for human eyes; in colour when it
- * is a terminal and NO_COLOR is not set. 0 or -errno. Caller owns. */
-int peri_log_sink_open(const char *destination, bool pretty,
-                       peri_log_sink **out);
+typedef struct peri_log_options {
+    const char *destination;
+    /* Lines for human eyes, in colour on a terminal where NO_COLOR is not set;
+     * not for syslog. */
+    bool pretty;
+    bool complains;         /* on standard error, once when it fails */
+    const char *facility;   /* for syslog; NULL: "daemon" */
+    const char *app_name;   /* for syslog; NULL: "perigee" */
+    _Atomic uint64_t *lost; /* counts lines it took and could not hand on */
+} peri_log_options;
+
+/* Files are made if absent; paths are relative to the working directory. 0 or
+ * -errno. Caller owns. */
+int peri_log_sink_open(const peri_log_options *options, peri_log_sink **out);
 
 /* Standard streams stay open. NULL is allowed. */
 void peri_log_sink_close(peri_log_sink *sink);
 
-/* As peri_log_write: data is the sink. What the destination will not take (a
- * full disk, a closed pipe) is counted and lost. */
-void peri_log_sink_write(void *sink, peri_slice line);
+/* Writes whole lines, each with its line feed. How many bytes it took, from
+ * their beginning; 0: none now; -errno: the destination is broken, and may
+ * take them later. A line that no destination of its kind could take is
+ * counted as lost and taken. */
+ssize_t peri_log_sink_send(void *sink, peri_slice lines);
+
+/* Until it may take more; timeout_ms 0: looks. 0, PERI_ETIMEOUT or -errno. */
+int peri_log_sink_wait(void *sink, int timeout_ms);
 
 /* Opens the file anew under the same descriptor (it was moved away); nothing
- * for standard streams. 0 or -errno: the old one stays. */
+ * for others. 0 or -errno: the old one stays. */
 int peri_log_sink_reopen(peri_log_sink *sink);
 
-/* Stays the same until close: for a ring's thread to write to. */
-int peri_log_sink_fd(const peri_log_sink *sink);
-
-uint64_t peri_log_sink_lost(const peri_log_sink *sink);
-
-/* Makes lines pretty on their way to another write function; for whoever puts
- * a ring before the sink's descriptor. next and data are used from now on by
- * peri_log_sink_write. */
-void peri_log_sink_redirect(peri_log_sink *sink, peri_log_write next,
-                            void *data);
+/* The path of the file that a destination means; NULL: it means none. */
+const char *peri_log_sink_file(const char *destination);
 
 #endif

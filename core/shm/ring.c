@@ -2,18 +2,13 @@
 #include "core/shm/ring.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/err.h"
 
-#define FILE_WRITE_BYTES ((size_t)64 << 10)
+#define PIECE_BYTES ((size_t)256 << 10)
 
 _Static_assert((PERI_RING_BYTES & (PERI_RING_BYTES - 1)) == 0,
                "the ring's size is a power of two");
@@ -48,90 +43,169 @@ bool peri_ring_put(peri_ring *ring, peri_slice line)
     return true;
 }
 
-/* The byte at a counter. */
-static char ring_byte(const peri_ring *ring, uint64_t at)
-{
-    return ring->data[at & (PERI_RING_BYTES - 1)];
-}
+/* ---- writing out ---- */
 
-/* How many of the waiting bytes go out in one write: whole lines of at most
- * max_bytes, or one line that is longer. */
-static size_t piece_length(const peri_ring *ring, uint64_t tail, size_t used,
-                           size_t max_bytes)
-{
-    size_t length = used < max_bytes ? used : max_bytes;
-
-    while (length > 0 && ring_byte(ring, tail + length - 1) != '\n') {
-        length--;
-    }
-    if (length > 0) {
-        return length;
-    }
-    length = used < max_bytes ? used : max_bytes;
-    while (length < used && ring_byte(ring, tail + length - 1) != '\n') {
-        length++;
-    }
-    return length;
-}
-
-static ssize_t write_piece(const peri_ring *ring, int fd, uint64_t tail,
-                           size_t length)
+/* The next lines to be written, in one piece: where they lie, or in room. */
+static peri_slice next_piece(const peri_ring *ring, uint64_t tail, size_t used,
+                             peri_buf *room)
 {
     size_t at = (size_t)(tail & (PERI_RING_BYTES - 1));
-    size_t first = PERI_RING_BYTES - at;
-    struct iovec parts[2];
+    size_t straight = PERI_RING_BYTES - at;
+    size_t length = used < PIECE_BYTES ? used : PIECE_BYTES;
+    const char *end;
+    size_t rest;
 
-    if (first > length) {
-        first = length;
+    if (length > straight) {
+        length = straight;
     }
-    parts[0] = (struct iovec){(void *)(uintptr_t)(ring->data + at), first};
-    parts[1] = (struct iovec){(void *)(uintptr_t)ring->data, length - first};
-    return writev(fd, parts, length > first ? 2 : 1);
+    end = memrchr(ring->data + at, '\n', length);
+    if (end == NULL && used <= straight) {
+        end = memchr(ring->data + at, '\n', used);
+        length = used;
+    }
+    if (end != NULL) {
+        length = (size_t)(end - (ring->data + at)) + 1;
+    }
+    if (end != NULL || used <= straight) {
+        return peri_slice_of(ring->data + at, length);
+    }
+    /* A line that goes round the corner. */
+    rest = used - straight;
+    end = memchr(ring->data, '\n', rest);
+    rest = end != NULL ? (size_t)(end - ring->data) + 1 : rest;
+    peri_buf_clear(room);
+    peri_buf_append(room, ring->data + at, straight);
+    peri_buf_append(room, ring->data, rest);
+    return peri_buf_slice(room);
 }
 
-/* 0 when fd takes bytes, PERI_ETIMEOUT, or -errno. deadline 0: does not wait.
- */
-static int wait_writable(int fd, uint64_t deadline_ns)
+/* 0: it may take more; PERI_ETIMEOUT; or -errno. deadline 0: looks once. */
+static int wait_for(const peri_ring_out *out, uint64_t deadline_ns)
 {
-    struct pollfd wanted = {.fd = fd, .events = POLLOUT};
     uint64_t now = deadline_ns != 0 ? peri_clock_monotonic_ns() : 0;
-    int wait_ms =
-        now < deadline_ns ? (int)((deadline_ns - now) / 1000000u) + 1 : 0;
-    int n = poll(&wanted, 1, wait_ms);
 
-    if (n < 0) {
-        return errno == EINTR ? 0 : -errno;
+    if (now >= deadline_ns) {
+        return PERI_ETIMEOUT;
     }
-    return n == 0 ? PERI_ETIMEOUT : 0;
+    return out->wait(out->data, (int)((deadline_ns - now) / 1000000u) + 1);
 }
 
-int peri_ring_drain(peri_ring *ring, int fd, int max_wait_ms)
+static int drain(peri_ring *ring, const peri_ring_out *out,
+                 uint64_t deadline_ns, peri_buf *room)
 {
-    struct stat info;
-    bool is_file = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-    size_t max_bytes = is_file ? FILE_WRITE_BYTES : PIPE_BUF;
+    for (;;) {
+        uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+        size_t used = peri_ring_used(ring);
+        ssize_t n;
+        int rc = 0;
+
+        if (used == 0) {
+            return 0;
+        }
+        n = out->send(out->data, next_piece(ring, tail, used, room));
+        if (n > 0) {
+            atomic_store_explicit(&ring->tail, tail + (uint64_t)n,
+                                  memory_order_release);
+        } else {
+            rc = n < 0 ? (int)n : wait_for(out, deadline_ns);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+    }
+}
+
+int peri_ring_drain(peri_ring *ring, const peri_ring_out *out, int max_wait_ms)
+{
     uint64_t deadline_ns =
         max_wait_ms > 0
             ? peri_clock_monotonic_ns() + (uint64_t)max_wait_ms * 1000000u
             : 0;
+    peri_buf room;
+    int rc;
 
-    for (;;) {
-        uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-        size_t used = peri_ring_used(ring);
-        int rc = used != 0 ? wait_writable(fd, deadline_ns) : 0;
-        ssize_t n;
+    peri_buf_init(&room, PERI_RING_BYTES);
+    rc = drain(ring, out, deadline_ns, &room);
+    peri_buf_fini(&room);
+    return rc;
+}
 
-        if (used == 0 || rc < 0) {
-            return rc;
-        }
-        n = write_piece(ring, fd, tail,
-                        piece_length(ring, tail, used, max_bytes));
-        if (n < 0 && errno != EINTR && errno != EAGAIN) {
-            return -errno;
-        }
-        if (n > 0) {
-            atomic_store_explicit(&ring->tail, tail + (uint64_t)n,
-                                  memory_order_release);
-        }
+/* ---- reading along ---- */
+
+/* What may be written over while it is read: a line that is being put lies
+ * beyond the head. */
+#define READ_MARGIN ((size_t)256 << 10)
+
+static uint64_t back(const peri_ring *ring, size_t bytes)
+{
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
+
+    return head > bytes ? head - bytes : 0;
+}
+
+/* The oldest position whose bytes are whole. */
+static uint64_t oldest(const peri_ring *ring)
+{
+    return back(ring, PERI_RING_BYTES - READ_MARGIN);
+}
+
+/* The beginning of a line at or behind a position. */
+static uint64_t line_start(const peri_ring *ring, uint64_t at)
+{
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
+
+    while (at > 0 && at < head &&
+           ring->data[(at - 1) & (PERI_RING_BYTES - 1)] != '\n') {
+        at++;
     }
+    return at;
+}
+
+uint64_t peri_ring_back(const peri_ring *ring, size_t bytes)
+{
+    uint64_t at = back(ring, bytes);
+    uint64_t first = oldest(ring);
+
+    return line_start(ring, at > first ? at : first);
+}
+
+static void copy_out(const peri_ring *ring, uint64_t from, size_t length,
+                     peri_buf *buf)
+{
+    size_t at = (size_t)(from & (PERI_RING_BYTES - 1));
+    size_t first = PERI_RING_BYTES - at;
+
+    first = first < length ? first : length;
+    peri_buf_append(buf, ring->data + at, first);
+    peri_buf_append(buf, ring->data, length - first);
+}
+
+size_t peri_ring_read(const peri_ring *ring, uint64_t *at, size_t max_bytes,
+                      peri_buf *buf)
+{
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
+    size_t start = buf->length;
+    size_t length;
+    const char *end;
+
+    if (*at < oldest(ring)) {
+        *at = peri_ring_back(ring, PERI_RING_BYTES - READ_MARGIN);
+    }
+    length = head > *at ? (size_t)(head - *at) : 0;
+    length = length < max_bytes ? length : max_bytes;
+    if (length == 0 || peri_buf_reserve(buf, length) < 0) {
+        return 0;
+    }
+    copy_out(ring, *at, length, buf);
+    end = memrchr(buf->data + start, '\n', length);
+    if (*at < oldest(ring) || end == NULL) {
+        /* Written over meanwhile: the next call begins later. Or one line
+         * that is longer than all we were to read. */
+        *at += end == NULL && length == max_bytes ? length : 0;
+        buf->length = start;
+        return 0;
+    }
+    buf->length = (size_t)(end - buf->data) + 1;
+    *at += buf->length - start;
+    return buf->length - start;
 }

@@ -13,8 +13,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-#include "core/base/slice.h"
+#include "core/base/buf.h"
 
 /* Room for what a loop that logs without a pause writes before the thread has
  * its turn. Only touched pages cost memory. */
@@ -37,11 +38,31 @@ bool peri_ring_put(peri_ring *ring, peri_slice line);
 /* Bytes that wait. */
 size_t peri_ring_used(const peri_ring *ring);
 
-/* Writes what waits to fd, in pieces of whole lines of up to a pipe's atomic
- * size where fd is not a regular file, so that lines of several processes do
- * not mix. Only while nobody else consumes. max_wait_ms: how long a slow
- * destination is waited for in all; 0: never. Returns 0 when all is out,
+/* Where a ring's lines go; core/loop/log_sink.h is one. */
+typedef struct peri_ring_out {
+    /* Takes whole lines (the first may be the rest of one). How many bytes of
+     * them, 0: none now, or -errno. */
+    ssize_t (*send)(void *data, peri_slice lines);
+    /* Until it may take more. 0, PERI_ETIMEOUT or -errno. */
+    int (*wait)(void *data, int timeout_ms);
+    void *data;
+} peri_ring_out;
+
+/* Writes out what waits. Only while nobody else consumes. max_wait_ms: how long
+ * a slow destination is waited for in all; 0: never. Returns 0 when all is out,
  * PERI_ETIMEOUT, or -errno. */
-int peri_ring_drain(peri_ring *ring, int fd, int max_wait_ms);
+int peri_ring_drain(peri_ring *ring, const peri_ring_out *out, int max_wait_ms);
+
+/* ---- reading along ---- */
+
+/* Copies lines from position *at on, also such as have been written out long
+ * ago, into buf, whole lines of about max_bytes; *at moves on. What was written
+ * over meanwhile is passed over. Any process may, at any time; *at is at first
+ * 0 or peri_ring_back(). 0: nothing is new. */
+size_t peri_ring_read(const peri_ring *ring, uint64_t *at, size_t max_bytes,
+                      peri_buf *buf);
+
+/* A position of about so many bytes ago. */
+uint64_t peri_ring_back(const peri_ring *ring, size_t bytes);
 
 #endif

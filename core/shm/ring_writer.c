@@ -24,16 +24,17 @@
 
 #define REST_NS ((long)10 * 1000 * 1000)
 #define WAKE_FILL_BYTES ((size_t)64 << 10)
-#define SLOW_WAIT_MS 1000 /* then looks whether it should end */
-#define STACK_BYTES ((size_t)64 << 10)
+#define SLOW_WAIT_MS 1000               /* then looks whether it should end */
+#define STACK_BYTES ((size_t)256 << 10) /* a name may have to be resolved */
 
 enum { AWAKE, RESTING, ASLEEP };
 
 struct peri_ring_writer {
     peri_ring *ring;
     peri_ring *own_ring; /* to be freed, or NULL */
-    int fd;
-    peri_logger about;    /* its sink is the ring */
+    peri_ring_out out;
+    const peri_logger *teller;
+    const char *what;
     pthread_mutex_t lock; /* of the producers */
     pthread_t thread;
     _Atomic uint32_t calls;
@@ -55,11 +56,6 @@ static void call_thread(peri_ring_writer *writer)
     syscall(SYS_futex, &writer->calls, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static void put_raw(void *data, peri_slice line)
-{
-    peri_ring_put(data, line);
-}
-
 /* Says how many lines were dropped since the last time, once there is room. */
 static void tell_lost(peri_ring_writer *writer)
 {
@@ -72,9 +68,7 @@ static void tell_lost(peri_ring_writer *writer)
         return;
     }
     atomic_store(&ring->lost_told, lost);
-    pthread_mutex_lock(&writer->lock);
-    peri_log_fields(&writer->about, PERI_LOG_WARN, "log lines lost", &field, 1);
-    pthread_mutex_unlock(&writer->lock);
+    peri_log_fields(writer->teller, PERI_LOG_WARN, writer->what, &field, 1);
 }
 
 /* Waits for lines; first lightly, so that a stream of them is one write. */
@@ -102,7 +96,7 @@ static void *thread_main(void *data)
 
     prctl(PR_SET_NAME, "perigee-log");
     for (;;) {
-        int rc = peri_ring_drain(writer->ring, writer->fd, SLOW_WAIT_MS);
+        int rc = peri_ring_drain(writer->ring, &writer->out, SLOW_WAIT_MS);
 
         if (rc == 0) {
             tell_lost(writer);
@@ -139,8 +133,9 @@ static int start_thread(peri_ring_writer *writer)
     return -rc;
 }
 
-int peri_ring_writer_create(peri_ring *ring, int fd, const peri_logger *about,
-                            peri_ring_writer **out)
+int peri_ring_writer_create(peri_ring *ring, const peri_ring_out *out,
+                            const peri_logger *teller, const char *what,
+                            peri_ring_writer **result)
 {
     peri_ring_writer *writer = peri_calloc(1, sizeof *writer);
     int rc;
@@ -154,11 +149,9 @@ int peri_ring_writer_create(peri_ring *ring, int fd, const peri_logger *about,
         ring = writer->own_ring;
     }
     writer->ring = ring;
-    writer->fd = fd;
-    writer->about = *about;
-    writer->about.write = put_raw;
-    writer->about.data = ring;
-    writer->about.level = PERI_LOG_TRACE;
+    writer->out = *out;
+    writer->teller = teller;
+    writer->what = what;
     pthread_mutex_init(&writer->lock, NULL);
     rc = start_thread(writer);
     if (rc < 0) {
@@ -167,8 +160,13 @@ int peri_ring_writer_create(peri_ring *ring, int fd, const peri_logger *about,
         free(writer);
         return rc;
     }
-    *out = writer;
+    *result = writer;
     return 0;
+}
+
+peri_ring *peri_ring_writer_ring(const peri_ring_writer *writer)
+{
+    return writer->ring;
 }
 
 void peri_ring_writer_put(void *data, peri_slice line)

@@ -1,9 +1,8 @@
 /* Ring writer: a process's end of a log ring, with the thread that empties it.
  *
- * put() may be called from any thread and never blocks on the destination. The
- * thread writes to a descriptor; to change the destination (a rotated file),
- * dup2() the new one over it. A thousand lines in a burst are a few writes: the
- * thread rests for some milliseconds after each. */
+ * put() may be called from any thread and never blocks on the destination. A
+ * thousand lines in a burst are a few writes: the thread rests for some
+ * milliseconds after each. */
 #ifndef PERI_SHM_RING_WRITER_H
 #define PERI_SHM_RING_WRITER_H
 
@@ -12,10 +11,14 @@
 
 typedef struct peri_ring_writer peri_ring_writer;
 
-/* ring: borrowed; NULL: one of its own, in ordinary memory. fd: borrowed. about
- * shapes the line that tells of lost ones (hostname, pid). 0 or -errno. */
-int peri_ring_writer_create(peri_ring *ring, int fd, const peri_logger *about,
-                            peri_ring_writer **out);
+/* ring: borrowed; NULL: one of its own, in ordinary memory. out: copied. teller
+ * (borrowed; it may write into this very writer) is told of lost lines, as of
+ * `what`. 0 or -errno. */
+int peri_ring_writer_create(peri_ring *ring, const peri_ring_out *out,
+                            const peri_logger *teller, const char *what,
+                            peri_ring_writer **result);
+
+peri_ring *peri_ring_writer_ring(const peri_ring_writer *writer);
 
 /* As peri_log_write: data is the writer. */
 void peri_ring_writer_put(void *writer, peri_slice line);

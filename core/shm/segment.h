@@ -16,6 +16,7 @@
 #include "core/shm/ring.h"
 
 #define PERI_SLOTS_MAX 320 /* 256 workers, and some that overlap */
+#define PERI_LOG_OF_MASTER PERI_SLOTS_MAX /* its ring */
 
 typedef enum peri_slot_state {
     PERI_SLOT_EMPTY,    /* no process */
@@ -71,7 +72,8 @@ typedef struct peri_segment_header {
 typedef struct peri_segment {
     peri_segment_header header;
     peri_slot slot[PERI_SLOTS_MAX];
-    peri_ring log[PERI_SLOTS_MAX];
+    peri_ring log[PERI_SLOTS_MAX + 1];
+    peri_ring access[PERI_SLOTS_MAX]; /* where it has a destination */
 } peri_segment;
 
 /* Makes and maps one; the caller owns *out_fd. 0 or -errno. */

@@ -18,19 +18,23 @@ describe("perigee.log", function()
       level = function() return level or 10 end,
       write = function(...) lines[#lines + 1] = core.format(...) end,
     }, { __index = core })
-    local saved, saved_core, saved_time = package.loaded["perigee.log"],
-      package.loaded["perigee.core.log"], package.loaded["perigee.time"]
+    local saved, saved_core, saved_time, saved_levels =
+      package.loaded["perigee.log"], package.loaded["perigee.core.log"],
+      package.loaded["perigee.time"], package.loaded["perigee.log_levels"]
     local clock = { now = 0 }
     package.loaded["perigee.time"] = {
       monotonic = function() return clock.now end,
     }
     package.loaded["perigee.log"] = nil
+    package.loaded["perigee.log_levels"] = nil
     package.loaded["perigee.core.log"] = fake
     local log = require "perigee.log"
+    local levels = require "perigee.log_levels"
+    package.loaded["perigee.log_levels"] = saved_levels
     package.loaded["perigee.log"] = saved
     package.loaded["perigee.core.log"] = saved_core
     package.loaded["perigee.time"] = saved_time
-    return log, lines, clock
+    return log, lines, clock, levels
   end
 
   describe("a line", function()
@@ -244,6 +248,46 @@ describe("perigee.log", function()
       assert.matches('^{"level":60', lines[3])
       assert.is_false(log.enabled "info")
       assert.is_true(log.enabled "warn")
+    end)
+  end)
+
+  describe("levels set while it runs", function()
+    it("hold for functions that are kept, and for children", function()
+      local log, lines, _, levels = logger(40)
+      local info, child = log.info, log.child { a = 1 }
+      local few = log.limited { lines = 100 }
+      info "off"
+      child.info "off"
+      few.info "off"
+      assert.equal(0, #lines)
+      levels.set("", 30)
+      info "on"
+      child.info "on"
+      few.info "on"
+      assert.equal(3, #lines)
+      assert.is_true(log.enabled "info")
+      levels.set("", 100)
+      log.fatal "off"
+      assert.equal(3, #lines)
+    end)
+
+    it("hold for a part and what is below it", function()
+      local log, lines, _, levels = logger(40)
+      local part, below, other = log.get "a", log.get "a.b", log.get "ab"
+      levels.set("a", 20)
+      part.debug "1"
+      below.debug "2"
+      other.debug "no"
+      assert.equal(2, #lines)
+      levels.set("a.b", 50)
+      below.warn "no"
+      part.debug "3"
+      log.get("a.b.c").warn "no"
+      assert.equal(3, #lines)
+      levels.set("", 10)
+      other.trace "4"
+      below.warn "no"
+      assert.equal(4, #lines)
     end)
   end)
 

@@ -128,28 +128,6 @@ test("pretty shows log lines for people and lets others pass", async () => {
   }
 });
 
-test("logs follows the file that the running host writes to, until it ends", async (t) => {
-  const dir = app(t, { "config/default.lua": 'return { log = { destination = "var/host.log" } }' });
-  const host = launch(t, { dir });
-  const file = path.join(dir, "var/host.log");
-  const has = (text) => existsSync(file) && readFileSync(file, "utf8").includes(text);
-  await until(() => has('"workers":1'), { what: "listening" });
-  const followed = perigee(["logs", dir], { env: { TZ: "UTC" } });
-  await until(() => has('"workers":1'));
-  assert.equal((await host.command("stop")).code, 0);
-  const { code, stdout, stderr } = await followed;
-  assert.equal(code, 0, stderr);
-  assert.match(stdout, /^\[\d\d:\d\d:\d\d\.\d{3}\] INFO \(\d+\): listening$/m);
-  assert.match(stdout, /INFO \(\d+\): stopped$/m);
-});
-
-test("logs says when there is no file to follow", async (t) => {
-  const host = await start(t, { dir: app(t) });
-  const { code, stderr } = await perigee(["logs", host.dir]);
-  assert.equal(code, 1);
-  assert.match(stderr, /does not log to a file/);
-});
-
 test("new makes an application that runs and whose specs pass", async (t) => {
   const parent = app_dir(t);
   const made = await perigee(["new", "shop"], { cwd: parent });

@@ -5,7 +5,7 @@ import { app_dir, perigee } from "./helpers.mjs";
 
 const COMMANDS = [
   "run", "dev", "check", "routes", "config", "test", "new", "exec", "repl", "reload", "rollback", "status", "stop",
-  "reopen", "queue", "pretty", "logs", "version", "help",
+  "reopen", "queue", "pretty", "logs", "log-level", "version", "help",
 ];
 
 test("without a command it lists the commands", async () => {

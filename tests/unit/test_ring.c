@@ -19,6 +19,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/err.h"
+#include "core/loop/log_sink.h"
 #include "core/shm/ring_writer.h"
 #include "core/shm/segment.h"
 
@@ -42,6 +43,54 @@ static int make_file(void)
 
     assert_true(fd >= 0);
     return fd;
+}
+
+/* The way into a descriptor: a sink of its own. */
+static peri_ring_out into(int fd, peri_log_sink **sink)
+{
+    static _Atomic uint64_t lost;
+    peri_log_options options = {.lost = &lost};
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    options.destination = path;
+    assert_int_equal(peri_log_sink_open(&options, sink), 0);
+    return (peri_ring_out){peri_log_sink_send, peri_log_sink_wait, *sink};
+}
+
+static int drain(peri_ring *ring, int fd, int max_wait_ms)
+{
+    peri_log_sink *sink;
+    peri_ring_out out = into(fd, &sink);
+    int rc = peri_ring_drain(ring, &out, max_wait_ms);
+
+    peri_log_sink_close(sink);
+    return rc;
+}
+
+/* A logger that writes into the writer, as those of workers do. */
+typedef struct written {
+    peri_ring_writer *writer;
+    peri_logger logger;
+    peri_log_sink *sink;
+} written;
+
+static void open_writer(written *w, int fd)
+{
+    peri_ring_out out = into(fd, &w->sink);
+
+    peri_logger_init(&w->logger, 0, NULL, NULL);
+    assert_int_equal(peri_ring_writer_create(NULL, &out, &w->logger,
+                                             "log lines lost", &w->writer),
+                     0);
+    w->logger.write = peri_ring_writer_put;
+    w->logger.data = w->writer;
+}
+
+static void close_writer(written *w)
+{
+    peri_ring_writer_destroy(w->writer, 1000);
+    peri_log_sink_close(w->sink);
 }
 
 /* The whole file as text; the caller frees. */
@@ -79,7 +128,7 @@ static void lines_come_out_in_order_across_the_end(void **state)
         assert_true(
             peri_ring_put(ring, numbered(room, sizeof room, i, i % 99)));
         if (i % 1000 == 999) {
-            assert_int_equal(peri_ring_drain(ring, fd, 0), 0);
+            assert_int_equal(drain(ring, fd, 0), 0);
         }
     }
     text = read_back(fd);
@@ -119,13 +168,61 @@ static void a_blocked_pipe_is_left_in_time(void **state)
     for (int i = 0; i < 2000; i++) {
         assert_true(peri_ring_put(ring, numbered(room, sizeof room, i, 99)));
     }
-    assert_int_equal(peri_ring_drain(ring, ends[1], 0), PERI_ETIMEOUT);
+    assert_int_equal(drain(ring, ends[1], 0), PERI_ETIMEOUT);
     start = peri_clock_monotonic_ns();
-    assert_int_equal(peri_ring_drain(ring, ends[1], 20), PERI_ETIMEOUT);
+    assert_int_equal(drain(ring, ends[1], 20), PERI_ETIMEOUT);
     assert_true(peri_clock_monotonic_ns() - start < 1000000000u);
     assert_true(peri_ring_used(ring) > 0);
     close(ends[0]);
     close(ends[1]);
+    drop_ring(ring);
+}
+
+static void lines_are_read_along_from_any_place(void **state)
+{
+    peri_ring *ring = make_ring();
+    uint64_t at = 0;
+    uint64_t late;
+    peri_buf got;
+    char room[256];
+    int next = 0;
+    int fd = make_file();
+
+    (void)state;
+    peri_buf_init(&got, 1 << 20);
+    for (int i = 0; i < 50000; i++) {
+        assert_true(
+            peri_ring_put(ring, numbered(room, sizeof room, i, i % 99)));
+        if (i % 500 == 499) {
+            peri_buf_clear(&got);
+            while (peri_ring_read(ring, &at, 4096, &got) > 0) {
+            }
+            assert_int_equal(drain(ring, fd, 0), 0);
+            for (size_t k = 0; k < got.length;) {
+                assert_int_equal(atoi(got.data + k), next++);
+                k += (size_t)((char *)memchr(got.data + k, '\n',
+                                             got.length - k) -
+                              (got.data + k)) +
+                     1;
+            }
+        }
+    }
+    assert_int_equal(next, 50000);
+    assert_int_equal(peri_ring_read(ring, &at, 4096, &got), 0);
+
+    /* What was written over is passed over; the first line is a whole one. */
+    late = 0;
+    peri_buf_clear(&got);
+    assert_true(peri_ring_read(ring, &late, 4096, &got) > 0);
+    assert_true(atoi(got.data) > 1000);
+    late = peri_ring_back(ring, 500);
+    peri_buf_clear(&got);
+    while (peri_ring_read(ring, &late, 4096, &got) > 0) {
+    }
+    assert_in_range(got.length, 300, 500);
+    assert_int_equal(late, at);
+    peri_buf_fini(&got);
+    close(fd);
     drop_ring(ring);
 }
 
@@ -150,7 +247,7 @@ static void what_a_killed_writer_left_is_there(void **state)
         }
     }
     waitpid(pid, NULL, 0);
-    assert_int_equal(peri_ring_drain(ring, fd, 0), 0);
+    assert_int_equal(drain(ring, fd, 0), 0);
     text = read_back(fd);
     for (at = text; *at != '\0'; at = strchr(at, '\n') + 1) {
         assert_int_equal(atoi(at), next++);
@@ -192,23 +289,21 @@ static void threads_lines_are_whole_and_in_their_order(void **state)
     producer producers[PRODUCERS];
     pthread_t threads[PRODUCERS];
     int next[PRODUCERS] = {0};
-    peri_ring_writer *writer;
-    peri_logger about;
+    written w;
     int fd = make_file();
     char *text;
     char *at;
 
     (void)state;
-    peri_logger_init(&about, 0, NULL, NULL);
-    assert_int_equal(peri_ring_writer_create(NULL, fd, &about, &writer), 0);
+    open_writer(&w, fd);
     for (int i = 0; i < PRODUCERS; i++) {
-        producers[i] = (producer){writer, i};
+        producers[i] = (producer){w.writer, i};
         pthread_create(&threads[i], NULL, produce, &producers[i]);
     }
     for (int i = 0; i < PRODUCERS; i++) {
         pthread_join(threads[i], NULL);
     }
-    peri_ring_writer_destroy(writer, 1000);
+    close_writer(&w);
     text = read_back(fd);
     for (at = text; *at != '\0'; at = strchr(at, '\n') + 1) {
         int id;
@@ -226,8 +321,7 @@ static void threads_lines_are_whole_and_in_their_order(void **state)
 
 static void a_blocked_destination_blocks_nobody_and_is_told_later(void **state)
 {
-    peri_ring_writer *writer;
-    peri_logger about;
+    written w;
     char room[65536];
     char text[2 * 65536 + 1];
     size_t kept = 0; /* the end of the last read: the line may lie across */
@@ -237,14 +331,12 @@ static void a_blocked_destination_blocks_nobody_and_is_told_later(void **state)
 
     (void)state;
     assert_int_equal(pipe(ends), 0);
-    peri_logger_init(&about, 0, NULL, NULL);
-    assert_int_equal(peri_ring_writer_create(NULL, ends[1], &about, &writer),
-                     0);
+    open_writer(&w, ends[1]);
     for (int i = 0; i < (int)(3 * PERI_RING_BYTES / 100); i++) {
-        peri_ring_writer_put(writer, numbered(room, sizeof room, i, 99));
+        peri_ring_writer_put(w.writer, numbered(room, sizeof room, i, 99));
     }
     assert_true(peri_clock_monotonic_ns() - start < 1000000000u);
-    assert_int_equal(peri_ring_writer_flush(writer, 10), PERI_ETIMEOUT);
+    assert_int_equal(peri_ring_writer_flush(w.writer, 10), PERI_ETIMEOUT);
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     start = peri_clock_monotonic_ns();
     while (!told && peri_clock_monotonic_ns() - start < 5000000000u) {
@@ -260,31 +352,28 @@ static void a_blocked_destination_blocks_nobody_and_is_told_later(void **state)
         }
     }
     assert_true(told);
-    peri_ring_writer_destroy(writer, 1000);
+    close_writer(&w);
     close(ends[0]);
     close(ends[1]);
 }
 
 static void a_lone_line_goes_out_at_once(void **state)
 {
-    peri_ring_writer *writer;
-    peri_logger about;
+    written w;
     char text[16];
     int ends[2];
 
     (void)state;
     assert_int_equal(pipe(ends), 0);
-    peri_logger_init(&about, 0, NULL, NULL);
-    assert_int_equal(peri_ring_writer_create(NULL, ends[1], &about, &writer),
-                     0);
+    open_writer(&w, ends[1]);
     for (int i = 0; i < 50; i++) {
-        peri_ring_writer_put(writer, PERI_SLICE("line\n"));
+        peri_ring_writer_put(w.writer, PERI_SLICE("line\n"));
         assert_int_equal(read(ends[0], text, sizeof text), 5);
         if (i % 5 == 0) {
             usleep(15000); /* asleep, not only resting */
         }
     }
-    peri_ring_writer_destroy(writer, 1000);
+    close_writer(&w);
     close(ends[0]);
     close(ends[1]);
 }
@@ -336,6 +425,7 @@ int main(void)
         cmocka_unit_test(lines_come_out_in_order_across_the_end),
         cmocka_unit_test(a_full_ring_drops_and_counts),
         cmocka_unit_test(a_blocked_pipe_is_left_in_time),
+        cmocka_unit_test(lines_are_read_along_from_any_place),
         cmocka_unit_test(what_a_killed_writer_left_is_there),
         cmocka_unit_test(threads_lines_are_whole_and_in_their_order),
         cmocka_unit_test(a_blocked_destination_blocks_nobody_and_is_told_later),

@@ -1,14 +1,13 @@
---- Log lines in pino's form. A level that is off costs a call of an empty
---- function.
+--- Log lines in pino's form. A level that is off costs a call and a look.
 
 local core = require "perigee.core.log"
 local errors = require "perigee.error"
+local levels = require "perigee.log_levels"
 
-local encode = core.encode
+local encode, write = core.encode, core.write
 local clock = require("perigee.time").monotonic
 local units = require "perigee.units"
 
-local SILENT = 1000
 local SITES_MAX = 1000 -- call sites that a limited logger keeps apart
 
 local LEVELS =
@@ -36,11 +35,9 @@ local LEVELS =
 ---@field sampled fun(share: number): perigee.log.Logger # a share of the lines, 0 to 1
 ---@field enabled fun(level: string): boolean # whether lines of it are written
 
-local function nothing() end
-
 -- Also log.error(err), log.error(err, msg) and log.info(fields, msg), as pino
 -- has them.
-local function write_odd(write, level, bindings, first, second)
+local function write_odd(level, bindings, first, second)
   if errors.is(first) then
     local msg = type(second) == "string" and second or first.message
     local fields = type(second) == "table" and second or nil
@@ -49,14 +46,13 @@ local function write_odd(write, level, bindings, first, second)
   write(level, bindings, second, first)
 end
 
-local function writer(to, level, bindings)
-  local write = to.write
-  if level < to.level() then
-    return nothing
-  end
+local function writer(cell, level, bindings)
   return function(msg, fields)
+    if level < cell.level then
+      return
+    end
     if type(msg) == "table" then
-      return write_odd(write, level, bindings, msg, fields)
+      return write_odd(level, bindings, msg, fields)
     end
     write(level, bindings, msg, fields)
   end
@@ -64,20 +60,17 @@ end
 
 -- The logger's functions, with `pass(level)` in front of each: nil, or fields
 -- to be added to the line.
-local function guarded(logger, pass)
+local function guarded(logger, cell, pass)
   local guard = { child = logger.child, enabled = logger.enabled }
   return setmetatable(guard, {
     __index = function(_, name)
-      if not LEVELS[name] then
+      local level = LEVELS[name]
+      if not level then
         return logger[name]
       end
       local log_it = logger[name]
-      if log_it == nothing then
-        guard[name] = nothing
-        return nothing
-      end
       guard[name] = function(msg, fields)
-        local more = pass()
+        local more = level >= cell.level and pass()
         if not more then
           return
         end
@@ -103,10 +96,10 @@ end
 
 -- A call site may log `lines` lines within `per`; the next one that passes
 -- tells how many did not.
-local function limited(logger, options)
+local function limited(logger, cell, options)
   local lines, per = check_limit(options or {})
   local sites, count = {}, 0
-  return guarded(logger, function()
+  return guarded(logger, cell, function()
     local info = debug.getinfo(3, "Sl")
     local key = info and info.short_src .. ":" .. info.currentline or "?"
     local now, site = clock(), sites[key]
@@ -132,70 +125,42 @@ local function limited(logger, options)
   end)
 end
 
-local function sampled(logger, share)
+local function sampled(logger, cell, share)
   if type(share) ~= "number" or share < 0 or share > 1 then
     error("log.sampled: a share from 0 to 1 expected", 3)
   end
-  return guarded(logger, function()
+  return guarded(logger, cell, function()
     return math.random() < share or nil
   end)
 end
 
-local function enabled(to, level)
-  local number = LEVELS[level]
-  if not number then
-    error("unknown level: " .. tostring(level), 3)
-  end
-  return number >= to.level()
-end
-
--- log.levels of the longest beginning of a dotted name; nil: none is there.
-local function level_of(name)
-  local config = require "perigee.config"
-  local levels = config.log and config.log.levels or {}
-  while name do
-    if levels[name] then
-      return LEVELS[levels[name]] or SILENT
-    end
-    name = name:match "^(.*)%.[^.]*$"
-  end
-  return nil
-end
-
--- The functions of C with the level of a module of that name.
-local function core_of(name)
-  local level = level_of(name)
-  if not level then
-    return core
-  end
-  local config = require "perigee.config"
-  return core.new(level, config.log.redact or {})
-end
-
 -- Functions are made when they are first asked for: most children log once.
-local function make(bindings, to)
+local function make(bindings, cell)
   local logger = {
     enabled = function(level)
-      local on = enabled(to, level)
-      return on
+      local number = LEVELS[level]
+      if not number then
+        error("unknown level: " .. tostring(level), 2)
+      end
+      return number >= cell.level
     end,
   }
   return setmetatable(logger, {
     __index = function(_, name)
       local value
       if LEVELS[name] then
-        value = writer(to, LEVELS[name], bindings)
+        value = writer(cell, LEVELS[name], bindings)
       elseif name == "child" then
         value = function(fields)
-          return make(encode(bindings, fields), to)
+          return make(encode(bindings, fields), cell)
         end
       elseif name == "limited" then
         value = function(options)
-          return limited(logger, options)
+          return limited(logger, cell, options)
         end
       elseif name == "sampled" then
         value = function(share)
-          return sampled(logger, share)
+          return sampled(logger, cell, share)
         end
       end
       logger[name] = value
@@ -205,18 +170,18 @@ local function make(bindings, to)
 end
 
 ---@type perigee.log.Logger
-local M = make(nil, core)
+local M = make(nil, levels.cell())
 
 --- The logger of a part of the application: its lines carry `module`, and
---- `log.levels` may give it a level of its own ("services" also for
---- "services.billing").
+--- `log.levels` or `perigee log-level` may give it a level of its own
+--- ("services" also for "services.billing").
 ---@param name string
 ---@return perigee.log.Logger
 function M.get(name)
   if type(name) ~= "string" then
     error("the name of a module expected", 2)
   end
-  return make(encode(nil, { module = name }), core_of(name))
+  return make(encode(nil, { module = name }), levels.cell(name))
 end
 
 return M

@@ -1,6 +1,7 @@
 --- The settings of the host: names, types, defaults. docs/configuration.md
 --- tells what each one means; a spec compares the two.
 
+local log_check = require "perigee.core.log_check"
 local t = require "perigee.config.types"
 
 local M = {}
@@ -161,6 +162,35 @@ local shutdown = t.section {
   timeout = t.duration { default = "25s" },
 }
 
+local FACILITIES = { "kern", "user", "mail", "daemon", "auth", "syslog", "lpr",
+  "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock",
+  "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+  "local7" }
+
+-- A stream, a path, or one of the schemes of a socket.
+local function not_a_destination(value)
+  local scheme, rest = value:match "^(%l[%l%d-]*):(.*)$"
+  if value == "" or value:find "[%c]" then
+    return "must not be empty"
+  end
+  if not scheme or scheme == "syslog" and rest == "" then
+    return nil
+  end
+  if scheme == "syslog" and rest:find "^//[^/]" then
+    local host, number = rest:match "^//%[?([^%]/]-)%]?:?(%d*)$"
+    if not host or host == "" or (tonumber(number) or 1) > 65535 then
+      return "must be syslog://HOST:PORT"
+    end
+    return nil
+  end
+  if scheme ~= "syslog" and scheme ~= "unix" and scheme ~= "unix-dgram" then
+    return ('must be stdout, stderr, a file, syslog[:PATH], syslog://HOST:PORT,'
+      .. ' unix:PATH or unix-dgram:PATH, not "%s"'):format(value)
+  end
+  local path = rest:gsub("^//", "")
+  return (path == "" or #path > 107) and "must name a socket's path" or nil
+end
+
 local log = t.section {
   level = t.enum {
     default = "info",
@@ -175,9 +205,23 @@ local log = t.section {
     },
   },
   format = t.enum { default = "json", values = { "json", "pretty" } },
-  destination = t.string { default = "stdout", check = host_name },
-  redact = t.list { default = t.array {}, of = t.string() },
+  destination = t.string { default = "stdout", check = not_a_destination },
+  redact = t.list {
+    default = t.array {},
+    check = function(paths)
+      return #paths > 64 and "at most 64 paths" or nil
+    end,
+    of = t.string { check = log_check.redact_fault },
+  },
   requests = t.boolean { default = true },
+  access = t.section {
+    format = t.string { default = "json", check = log_check.access_fault },
+    destination = t.string { check = not_a_destination },
+  },
+  syslog = t.section {
+    facility = t.enum { default = "daemon", values = FACILITIES },
+    app_name = t.string { default = "perigee" },
+  },
   rotate = t.section {
     size = t.size { default = 0 },
     age = t.duration { default = 0 },
