@@ -197,6 +197,14 @@ static int request_abort(lua_State *L)
     return 0;
 }
 
+/* take_back(req) -> whether nothing of the answer has left: another may be
+ * given. */
+static int request_take_back(lua_State *L)
+{
+    lua_pushboolean(L, peri_exchange_take_back(perilua_check_exchange(L, 1)));
+    return 1;
+}
+
 /* no_deadline(req): a stream may last; each write has its own time-out. */
 static int request_no_deadline(lua_State *L)
 {
@@ -212,6 +220,7 @@ void perilua_add_stream(lua_State *L)
         {"begin", request_begin},
         {"finish", request_end},
         {"abort", request_abort},
+        {"take_back", request_take_back},
         {"no_deadline", request_no_deadline},
         {NULL, NULL},
     };

@@ -99,6 +99,7 @@ static int event_set(lua_State *L)
 
 typedef struct semaphore {
     lua_Integer permits;
+    lua_Integer all;
     peri_list waiters;
 } semaphore;
 
@@ -110,6 +111,7 @@ static int semaphore_new(lua_State *L)
     luaL_argcheck(L, permits > 0, 1, "a positive number expected");
     s = lua_newuserdata(L, sizeof *s);
     s->permits = permits;
+    s->all = permits;
     peri_list_init(&s->waiters);
     luaL_getmetatable(L, SEMAPHORE_NAME);
     lua_setmetatable(L, -2);
@@ -132,6 +134,10 @@ static int semaphore_release(lua_State *L)
 {
     semaphore *s = luaL_checkudata(L, 1, SEMAPHORE_NAME);
 
+    if (s->permits == s->all) {
+        return luaL_error(L, "the semaphore was released more often than "
+                             "acquired");
+    }
     if (!perilua_wake_first(&s->waiters, perilua_push_true, NULL)) {
         s->permits++;
     }

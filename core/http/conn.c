@@ -457,6 +457,17 @@ void peri_conn_on_sent(peri_conn *conn)
     peri_conn_settle(conn);
 }
 
+/* How long ago its last request was answered; its timer runs since then. */
+static uint64_t idle_ms(const peri_conn *conn)
+{
+    uint64_t due_ms = conn->timer.deadline_ms;
+    uint64_t now_ms = uv_now(conn->server->loop);
+    uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+    uint64_t all_ms = conn->server->limits.keepalive_timeout_ms;
+
+    return all_ms > left_ms ? all_ms - left_ms : 0;
+}
+
 void peri_conn_drain(peri_conn *conn)
 {
     if (conn->state == PERI_CONN_SHAKING) {
@@ -467,8 +478,7 @@ void peri_conn_drain(peri_conn *conn)
         conn->out != NULL) {
         return;
     }
-    if (!conn->served) {
-        /* Just connected: its request is probably on the way. */
+    if (!conn->served || idle_ms(conn) < PERI_CONN_DRAIN_IDLE_MS) {
         peri_conn_due_in(conn, PERI_CONN_DRAIN_IDLE_MS);
     } else if (!input_waits_in_kernel(conn)) {
         peri_conn_close(conn);

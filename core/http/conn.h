@@ -42,7 +42,8 @@
 #define PERI_CONN_LINGER_MS 1000
 /* How often it is looked whether a client that has shut its side is there. */
 #define PERI_CONN_HALF_CLOSED_MS 250
-/* While draining: for a connection whose request may be on the way. */
+/* While draining: for a connection whose request may be on the way, which is
+ * one that has just been opened or was used so short a time ago. */
 #define PERI_CONN_DRAIN_IDLE_MS 500
 #define PERI_BLOCK_BYTES 16320
 
@@ -124,15 +125,16 @@ typedef struct peri_conn_exchange {
     peri_chunked *chunked; /* NULL for a body of known length */
     peri_buf collected;    /* read_all's, or the decoded part of a chunk */
     uint64_t body_max_bytes;
-    int64_t body_left;  /* not yet taken off the wire, when not chunked */
-    int64_t out_left;   /* of a streamed answer; -1: unknown */
-    int body_rc;        /* why the body can't be read, or 0 */
-    uint64_t asked_ms;  /* when the reader began to wait */
-    uint64_t waited_ms; /* for the body, in all */
-    uint64_t got_bytes; /* of the body, while somebody waited */
-    bool body_ended;    /* all of it was taken off the wire */
-    bool body_taken;    /* its end was told to a reader of chunks */
-    bool continues;     /* 100 Continue is awaited */
+    int64_t body_left;   /* not yet taken off the wire, when not chunked */
+    int64_t out_left;    /* of a streamed answer; -1: unknown */
+    int body_rc;         /* why the body can't be read, or 0 */
+    uint64_t asked_ms;   /* when the reader began to wait */
+    uint64_t waited_ms;  /* for the body, in all */
+    uint64_t got_bytes;  /* of the body, while somebody waited */
+    bool body_ended;     /* all of it was taken off the wire */
+    bool body_taken;     /* its end was told to a reader of chunks */
+    bool continues;      /* 100 Continue is awaited */
+    uint32_t head_bytes; /* of a streamed answer's head, while it is ours */
     bool out_chunked;
     bool out_none; /* HEAD, 204, 304 */
     bool close;    /* the connection ends with this answer */
@@ -265,6 +267,8 @@ static inline size_t peri_conn_pending(const peri_conn *conn)
 /* At least size_bytes in one piece; peri_conn_filled() says how many were. */
 char *peri_conn_room(peri_conn *conn, size_t size_bytes);
 void peri_conn_filled(peri_conn *conn, const char *end);
+/* Takes the last bytes back; they are in one block. */
+void peri_conn_unfill(peri_conn *conn, size_t length);
 void peri_conn_put(peri_conn *conn, const char *data, size_t length);
 /* As put and put; sends at once what it would be a pity to copy. */
 void peri_conn_put_large(peri_conn *conn, peri_slice data, peri_slice tail);

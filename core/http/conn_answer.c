@@ -72,10 +72,13 @@ void peri_conn_answer_done(peri_conn_exchange *ex)
     }
 }
 
-static void put_head(peri_conn_exchange *ex, peri_response *response)
+/* The bytes that it has added, all of them in the last block; 0: some have left
+ * already. */
+static uint32_t put_head(peri_conn_exchange *ex, peri_response *response)
 {
     peri_http_server *server = ex->server;
     unsigned dropped = 0;
+    uint32_t added;
     char *room;
     char *end;
 
@@ -91,12 +94,16 @@ static void put_head(peri_conn_exchange *ex, peri_response *response)
     end = peri_response_write(response, room, &dropped);
     if (ex->conn->probes != 0) {
         end = peri_conn_half_strip(ex->conn, room, end);
+        added = 0;
+    } else {
+        added = (uint32_t)(end - room);
     }
     peri_conn_filled(ex->conn, end);
     if (dropped != 0) {
         peri_log(server->logger, PERI_LOG_WARN,
                  "%u fields of an answer were not sent: malformed", dropped);
     }
+    return added;
 }
 
 static void op_answer(peri_exchange *base, int status, peri_slice content_type,
@@ -159,7 +166,7 @@ static void op_begin(peri_exchange *base, int status, const peri_field *fields,
     ex->close = must_close(ex, status) ||
                 peri_response_wants_close(fields, field_count) ||
                 (length < 0 && !ex->out_chunked && !ex->out_none);
-    put_head(ex, &response);
+    ex->head_bytes = put_head(ex, &response);
     base->status = (uint16_t)status;
     base->begun = true;
     send_soon(ex->conn);
@@ -201,6 +208,7 @@ static int op_write(peri_exchange *base, peri_slice chunk)
     if (ex->out_none) {
         return 0;
     }
+    ex->head_bytes = 0;
     if (ex->out_left >= 0) {
         if (chunk.length > (uint64_t)ex->out_left) {
             chunk.length = (size_t)ex->out_left;
@@ -221,6 +229,19 @@ static int op_write(peri_exchange *base, peri_slice chunk)
         return PERI_EGONE;
     }
     return peri_conn_pending(conn) > PERI_CONN_OUT_HIGH_BYTES ? PERI_EAGAIN : 0;
+}
+
+static bool op_take_back(peri_exchange *base)
+{
+    peri_conn_exchange *ex = of(base);
+    uint32_t bytes = ex->head_bytes;
+
+    if (bytes == 0) {
+        return false;
+    }
+    ex->head_bytes = 0;
+    peri_conn_unfill(ex->conn, bytes);
+    return true;
 }
 
 static void op_drain(peri_exchange *base)
@@ -317,6 +338,7 @@ const peri_exchange_ops peri_conn_exchange_ops = {
     .begin = op_begin,
     .write = op_write,
     .drain = op_drain,
+    .take_back = op_take_back,
     .end = op_end,
     .abort = op_abort,
     .release = op_release,

@@ -32,6 +32,7 @@ static void exchange_begin(peri_conn *conn, peri_conn_exchange *ex,
     ex->got_bytes = 0;
     ex->continues = head->expect_continue && ex->base.has_body;
     ex->out_left = -1;
+    ex->head_bytes = 0;
     ex->out_chunked = false;
     ex->out_none = false;
     ex->close = false;

@@ -150,6 +150,12 @@ void peri_conn_filled(peri_conn *conn, const char *end)
     last->length = length;
 }
 
+void peri_conn_unfill(peri_conn *conn, size_t length)
+{
+    conn->out->pending_bytes -= length;
+    conn->out->last->length -= length;
+}
+
 void peri_conn_put(peri_conn *conn, const char *data, size_t length)
 {
     while (length != 0) {
@@ -367,6 +373,9 @@ void peri_conn_flush(peri_conn *conn)
     struct iovec iov[IOV_MAX_BLOCKS];
     peri_conn_out *out = conn->out;
 
+    if (conn->exchange != NULL) {
+        conn->exchange->head_bytes = 0;
+    }
     if (conn->tls != NULL) {
         peri_conn_tls_flush(conn);
         return;

@@ -339,6 +339,17 @@ void peri_exchange_end(peri_exchange *ex)
     }
 }
 
+bool peri_exchange_take_back(peri_exchange *ex)
+{
+    if (ex->gone || ex->ended || !ex->begun || !ex->ops->take_back(ex)) {
+        return false;
+    }
+    peri_compress_drop(ex);
+    ex->begun = false;
+    ex->status = 0;
+    return true;
+}
+
 void peri_exchange_abort(peri_exchange *ex)
 {
     if (!ex->gone && !ex->ended) {

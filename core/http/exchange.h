@@ -198,6 +198,10 @@ void peri_exchange_drain_cancel(peri_exchange *ex);
 
 void peri_exchange_end(peri_exchange *ex);
 
+/* True: what was begun never was, since nothing of it has left, and may be
+ * answered in another way. */
+bool peri_exchange_take_back(peri_exchange *ex);
+
 /* Ends a begun answer in a way the client can tell from a complete one. */
 void peri_exchange_abort(peri_exchange *ex);
 

@@ -29,6 +29,9 @@ struct peri_exchange_ops {
     int (*write)(peri_exchange *ex, peri_slice chunk);
     /* ex->drain was set: call it, later. */
     void (*drain)(peri_exchange *ex);
+    /* The head of what was begun is taken off again, if it is still here and
+     * nothing follows it. */
+    bool (*take_back)(peri_exchange *ex);
     void (*end)(peri_exchange *ex);
     void (*abort)(peri_exchange *ex);
     /* The last reference is gone. */

@@ -32,7 +32,7 @@ static int decode_one(const char **at, const char *end)
 
     if (*p != '%') {
         (*at)++;
-        return (unsigned char)*p;
+        return *p != '\0' ? (unsigned char)*p : PERI_EFORMAT;
     }
     if (end - p < 3 || hex_value(p[1]) < 0 || hex_value(p[2]) < 0) {
         return PERI_EFORMAT;

@@ -232,6 +232,17 @@ static void op_later(peri_exchange *base)
     peri_later_call(&of(base)->later, &of(base)->entry);
 }
 
+static bool op_take_back(peri_exchange *base)
+{
+    local *l = of(base);
+
+    if (l->out.length != 0) {
+        return false;
+    }
+    l->fields_out_count = 0;
+    return true;
+}
+
 static void op_end(peri_exchange *base)
 {
     answer_done(of(base));
@@ -343,6 +354,7 @@ static const peri_exchange_ops ops = {
     .begin = op_begin,
     .write = op_write,
     .drain = op_later,
+    .take_back = op_take_back,
     .end = op_end,
     .abort = op_abort,
     .release = op_release,

@@ -21,6 +21,15 @@ describe("task.all", function()
     assert.is_false(finished)
   end)
 
+  it("takes whatever comes with a nil as the failure", function()
+    local results, err = task.all {
+      function() task.sleep "1h" end,
+      function() return nil, "boom" end,
+    }
+    assert.is_nil(results)
+    assert.equal("boom", err)
+  end)
+
   it("turns a raised string into an error of kind internal", function()
     local _, err = task.all { function() error("boom", 0) end }
     assert.equal("internal", err.kind)
@@ -159,6 +168,7 @@ describe("task.semaphore", function()
 
   it("is released when the function raises", function()
     local semaphore = task.semaphore(1)
+    assert.has_error(function() semaphore:release() end)
     pcall(semaphore.with, semaphore, error, "boom")
     assert.is_true(semaphore:acquire())
   end)

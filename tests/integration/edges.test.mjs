@@ -49,6 +49,75 @@ test("a status and headers beside an answer object hold", async (t) => {
   assert.equal(none.headers["x-more"], "1");
 });
 
+test("a stream that fails before its first byte is answered like any handler", async (t) => {
+  const app = await start(t, {
+    route: `
+      local errors = require "perigee.error"
+      local http = require "perigee.http"
+      local task = require "perigee.task"
+      router:get("/early", function() return http.stream(function() error("early bug") end) end)
+      router:get("/kind", function() return http.stream(function()
+        error(errors.new("conflict", "taken"))
+      end) end)
+      router:get("/sse", function() return http.sse(function() error("x") end) end)
+      router:get("/waited", function() task.sleep(1) return http.stream(function() error("x") end) end)
+      router:get("/late", function() return http.stream(function(out) out:write("some") task.sleep(1) error("x") end) end)
+      router:get("/open", function() return http.sse(function(out) task.sleep("1h") end) end)
+      router:get("/ok", function() return "ok" end)`,
+  });
+  const early = await app.get("/early");
+  assert.equal(early.status, 500);
+  assert.equal(early.headers["content-type"], "application/problem+json");
+  assert.equal(early.json.request_id, early.headers["x-request-id"]);
+  await app.line((l) => /early bug/.test(l.err?.message ?? "") && l.msg === "request failed");
+  assert.equal((await app.get("/kind")).status, 409);
+  assert.equal((await app.get("/sse", { headers: { "accept-encoding": "gzip" } })).status, 500);
+  assert.equal((await app.get("/waited")).status, 500);
+  // The connection goes on, and what was owed before comes first.
+  const piped = await app.raw("GET /ok HTTP/1.1\r\nhost: x\r\n\r\nGET /early HTTP/1.1\r\nhost: x\r\n\r\n"
+    + "GET /ok HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+  assert.deepEqual(piped.match(/HTTP\/1.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 500", "HTTP/1.1 200"]);
+  const late = await app.raw("GET /late HTTP/1.1\r\nhost: x\r\n\r\n");
+  assert.match(late, /^HTTP\/1.1 200 [^]*some\r\n$/, "what has left cannot be taken back");
+  const open = await app.connect();
+  open.write("GET /open HTTP/1.1\r\nhost: x\r\n\r\n");
+  assert.match(await open.upto("\r\n\r\n"), /^HTTP\/1.1 200 /, "a head does not wait for the first event");
+  open.end();
+});
+
+test("odds and ends of routes and answers", async (t) => {
+  const app = await start(t, {
+    files: { "public/hello.txt": "hello" },
+    route: `
+      local http = require "perigee.http"
+      router:group("/", function(top) top:get("/in-root", function() return "root" end) end)
+      router:group("/g/", function(group)
+        group:get("/", function() return "group" end)
+        group:get("/in", function() return "inside" end)
+      end)
+      router:get("/nul", function() return http.file("public/hello.txt\\0.png") end)
+      router:get("/sse", function() return http.sse(function(out) out:send("x") end,
+        { headers = { ["Cache-Control"] = "no-store" } }) end)
+      router:get("/fields", function() return 200, "x", { ["x-a"] = true } end)`,
+  });
+  assert.equal((await app.get("/in-root")).text, "root");
+  assert.equal((await app.get("/g/")).text, "group");
+  assert.equal((await app.get("/g/in")).text, "inside");
+  assert.equal((await app.get("/nul")).status, 404);
+  assert.equal((await app.get("/sse")).headers["cache-control"], "no-store");
+  assert.equal((await app.get("/fields")).status, 500);
+  await app.line((l) => /returned headers with odd names or values/.test(l.err?.message ?? ""));
+});
+
+test("on_start refuses by nil and an error of any kind", async (t) => {
+  const app = await start(t, { route: 'router:get("/", function() return "old" end)' });
+  app.write({ "scripts/main.lua": 'return { on_start = function() return nil, "no such table" end }' });
+  const { code, stdout, stderr } = await app.command("reload");
+  assert.equal(code, 3);
+  assert.match(stdout + stderr, /on_start: no such table/);
+  assert.equal((await app.get("/")).text, "old");
+});
+
 test("a handler that waits too long leaves a line with its place", async (t) => {
   const app = await start(t, {
     route: `

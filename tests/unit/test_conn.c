@@ -1198,6 +1198,7 @@ TEST(drain_closes_the_idle_and_lets_the_others_end)
     (void)state;
     say(r, GET("/1"));
     idle = r->client;
+    turn_for(r, PERI_CONN_DRAIN_IDLE_MS + 50);
     connect_client(r);
     say(r, GET("/later"));
     peri_http_server_drain(r->server, on_drained_server, r);
@@ -1214,6 +1215,35 @@ TEST(drain_closes_the_idle_and_lets_the_others_end)
     turn(r);
     assert_true(r->drained);
     close(idle);
+    rig_destroy(r);
+}
+
+TEST(drain_still_answers_a_connection_that_is_busy)
+{
+    rig *r = rig_create();
+
+    (void)state;
+    say(r, GET("/1"));
+    peri_http_server_drain(r->server, on_drained_server, r);
+    turn(r);
+    assert_false(r->got_eof);
+    say(r, GET("/2"));
+    assert_true(ends(r, "/2"));
+    assert_true(has(r, "\r\nConnection: close\r\n"));
+    assert_true(r->got_eof);
+    rig_destroy(r);
+}
+
+TEST(drain_closes_what_was_busy_and_is_silent_now)
+{
+    rig *r = rig_create();
+
+    (void)state;
+    say(r, GET("/1"));
+    peri_http_server_drain(r->server, on_drained_server, r);
+    turn_for(r, PERI_CONN_DRAIN_IDLE_MS + 200);
+    assert_true(r->got_eof);
+    assert_true(r->drained);
     rig_destroy(r);
 }
 
@@ -1333,6 +1363,8 @@ int main(void)
         cmocka_unit_test(a_client_that_takes_nothing_is_dropped),
         cmocka_unit_test(a_waiting_handler_has_no_time_out_here),
         cmocka_unit_test(drain_closes_the_idle_and_lets_the_others_end),
+        cmocka_unit_test(drain_still_answers_a_connection_that_is_busy),
+        cmocka_unit_test(drain_closes_what_was_busy_and_is_silent_now),
         cmocka_unit_test(drain_waits_for_what_is_still_being_sent),
         cmocka_unit_test(drain_without_connections_is_done_soon),
         cmocka_unit_test(one_connection_too_many_is_told),

@@ -174,7 +174,7 @@ local function run_load(start)
     if main.on_start then
       started = true
       local ok, err = main.on_start()
-      if ok == nil and errors.is(err) then
+      if ok == nil and err ~= nil then
         error("on_start: " .. tostring(err), 0)
       end
     end

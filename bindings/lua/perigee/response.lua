@@ -231,6 +231,9 @@ local function run_stream(req, fields, class, headers)
     core.finish(req)
     return
   end
+  if core.take_back(req) then
+    return M.fail(req, err.raised, err.traceback)
+  end
   if not (errors.is(err.raised) and err.raised.kind == "cancelled") then
     log_failure("a streamed answer failed", req, err.raised, err.traceback)
   end
@@ -247,8 +250,8 @@ end
 function FORMS.sse(req, fields)
   local headers = with_default(fields.opts.headers, "content-type",
     "text/event-stream")
-  headers["cache-control"] = headers["cache-control"] or "no-cache"
-  return run_stream(req, fields, event_writer, headers)
+  return run_stream(req, fields, event_writer,
+    with_default(headers, "cache-control", "no-cache"))
 end
 
 function FORMS.plain(_, fields)
@@ -311,9 +314,11 @@ local function why_not(first, second, third)
     if err then
       return "a table that is no JSON (" .. tostring(err) .. ")"
     end
-    return "headers with odd names or values, or too many values"
+  elseif type(body) ~= "string" and (body ~= nil or type(first) ~= "number")
+  then
+    return describe(body)
   end
-  return describe(body)
+  return "headers with odd names or values, or too many values"
 end
 
 -- The fields of an answer object that came with a status or headers beside it:

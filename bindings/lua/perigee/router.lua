@@ -83,6 +83,9 @@ local function join(prefix, pattern)
   if prefix ~= "" and (pattern == "/" or pattern == "") then
     return prefix
   end
+  if pattern:sub(1, 1) == "/" then
+    prefix = prefix:gsub("/$", "")
+  end
   return prefix .. pattern
 end
 

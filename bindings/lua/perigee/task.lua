@@ -2,7 +2,6 @@
 --- wait inherits the deadline of the task that it is in.
 
 local core = require "perigee.core.task"
-local errors = require "perigee.error"
 
 local M = {}
 
@@ -52,7 +51,7 @@ end
 
 -- A failure is what was raised, or `nil, err` returned.
 local function failure(first, second)
-  if first == nil and errors.is(second) then
+  if first == nil then
     return second
   end
   return nil
