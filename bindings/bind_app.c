@@ -1,4 +1,5 @@
 /* perigee.core.app: how perigee.app builds a generation. */
+#include <math.h>
 #include <string.h>
 
 #include "bindings/bind.h"
@@ -36,7 +37,9 @@ static int app_route(lua_State *L)
                            : method_bit(L, 1);
     const char *pattern = luaL_checkstring(L, 2);
     peri_route route = {
-        .timeout_ms = (uint32_t)luaL_optnumber(L, 5, 0),
+        .timeout_ms =
+            (uint32_t)fmin(luaL_optnumber(L, 5, PERI_ROUTE_TIMEOUT_UNSET),
+                           PERI_ROUTE_TIMEOUT_UNSET),
         .body_max_bytes = lua_isnoneornil(L, 6)
                               ? UINT64_MAX
                               : (uint64_t)luaL_checknumber(L, 6),

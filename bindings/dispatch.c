@@ -168,9 +168,10 @@ void perilua_dispatch(perilua_gen *gen, peri_exchange *ex, uint32_t id,
     if ((id & PERILUA_ROUTE_BARE) == 0) {
         nargs = push_arguments(co, request, match);
     }
-    perilua_task_run(task, nargs,
-                     ex->started_ns + (uint64_t)timeout_ms * 1000000u,
-                     on_handler_done, request);
+    perilua_task_run(
+        task, nargs,
+        timeout_ms == 0 ? 0 : ex->started_ns + (uint64_t)timeout_ms * 1000000u,
+        on_handler_done, request);
     if (!finished) {
         request->finished = NULL;
         peri_exchange_keep(ex);
@@ -368,8 +369,9 @@ void perilua_on_request(void *data, peri_exchange *ex)
                         ? route->body_max_bytes
                         : gen->body_max_bytes)) {
         perilua_dispatch(gen, ex, route->id,
-                         route->timeout_ms != 0 ? route->timeout_ms
-                                                : gen->request_timeout_ms,
+                         route->timeout_ms != PERI_ROUTE_TIMEOUT_UNSET
+                             ? route->timeout_ms
+                             : gen->request_timeout_ms,
                          &match);
     }
 }

@@ -34,9 +34,11 @@ typedef enum peri_method {
 peri_method peri_method_parse(peri_slice name);
 const char *peri_method_name(peri_method method);
 
+#define PERI_ROUTE_TIMEOUT_UNSET UINT32_MAX
+
 typedef struct peri_route {
     uint32_t id;             /* the caller's: an index of its handlers */
-    uint32_t timeout_ms;     /* 0: the server's request_timeout */
+    uint32_t timeout_ms;     /* 0: none; UNSET: the server's request_timeout */
     uint64_t body_max_bytes; /* UINT64_MAX: the server's body_max */
     const char *pattern;     /* "/orders/:id", set by add */
     uint16_t param_count;    /* set by add */

@@ -109,6 +109,47 @@ test("odds and ends of routes and answers", async (t) => {
   await app.line((l) => /returned headers with odd names or values/.test(l.err?.message ?? ""));
 });
 
+test("no answer in production tells of servers, files or tables", async (t) => {
+  const app = await start(t, {
+    files: { "scripts/data/migrations/001_a.sql": "CREATE TABLE secret_table(name UNIQUE);" },
+    route: `
+      local errors = require "perigee.error"
+      local http = require "perigee.http"
+      local db = require("perigee.sqlite").get "main"
+      router:get("/call", function()
+        local res, err = http.get("http://127.0.0.1:1/inside")
+        return nil, errors.wrap(err, "asking")
+      end)
+      router:get("/row", function()
+        db:exec "INSERT INTO secret_table VALUES (1)"
+        local done, err = db:exec "INSERT INTO secret_table VALUES (1)"
+        return nil, err
+      end)
+      router:get("/said", function() return nil, errors.new("unavailable", "closed until noon") end)`,
+  });
+  const call = await app.get("/call");
+  assert.equal(call.status, 503);
+  assert.doesNotMatch(call.text, /127\.0\.0\.1|inside|refused/);
+  await app.line((l) => /asking: .*127\.0\.0\.1:1\/inside/.test(l.err?.message ?? ""));
+  const row = await app.get("/row");
+  assert.equal(row.status, 409);
+  assert.doesNotMatch(row.text, /secret_table|sqlite|UNIQUE/);
+  assert.equal((await app.get("/said")).json.detail, "closed until noon");
+});
+
+test("a time-out of 0 is none", async (t) => {
+  const route = (options) => `
+    local task = require "perigee.task"
+    router:get("/wait", function(req)
+      task.sleep(30)
+      return { left = req.deadline_ms == nil and "none" or "some" }
+    end, ${options})`;
+  const whole = await start(t, { route: route("{}"), settings: { "http.request_timeout": 0 } });
+  assert.deepEqual((await whole.get("/wait")).json, { left: "none" });
+  const one = await start(t, { route: route("{ timeout = 0 }"), settings: { "http.request_timeout": "10ms" } });
+  assert.deepEqual((await one.get("/wait")).json, { left: "none" });
+});
+
 test("on_start refuses by nil and an error of any kind", async (t) => {
   const app = await start(t, { route: 'router:get("/", function() return "old" end)' });
   app.write({ "scripts/main.lua": 'return { on_start = function() return nil, "no such table" end }' });

@@ -59,6 +59,20 @@ local function retry_after(err)
   return ("%d"):format(math.max(1, math.ceil(ms / 1000)))
 end
 
+-- Errors of the library have a code. What they say of other servers, files and
+-- tables is the operator's to read, not the client's.
+local function tells_internals(err, status)
+  if env() == "development" then
+    return false
+  end
+  local code = err.code
+  return (status >= 500 and (not STATUS[err.kind] or code ~= nil))
+    or (type(code) == "string" and code:find "^SQLITE_" ~= nil)
+end
+
+-- Refusals that come by the thousand, and that metrics count.
+local QUIET = { breaker_open = true, bulkhead_full = true }
+
 -- A perigee.error, by its kind.
 local function error_answer(req, err)
   local status = STATUS[err.kind] or 500
@@ -78,8 +92,7 @@ local function error_answer(req, err)
     headers["www-authenticate"] = headers["www-authenticate"] or "Bearer"
   end
   local fields = { errors = err.errors }
-  if status < 500 or status == 503 or status == 504 or env() == "development"
-  then
+  if not tells_internals(err, status) then
     fields.detail = err.message
   end
   return problem_answer(req, status, fields, headers)
@@ -112,6 +125,8 @@ function M.fail(req, err, traceback)
       log_failure("request failed", req, err, traceback)
     elseif err.kind == "timeout" and traceback then
       log_failure("request timed out", req, err, traceback)
+    elseif STATUS[err.kind] >= 500 and err.code and not QUIET[err.code] then
+      log_failure("request failed", req, err, traceback)
     end
     return error_answer(req, err)
   end

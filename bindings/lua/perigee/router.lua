@@ -10,7 +10,7 @@ local M = {}
 
 ---@class perigee.RouteOptions
 ---@field before fun(req, next)[]?
----@field timeout string|number?   # for the whole request
+---@field timeout string|number?   # for the whole request; 0: none
 ---@field body_max string|number?  # "64kb"
 ---@field body table?              # JSON Schema of the body
 ---@field query table?             # of the query; values are coerced
