@@ -41,6 +41,24 @@ for _, levels in ipairs { { "worker" }, { "shared" }, { "worker", "shared" } } d
       assert.equal(2, calls.n)
     end)
 
+    it("takes keys of any length", function()
+      local c = fresh { levels = levels }
+      local a, b = ("k"):rep(5000) .. "a", ("k"):rep(5000) .. "b"
+      local load, calls = counter()
+      assert.equal(1, c:get(a, load))
+      assert.equal(2, c:get(b, load))
+      assert.equal(1, c:get(a, load))
+      assert.equal(2, calls.n)
+      c:delete(a)
+      assert.equal(3, c:get(a, load))
+      assert.equal(2, c:get(b, load))
+    end)
+
+    it("raises for what cannot load", function()
+      local c = fresh { levels = levels }
+      assert.has_error(function() c:get("k", "value") end)
+    end)
+
     it("tells false, nil and an error apart", function()
       local c = fresh { negative = "1s", levels = levels }
       local load, calls = counter(function() return false end)

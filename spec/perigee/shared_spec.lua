@@ -185,6 +185,13 @@ describe("dict.incr", function()
     assert.equal(104.5, d:incr("m", -0.5, 0))
   end)
 
+  it("raises for what is no number", function()
+    local d = fresh()
+    assert.has_error(function() d:incr("k", "two") end)
+    assert.has_error(function() d:incr("k", 1, {}) end)
+    assert.is_nil(d:get "k")
+  end)
+
   it("refuses another type as a conflict", function()
     local d = fresh()
     d:set("k", "1")
@@ -195,6 +202,26 @@ describe("dict.incr", function()
 end)
 
 describe("dict.cas", function()
+  it("takes a table that holds the same, whatever the order of its keys",
+    function()
+      local d = fresh()
+      for round = 1, 100 do
+        local t = { inner = { a = 1, b = { round } } }
+        for i = 1, 8 do
+          t["k" .. round * i] = i
+        end
+        d:set("k", t)
+        assert.is_true(d:cas("k", d:get "k", t))
+        d:set("big", { t, ("x"):rep(5000) })
+        assert.is_true(d:cas("big", d:get "big", 1))
+        t.inner.b[1] = 0
+        assert.is_nil((d:cas("k", t, 1)))
+      end
+      d:set("k", { json.empty_array })
+      assert.is_nil((d:cas("k", { {} }, 1)))
+      assert.is_true(d:cas("k", { json.empty_array }, 1))
+    end)
+
   it("changes what is as it was seen", function()
     local d = fresh()
     assert.is_true(d:cas("k", nil, { 1 }))

@@ -62,6 +62,8 @@ local function get_missing(self, key, load, opts, entry, now_ms)
   counts.misses = counts.misses + 1
   if not load then
     return self.remote and fetch.find_far(self, key) or nil
+  elseif type(load) ~= "function" then
+    error("a function expected to load with, got " .. type(load), 4)
   end
   if entry and entry.fresh_ms + self.stale > now_ms then
     counts.stale = counts.stale + 1
@@ -191,7 +193,7 @@ function cache:delete(key)
     self.near:drop(key)
   end
   if self.far then
-    self.dict:delete("value:" .. key)
+    self.dict:delete(levels.place("value", key))
   end
 end
 

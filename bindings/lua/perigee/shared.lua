@@ -93,8 +93,8 @@ local function failure(rc, self, key)
   return errors.new("internal", name .. ": status " .. tonumber(rc))
 end
 
--- What is not read by the fast path of get.
-local function get_rest(self, key, rc)
+-- Room for what was too big for it, and that read.
+local function make_room(self, key, rc)
   while rc == ELIMIT do
     local size = tonumber(out.length)
     size = math.ceil(size * 1.5 / 8) * 8
@@ -102,6 +102,12 @@ local function get_rest(self, key, rc)
     out.data, out.room_bytes = room, size
     rc = c_get(self.c, key, #key, out)
   end
+  return rc
+end
+
+-- What is not read by the fast path of get.
+local function get_rest(self, key, rc)
+  rc = make_room(self, key, rc)
   if rc == STRING then
     return ffi.string(out.data, out.length)
   elseif rc == TABLE then
@@ -212,7 +218,11 @@ function dict:incr(key, by, init, ttl)
   if type(key) ~= "string" then
     key = key_text(key)
   end
-  local rc = c_incr(self.c, key, #key, by or 1, init or 0,
+  by, init = by or 1, init or 0
+  if type(by) ~= "number" or type(init) ~= "number" then
+    error("a number expected to add, and to begin with", 2)
+  end
+  local rc = c_incr(self.c, key, #key, by, init,
     ttl == nil and 0 or check_ttl(ttl), number_out)
   if rc == 0 then
     return number_out[0]
@@ -245,8 +255,42 @@ local function to_c(value)
   return { value = c, text = text }
 end
 
+-- Whether two values hold the same, in whatever order.
+local function is_same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then
+    return a == b or (a ~= a and b ~= b)
+  elseif next(a) == nil or next(b) == nil then
+    return core.pack(a) == core.pack(b) -- [] is not {}
+  end
+  for key, value in pairs(a) do
+    if not is_same(value, b[key]) then
+      return false
+    end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then
+      return false
+    end
+  end
+  return true
+end
+
+-- The bytes of the table that is stored, if it holds the same as t.
+local function same_stored(self, key, t)
+  if make_room(self, key, c_get(self.c, key, #key, out)) ~= TABLE then
+    return nil
+  end
+  local bytes = ffi.string(out.data, out.length)
+  return is_same(core.unpack(bytes), t) and bytes or nil
+end
+
+local function point_to(c, bytes)
+  c.value.data, c.value.length = ffi.cast("char *", bytes), #bytes
+  c.text = bytes
+end
+
 --- Sets a key if its value is still `old` (nil: absent). new = nil deletes.
---- Tables are equal when they hold the same, in the same order.
+--- Tables are equal when they hold the same.
 ---@param key string
 ---@param old perigee.DictValue?
 ---@param new perigee.DictValue?
@@ -266,8 +310,17 @@ function dict:cas(key, old, new, ttl)
   if not new_c then
     return nil, err
   end
-  local rc = c_cas(self.c, key, #key, old_c.value, new_c.value,
-    ttl == nil and -1 or check_ttl(ttl))
+  local ttl_ms = ttl == nil and -1 or check_ttl(ttl)
+  local rc = c_cas(self.c, key, #key, old_c.value, new_c.value, ttl_ms)
+  while rc == EEXISTS and type(old) == "table" do
+    -- The order of a table's keys is not its value.
+    local bytes = same_stored(self, key, old)
+    if not bytes then
+      break
+    end
+    point_to(old_c, bytes)
+    rc = c_cas(self.c, key, #key, old_c.value, new_c.value, ttl_ms)
+  end
   if rc == 0 then
     return true
   elseif rc == EEXISTS then

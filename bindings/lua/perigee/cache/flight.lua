@@ -8,6 +8,7 @@
 
 local core = require "perigee.core.shared"
 local errors = require "perigee.error"
+local levels = require "perigee.cache.levels"
 local task = require "perigee.task"
 
 local M = {}
@@ -94,7 +95,7 @@ end
 ---@return any value
 ---@return perigee.Error? err
 function M.run(dict, key, stamp, find, load)
-  local lock = "lock:" .. key
+  local lock = levels.place("lock", key)
   local token, known, value, err = enter(dict, lock, stamp, find)
   if known then
     return value, err

@@ -4,11 +4,28 @@
 --- value, tag places }; in the worker's the same by name, and the key.
 
 local core = require "perigee.core.shared"
+local crypto = require "perigee.crypto"
 local ffi = require "ffi"
 
 local M = {}
 
+local KEY_MAX = 3900 -- a dictionary takes 4096, with what we put in front
+
 local c_now = ffi.cast("double (*)(void *)", core.ffi.now)
+
+--- Where a key's thing of that kind lies in a dictionary; a long key goes by its
+--- hash.
+---@param kind string
+---@param key string
+---@return string
+function M.place(kind, key)
+  if #key > KEY_MAX then
+    key = "\0" .. crypto.sha256(key)
+  end
+  return kind .. ":" .. key
+end
+
+local place = M.place
 
 --- The clock of entries, in ms.
 ---@param self perigee.Cache
@@ -28,7 +45,7 @@ end
 local is_valid = M.is_valid
 
 local function from_shared(self, key)
-  local stored = self.far and self.dict:get("value:" .. key)
+  local stored = self.far and self.dict:get(place("value", key))
   if type(stored) ~= "table" then
     return nil
   end
@@ -93,12 +110,12 @@ function M.keep(self, key, entry)
   local stored = true
   local value = entry.value
   if self.far then
-    stored = self.dict:set("value:" .. key, {
+    stored = self.dict:set(place("value", key), {
       entry.stamp, entry.fresh_ms, entry.good_ms, value ~= nil,
       value == nil and false or value, entry.tags or false,
     }, left_ms)
     if not stored then -- too big, or no plain data: the worker's alone
-      self.dict:delete("value:" .. key)
+      self.dict:delete(place("value", key))
       self.counts.not_shared = self.counts.not_shared + 1
     end
   end

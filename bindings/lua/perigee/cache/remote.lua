@@ -15,6 +15,7 @@ local breaker = require "perigee.resilience.breaker"
 local core = require "perigee.core.shared"
 local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
+local levels = require "perigee.cache.levels"
 local task = require "perigee.task"
 local turns = require "perigee.cache.turns"
 local watch = require "perigee.cache.watch"
@@ -297,9 +298,9 @@ end
 --- when it hears of it. token nil: none that Redis has.
 function remote:note(key, token, left_ms)
   if token then
-    self.tokens:set(self.name .. ":" .. key, token, left_ms)
+    self.tokens:set(levels.place(self.name, key), token, left_ms)
   else
-    self.tokens:delete(self.name .. ":" .. key)
+    self.tokens:delete(levels.place(self.name, key))
   end
 end
 

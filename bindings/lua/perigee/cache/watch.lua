@@ -12,6 +12,7 @@
 local core = require "perigee.core.shared"
 local crypto = require "perigee.crypto"
 local host = require "perigee.host"
+local levels = require "perigee.cache.levels"
 local log = require "perigee.log"
 local redis_core = require "perigee.core.redis"
 local shared = require "perigee.shared"
@@ -84,7 +85,7 @@ local function check_value(watcher, full, name, key)
   if not kept then
     return
   end
-  local token = watcher.tokens:get(name .. ":" .. key)
+  local token = watcher.tokens:get(levels.place(name, key))
   if token then
     local there = watcher.breaker:call(task.with_deadline, watcher.timeout_ms,
       watcher.client.getrange, watcher.client, full, 0, TOKEN_BYTES - 1)
