@@ -150,12 +150,13 @@ static int push_result(lua_State *L, void *data)
     case PERILUA_OFFLOAD_MEMORY:
         return perilua_fail(L, "too_large", "offload_memory",
                             "offload: more than limits.offload_memory "
-                            "(%.0f bytes)",
-                            (double)op->owner->memory_max_bytes);
+                            "(%d KB)",
+                            (int)(op->owner->memory_max_bytes >> 10));
     case PERILUA_OFFLOAD_RESULT:
+        lua_pushlstring(L, op->output.data, op->output.length);
         return perilua_fail(L, "internal", "offload_result",
-                            "offload: the result cannot be handed over: %.*s",
-                            (int)op->output.length, op->output.data);
+                            "offload: the result cannot be handed over: %s",
+                            lua_tostring(L, -1));
     case PERILUA_OFFLOAD_STOPPED:
     default:
         return perilua_fail(L, "cancelled", NULL, "offload: stopped");

@@ -109,8 +109,8 @@ void peri_dict_stat(peri_dict *dict, peri_dict_stats *out);
 int64_t peri_dict_take_bucket(peri_dict *dict, peri_slice key,
                               double interval_us, double burst, double count);
 
-/* window: at most limit in any window_ms, the window before it weighed by how
- * much of it still counts. */
+/* window: at most limit in any window_ms; what was taken comes back after that
+ * and a 32nd of it at most. */
 int64_t peri_dict_take_window(peri_dict *dict, peri_slice key, double limit,
                               uint64_t window_ms, double count);
 

@@ -224,6 +224,22 @@ describe("task.offload", function()
     assert.equal("cancelled", err.kind)
   end)
 
+  it("says what a result may not be", function()
+    local _, err = task.offload(function() return { print } end)
+    assert.equal("offload_result", err.code)
+    assert.matches("a function", err.message)
+  end)
+
+  it("bounds one long text as well", function()
+    local _, err = task.offload(function()
+      local t = {}
+      while true do
+        t[#t + 1] = ("x"):rep(1e6) .. #t
+      end
+    end)
+    assert.same({ "too_large", "offload_memory" }, { err.kind, err.code })
+  end)
+
   it("bounds the memory of a call", function()
     local value, err = task.offload(function()
       local t = {}

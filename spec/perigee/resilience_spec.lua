@@ -249,22 +249,58 @@ describe("resilience.limiter", function()
     end)
   end
 
-  it("is a sliding window when asked", function()
-    local clock = test.clock()
-    local l = resilience.limiter(fresh(),
-      { rate = 3, per = "1s", window = true })
-    local taken = 0
-    for _ = 1, 40 do
-      taken = taken + (l:take() and 1 or 0)
-      clock:advance(100)
-    end
-    assert.is_true(taken >= 9 and taken <= 15)
-  end)
+  for _, scope in ipairs { "worker", "shared" } do
+    it("is a sliding window when asked, " .. scope, function()
+      local clock = test.clock()
+      local l = resilience.limiter(fresh(),
+        { rate = 3, per = "1s", window = true, scope = scope })
+      clock:advance(730)
+      assert.is_true(l:take())
+      clock:advance(300)
+      assert.is_true(l:take(nil, 2))
+      local ok, err = l:take()
+      assert.is_nil(ok)
+      assert.equal(700, err.retry_after_ms)
+      clock:advance(700)
+      assert.is_true(l:take())
+      assert.equal(300, select(2, l:take()).retry_after_ms)
+      clock:advance(300)
+      assert.is_true(l:take(nil, 2))
+      assert.is_nil((l:take()))
+    end)
+  end
 
   it("says that the configuration has no such Redis", function()
     assert.has_error(function()
       resilience.limiter("x", { rate = 1, scope = "redis" })
     end)
+  end)
+end)
+
+describe("what is raised", function()
+  it("is nil, err from each part", function()
+    local function boom() error("boom") end
+    for name, call in pairs {
+      retry = function() return resilience.retry(boom, 1) end,
+      bulkhead = function() return resilience.bulkhead(fresh()):call(boom) end,
+      breaker = function() return resilience.breaker(fresh()):call(boom) end,
+      hedge = function() return resilience.hedge(boom) end,
+      fallback = function() return resilience.fallback(boom, boom) end,
+      policy = function()
+        return resilience.policy({ fallback = boom, retry = 1 }):call(boom)
+      end,
+    } do
+      local value, err = call()
+      assert.is_nil(value, name)
+      assert.equal("internal", err.kind, name)
+      assert.matches("boom", err.message, name)
+    end
+  end)
+
+  it("is raised when there is nothing to call", function()
+    for _, name in ipairs { "retry", "hedge", "fallback" } do
+      assert.has_error(function() resilience[name](nil) end)
+    end
   end)
 end)
 

@@ -142,7 +142,11 @@ end
 local function result_of(ok, ...)
   if not ok then
     local err = ...
-    return { failed = fields_of(errors.is(err) and err or errors.wrap(err)) }
+    local found = errors.is(err) and err or errors.wrap(err)
+    if err == "not enough memory" then -- the handler is not asked for it
+      found.kind, found.code = "too_large", "offload_memory"
+    end
+    return { failed = fields_of(found) }
   end
   local result = { count = select("#", ...), values = { ... }, errors = {} }
   for i = 1, result.count do

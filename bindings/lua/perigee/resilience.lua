@@ -29,6 +29,7 @@ local M = {}
 ---@param opts perigee.RetryOptions|integer|nil # a number: attempts
 ---@return ... # what it returned at last; what it raised is nil, err
 function M.retry(fn, opts)
+  outcome.check_function(fn, "retry")
   return retry.run(retry.rules(opts), fn)
 end
 
@@ -81,7 +82,7 @@ local function fall_back(other, ok, first, second, ...)
   end
   local err = outcome.error_of(ok, first, second)
   if type(other) == "function" then
-    return other(err)
+    return outcome.values(pcall(other, err))
   end
   return other
 end
@@ -91,6 +92,7 @@ end
 ---@param other any
 ---@return ...
 function M.fallback(fn, other)
+  outcome.check_function(fn, "fallback")
   return fall_back(other, pcall(fn))
 end
 
@@ -135,6 +137,7 @@ end
 ---@param opts { delay: (string|number)? }? # "100ms"
 ---@return ...
 function M.hedge(fn, opts)
+  outcome.check_function(fn, "hedge")
   local ms, why = units.duration(opts and opts.delay or "100ms")
   if not ms then
     error("hedge: delay: " .. why, 2)

@@ -23,10 +23,7 @@ local function leave(self, ok, ...)
   self.active = self.active - 1
   self.active_cell[0] = self.active
   self.slots:release()
-  if not ok then
-    error((...), 0)
-  end
-  return ...
+  return outcome.values(ok, ...)
 end
 
 local function refuse(self)

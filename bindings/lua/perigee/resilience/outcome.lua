@@ -20,6 +20,26 @@ function M.error_of(ok, first, second)
   return errors.is(second) and second or errors.wrap(second)
 end
 
+--- A call's values; what it raised is nil and an error.
+---@param ok boolean # pcall's
+---@param ... any
+---@return ...
+function M.values(ok, ...)
+  if not ok then
+    return nil, M.error_of(ok, (...))
+  end
+  return ...
+end
+
+--- Raises for what cannot be called.
+---@param fn any
+---@param what string
+function M.check_function(fn, what)
+  if type(fn) ~= "function" and not (getmetatable(fn) or {}).__call then
+    error(("%s: a function expected, got %s"):format(what, type(fn)), 3)
+  end
+end
+
 -- Failures of whoever was called, not of what was asked.
 local OF_THE_OTHER = { unavailable = true, timeout = true, internal = true }
 

@@ -28,37 +28,43 @@ redis.call('set', KEYS[1], string.format('%.3f', paid), 'px',
   string.format('%d', math.ceil((paid - now) / 1000) + 10))
 return 0]]
 
--- The window before counts by how much of it has not passed yet.
+-- What was taken in each 32nd of the window, at the time of the last there:
+-- "time count " and again.
 local WINDOW = [[
 local t = redis.call('time')
-local limit, length, count = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000,
-  tonumber(ARGV[3])
-local at = (t[1] * 1000000 + t[2]) / length
-local number = math.floor(at)
-local gone = at - number
-local state = redis.call('hmget', KEYS[1], 'number', 'current', 'previous')
-local current, previous = tonumber(state[2] or 0), tonumber(state[3] or 0)
-local ago = number - tonumber(state[1] or number)
-if ago >= 1 then
-  previous = ago == 1 and current or 0
-  current = 0
+local now = t[1] * 1000000 + t[2]
+local limit, length, count = tonumber(ARGV[1]) * (1 + 1e-9),
+  tonumber(ARGV[2]) * 1000, tonumber(ARGV[3])
+local times, counts, total = {}, {}, 0
+for at, n in (redis.call('get', KEYS[1]) or ''):gmatch('(%S+) (%S+) ') do
+  at, n = tonumber(at), tonumber(n)
+  if at > now - length then
+    times[#times + 1], counts[#counts + 1] = at, n
+    total = total + n
+  end
 end
-if previous * (1 - gone) + current + count > limit * (1 + 1e-9) then
-  local room, part = limit - current - count, nil
-  if room >= 0 and previous > 0 then
-    part = math.max(1 - room / previous - gone, 0)
-  else
-    part = 1 - gone
-    if current > 0 then
-      part = part + math.max(1 - (limit - count) / current, 0)
+if total + count > limit then
+  local free = times[#times] or now
+  for i = 1, #times do
+    total = total - counts[i]
+    if total + count <= limit then
+      free = times[i]
+      break
     end
   end
-  return math.max(1, math.ceil(part * length / 1000))
+  return math.max(1, math.ceil((free + length - now) / 1000))
 end
-redis.call('hset', KEYS[1], 'number', string.format('%.0f', number))
-redis.call('hset', KEYS[1], 'current', tostring(current + count))
-redis.call('hset', KEYS[1], 'previous', tostring(previous))
-redis.call('pexpire', KEYS[1], string.format('%d', 2 * tonumber(ARGV[2])))
+local last, part = #times, length / 32
+if last == 0 or math.floor(times[last] / part) < math.floor(now / part) then
+  last = last + 1
+  counts[last] = 0
+end
+times[last], counts[last] = now, counts[last] + count
+local state = {}
+for i = 1, last do
+  state[i] = string.format('%.0f %.17g ', times[i], counts[i])
+end
+redis.call('set', KEYS[1], table.concat(state), 'px', ARGV[2])
 return 0]]
 
 local KEY_MAX = 4096
