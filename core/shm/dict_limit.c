@@ -138,8 +138,7 @@ static int64_t take_window(peri_dict *dict, const peri_lookup *l, double limit,
     double now = now_us(dict);
     window w;
     peri_word *slot;
-    peri_dict_value value = {.type = PERI_DICT_STRING,
-                             .data = (char *)w.parts};
+    peri_dict_value value = {.type = PERI_DICT_STRING, .data = (char *)w.parts};
     size_t bytes = (WINDOW_PARTS + 1) * sizeof w.parts[0];
     int type = read_state(dict, l, &slot, w.parts, &bytes);
 
