@@ -54,6 +54,24 @@ for _, levels in ipairs { { "worker" }, { "shared" }, { "worker", "shared" } } d
       assert.equal(2, c:get(b, load))
     end)
 
+    it("keeps what stands on nothing that was invalidated", function()
+      local c = fresh { levels = levels }
+      local load, calls = counter()
+      for i = 1, 50 do
+        c:get("k", load, { tags = { "t" } })
+        c:set("other" .. i, i)
+        c:flush { tag = "other" }
+      end
+      assert.equal(1, calls.n)
+      c:get("k", load)
+      c:flush { tag = "t" }
+      assert.equal(2, c:get("k", load))
+      c:flush()
+      assert.equal(3, c:get("k", load))
+      c:delete "k"
+      assert.equal(4, c:get("k", load))
+    end)
+
     it("raises for what cannot load", function()
       local c = fresh { levels = levels }
       assert.has_error(function() c:get("k", "value") end)

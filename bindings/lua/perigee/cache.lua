@@ -144,8 +144,11 @@ function cache:get(key, load, opts)
   if entry then
     local now_ms = frozen_ns[0] == 0 and tonumber(loop_ms[0])
       or c_now(self.dict.c)
-    if entry.fresh_ms > now_ms and is_valid(self, entry) then
-      entry.used = true
+    if entry.fresh_ms > now_ms
+      and (entry.epoch == self.epoch[0] or is_valid(self, entry)) then
+      if not entry.used then
+        entry.used = true
+      end
       self.hits[0] = self.hits[0] + 1
       return entry.value
     end
@@ -341,6 +344,7 @@ local function make(name, opts)
     or self.stale
   self.longest_stale = math.max(self.stale, self.stale_if_error)
   self.entries = self.near and self.near.entries or {}
+  self.epoch = self.versions.epoch
   count_requests(self)
   if wanted.redis then
     self.remote = open_remote(self, opts, config, size)

@@ -39,7 +39,7 @@ end
 ---@param entry table
 ---@return boolean
 function M.is_valid(self, entry)
-  return entry.stamp == self.versions:stamp(entry.place, entry.tags)
+  return self.versions:holds(entry)
 end
 
 local is_valid = M.is_valid
@@ -52,6 +52,7 @@ local function from_shared(self, key)
   local entry = {
     key = key, place = self.versions:place_of_key(key), stamp = stored[1],
     fresh_ms = stored[2], good_ms = stored[3], tags = stored[6] or nil,
+    epoch = -1, -- see versions:holds
   }
   if stored[4] then
     entry.value = stored[5]
@@ -126,7 +127,7 @@ function M.keep(self, key, entry)
     self.near:put {
       key = key, place = self.versions:place_of_key(key), stamp = entry.stamp,
       fresh_ms = entry.fresh_ms, good_ms = entry.good_ms, value = value,
-      tags = entry.tags,
+      tags = entry.tags, epoch = -1,
     }
   end
   return stored and true or false

@@ -3,6 +3,9 @@
 --- hash, and one stands for all. They only grow: so a sum of some is the same as
 --- long as each of them is, and an entry keeps that sum, its stamp. Two keys that
 --- share a number are invalidated together, which costs a load and no more.
+---
+--- One more number, the epoch, grows after any of them has: what held in an epoch
+--- holds as long as that is the present one, and nothing needs to be added up.
 
 local core = require "perigee.core.shared"
 local ffi = require "ffi"
@@ -10,10 +13,12 @@ local ffi = require "ffi"
 local M = {}
 
 local COUNT = 65536
+local EPOCH = COUNT - 1
 
 local c_stripe = ffi.cast(
   "double (*)(void *, const char *, size_t, double)", core.ffi.stripe)
 local c_next = ffi.cast("double (*)(volatile void *)", core.ffi.next)
+local fence = ffi.new "uint32_t[1]"
 
 ---@class perigee.cache.Versions
 local versions = {}
@@ -21,7 +26,13 @@ versions.__index = versions
 
 -- The number's place; place 0 is that of all.
 local function place(self, text)
-  return c_stripe(self.dict.c, text, #text, COUNT - 1) + 1
+  return c_stripe(self.dict.c, text, #text, EPOCH - 1) + 1
+end
+
+local function renew(self, at)
+  local number = c_next(self.cells + at)
+  c_next(self.epoch)
+  return number
 end
 
 function versions:place_of_key(key)
@@ -48,9 +59,21 @@ function versions:stamp(key_place, tag_places)
   return sum
 end
 
+--- Whether nothing was invalidated that the entry stands on; it then holds for
+--- the rest of the epoch.
+function versions:holds(entry)
+  local epoch = self.epoch[0]
+  c_next(fence) -- the epoch is read before the numbers
+  if entry.stamp ~= self:stamp(entry.place, entry.tags) then
+    return false
+  end
+  entry.epoch = epoch
+  return true
+end
+
 --- Invalidates the key; gives the stamp of what is stored in its stead.
 function versions:renew(key_place, tag_places)
-  local own = c_next(self.cells + key_place)
+  local own = renew(self, key_place)
   local sum = own + self.cells[0]
   if tag_places then
     for i = 1, #tag_places do
@@ -61,11 +84,11 @@ function versions:renew(key_place, tag_places)
 end
 
 function versions:renew_tag(tag)
-  c_next(self.cells + place(self, "tag:" .. tag))
+  renew(self, place(self, "tag:" .. tag))
 end
 
 function versions:renew_all()
-  c_next(self.cells)
+  renew(self, 0)
 end
 
 --- The versions of a cache; the dictionary's hash divides keys.
@@ -74,9 +97,9 @@ function M.open(name, dict)
   if not address then
     error(err, 4)
   end
-  return setmetatable({
-    cells = ffi.cast("volatile uint32_t *", address), dict = dict,
-  }, versions)
+  local cells = ffi.cast("volatile uint32_t *", address)
+  return setmetatable({ cells = cells, epoch = cells + EPOCH, dict = dict },
+    versions)
 end
 
 return M
