@@ -6,9 +6,10 @@ import net from "node:net";
  * Starts connections that ask for path until stop(). What happened is in
  * counts: {answered, wrong, lost, refused, reconnects}: `lost` are requests that were
  * sent and got no whole answer, `refused` connections that could not be made.
- * seen(ms) is told how long each answer took. Idle connections that the server closes are made anew, and are no failure.
+ * seen(ms) is told how long each answer took; pause_ms is between an answer and
+ * the next request. Idle connections that the server closes are made anew, and are no failure.
  */
-export function load(port, { connections = 32, path = "/", expect = () => true, seen = () => {} } = {}) {
+export function load(port, { connections = 32, path = "/", expect = () => true, seen = () => {}, pause_ms = 0 } = {}) {
   const counts = { answered: 0, wrong: 0, lost: 0, refused: 0, reconnects: 0, slowest_ms: 0 };
   const samples = []; // of what was wrong
   const request = `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n\r\n`;
@@ -26,7 +27,7 @@ export function load(port, { connections = 32, path = "/", expect = () => true, 
     open.add(socket);
     socket.setNoDelay(true);
     const ask = () => {
-      if (stopping) {
+      if (stopping || socket.destroyed) {
         socket.destroy();
         return;
       }
@@ -62,6 +63,8 @@ export function load(port, { connections = 32, path = "/", expect = () => true, 
       }
       if (closes) {
         socket.destroy();
+      } else if (pause_ms > 0) {
+        setTimeout(ask, pause_ms);
       } else {
         ask();
       }
