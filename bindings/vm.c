@@ -3,6 +3,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "bindings/embedded.h"
 #include "bindings/modules.h"
@@ -164,12 +166,29 @@ static void limit_memory(perilua_vm *vm)
 
 /* ---- life ---- */
 
+/* LuaJIT's math.random begins the same everywhere: workers would draw the same
+ * delays, and a worker's successor the same numbers again. */
+static void seed_random(lua_State *L)
+{
+    uint64_t seed;
+
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
+        seed = uv_hrtime() ^ (uint64_t)getpid();
+    }
+    lua_getglobal(L, "math");
+    lua_getfield(L, -1, "randomseed");
+    lua_pushnumber(L, (lua_Number)(seed >> 11)); /* exact in a double */
+    lua_call(L, 1, 0);
+    lua_pop(L, 1);
+}
+
 static void adopt(perilua_vm *vm)
 {
     lua_pushlightuserdata(vm->L, vm_key_pointer());
     lua_pushlightuserdata(vm->L, vm);
     lua_rawset(vm->L, LUA_REGISTRYINDEX);
     luaL_openlibs(vm->L);
+    seed_random(vm->L);
 }
 
 perilua_vm *perilua_vm_create(const perilua_env *env, peri_bundle *bundle,

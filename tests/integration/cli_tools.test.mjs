@@ -81,6 +81,15 @@ test("exec in the working directory, with flags", async (t) => {
   assert.equal(stdout, "staging\t5\n");
 });
 
+test("math.random begins elsewhere in each VM", async (t) => {
+  const dir = app_dir(t, { files: { "config/default.lua": "return {}" } });
+  const drawn = new Set();
+  for (let i = 0; i < 3; i++) {
+    drawn.add((await perigee(["exec", "return math.random(1, 2^31)"], { cwd: dir })).stdout);
+  }
+  assert.ok(drawn.size > 1, [...drawn].join());
+});
+
 test("exec of what fails is exit 1, with where", async (t) => {
   const dir = app(t);
   const raised = await perigee(["exec", 'require("services.math").fail()', dir]);
