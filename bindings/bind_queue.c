@@ -5,6 +5,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/bind_sync.h"
+#include "bindings/budget.h"
 #include "bindings/gen.h"
 #include "bindings/modules.h"
 #include "core/base/alloc.h"
@@ -54,8 +55,10 @@ static void on_signal_timeout(peri_timer *timer)
 {
     notice_wait *w = PERI_CONTAINER(timer, notice_wait, timer);
 
+    /* Whoever runs now may set the signal: not for this one. */
+    peri_list_remove(&w->link);
     perilua_task_wake(&w->wait, push_false, NULL);
-    notice_wait_free(w);
+    free(w);
 }
 
 static void notice_set(notice *s)
@@ -278,6 +281,20 @@ static int queue_check(lua_State *L)
     return 0;
 }
 
+/* bound(): the deadlines of the running task's children hold while they
+ * compute, too. */
+static int queue_bound(lua_State *L)
+{
+    perilua_vm *vm = perilua_vm_of(L);
+    const perilua_gen *gen = vm->gen;
+
+    if (gen != NULL && gen->host->budget != NULL && vm->current != NULL) {
+        vm->current->bounded = true;
+        perilua_budget_bound(gen->host->budget, vm);
+    }
+    return 0;
+}
+
 /* runs_jobs(): this generation has jobs: it is told when it retires. */
 static int queue_runs_jobs(lua_State *L)
 {
@@ -309,15 +326,12 @@ int perilua_open_queue(lua_State *L)
                                                {"alive", owner_alive},
                                                {"close", owner_close},
                                                {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"signal", notice_new},
-                                         {"bell", bell_new},
-                                         {"owners", owner_open},
-                                         {"hold", queue_hold},
-                                         {"check", queue_check},
-                                         {"stale", queue_stale},
-                                         {"release", queue_release},
-                                         {"runs_jobs", queue_runs_jobs},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"signal", notice_new},         {"bell", bell_new},
+        {"owners", owner_open},         {"hold", queue_hold},
+        {"check", queue_check},         {"stale", queue_stale},
+        {"release", queue_release},     {"bound", queue_bound},
+        {"runs_jobs", queue_runs_jobs}, {NULL, NULL}};
 
     add_class(L, SIGNAL_NAME, signal_functions, NULL);
     perilua_set_waiting(L, "wait", notice_wait_for);

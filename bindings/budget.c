@@ -16,6 +16,9 @@
 
 #define TICK_MS 5
 #define TICK_NS (TICK_MS * 1000000L)
+#define NO_LIMIT UINT32_MAX
+/* Whoever is overdue at a wait may still clean up for so long. */
+#define GRACE_NS 200000000u
 /* LuaJIT's profiler: with looks at each line, which is what compiled code is
  * made with; how often it makes them find something. */
 #define LOOKS "l"
@@ -41,9 +44,19 @@ static void on_instruction(lua_State *L, lua_Debug *where)
         snprintf(vm->overrun, sizeof vm->overrun, "%s:%d", where->short_src,
                  where->currentline);
     }
-    perilua_push_error(L, "timeout", "cpu_budget",
-                       "the CPU time allowed for this is used up");
+    if (vm->late) {
+        perilua_push_error(L, "timeout", NULL, "the deadline has passed");
+    } else {
+        perilua_push_error(L, "timeout", "cpu_budget",
+                           "the CPU time allowed for this is used up");
+    }
     lua_error(L);
+}
+
+static bool is_late(const perilua_task *task)
+{
+    return task->bounded && task->deadline_ns != 0 &&
+           uv_hrtime() > task->deadline_ns + GRACE_NS;
 }
 
 /* Signal context: touches the counter of the running task, and lua_sethook,
@@ -52,9 +65,10 @@ static void charge(perilua_vm *vm, uint32_t limit_ticks)
 {
     perilua_task *task = vm != NULL ? vm->current : NULL;
 
-    if (task != NULL && ++task->cpu_ticks >= limit_ticks) {
+    if (task != NULL && (++task->cpu_ticks >= limit_ticks || is_late(task))) {
         if (!vm->hooked) {
             vm->overrun[0] = '\0';
+            vm->late = task->cpu_ticks < limit_ticks;
         }
         vm->hooked = true;
         lua_sethook(vm->L, on_instruction, LUA_MASKCOUNT, 1);
@@ -135,11 +149,19 @@ void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
     }
     if (vm != NULL && limit_ms != 0) {
         luaJIT_profile_start(vm->L, LOOKS PROFILER, on_profile, NULL);
-        budget->limit_ticks = (limit_ms + TICK_MS - 1) / TICK_MS;
+        budget->limit_ticks =
+            limit_ms / TICK_MS + (limit_ms % TICK_MS != 0 ? 1 : 0);
         budget->vm = vm;
     }
     settle_timer(budget);
     uv_mutex_unlock(&budget->lock);
+}
+
+void perilua_budget_bound(perilua_budget *budget, perilua_vm *vm)
+{
+    if (budget->vm == NULL) {
+        perilua_budget_watch(budget, vm, NO_LIMIT);
+    }
 }
 
 /* Starting the profiler makes the compiler put in looks, also where the start

@@ -1,10 +1,11 @@
 /* Budget: stops a task that computes for too long, with the compiler on.
  *
  * A timer on the thread's CPU clock ticks while the thread works; each tick is
- * charged to the task that runs. A task over its budget gets a hook that
- * raises, again and again until it has given up. LuaJIT's profiler, in line
- * mode, makes compiled code look up often enough to notice. A C function that
- * does not return is not stopped by this: that is the master's watchdog's.
+ * charged to the task that runs. A task over its budget, or a job that is
+ * overdue, gets a hook that raises, again and again until it has given up.
+ * LuaJIT's profiler, in line mode, makes compiled code look up often enough to
+ * notice. A C function that does not return is not stopped by this: that is the
+ * master's watchdog's.
  *
  * Uses a signal and a timer of the process: for the worker's program, not for
  * hosts inside of somebody else's. One live VM at a time, and one that is
@@ -26,6 +27,10 @@ void perilua_budget_destroy(perilua_budget *budget);
  * has. The VM must be taken out before it is closed. */
 void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
                           uint32_t limit_ms);
+
+/* Tasks of this VM that are `bounded` and overdue are stopped, whatever CPU
+ * time they have. The VM is the live one. */
+void perilua_budget_bound(perilua_budget *budget, perilua_vm *vm);
 
 /* The VM of a generation that is being built, beside the live one; NULL: none
  * any more. Its compiler is off for as long, so no profiler is needed. */

@@ -165,6 +165,7 @@ static void task_free(perilua_task *task)
         }
         task->deadline_ns = 0;
         task->cpu_ticks = 0;
+        task->bounded = false;
         task->context = NULL;
         task->group = NULL;
         task->nresults = 0;
@@ -345,6 +346,9 @@ static void task_prepare(perilua_task *task, int nargs, uint64_t deadline_ns,
     if (task->parent != NULL && task->parent->deadline_ns != 0 &&
         (deadline_ns == 0 || task->parent->deadline_ns < deadline_ns)) {
         task->deadline_ns = task->parent->deadline_ns;
+    }
+    if (task->parent != NULL) {
+        task->bounded = task->parent->bounded;
     }
 }
 

@@ -89,6 +89,7 @@ struct perilua_task {
     int nargs;    /* to resume with, when NEW or READY */
     int nresults; /* when ENDED and kept for a handle; -1: an error on top */
     volatile uint32_t cpu_ticks; /* budget.c's */
+    bool bounded; /* overdue, it is stopped also while it computes (budget.c) */
     uint16_t refusals; /* waits that it began although it was cancelled */
     bool continued;
     bool has_handle; /* a Lua handle refers to it */

@@ -53,6 +53,7 @@ struct perilua_vm {
     uint32_t refs;
     bool closing;
     volatile bool hooked; /* budget.c: the running task is being stopped */
+    volatile bool late;   /* because its deadline has passed */
     char overrun[160];    /* where the last task over its budget was */
     lua_Alloc allocate;   /* LuaJIT's own, below the limit of memory */
     void *allocate_data;
