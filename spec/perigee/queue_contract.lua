@@ -131,6 +131,36 @@ return function(driver_name, settings)
         assert.error_matches(function()
           q:add("x", nil, { job_id = "12" })
         end, "job_id")
+        assert.error_matches(function()
+          q:add_bulk { { name = "x" }, 5 }
+        end, "item 2 is a number")
+        assert.error_matches(function()
+          q:limit { concurency = 1 }
+        end, "unknown limit concurency")
+        assert.same({}, q:jobs "waiting")
+      end)
+
+      it("refuses what is beyond all measure", function()
+        assert(q:add("x", nil, { job_id = ("i"):rep(1000) }))
+        for name, value in pairs {
+          delay = 1e300, attempts = math.huge, timeout = 2 ^ 41,
+          job_id = ("i"):rep(1001), group = ("g"):rep(1001),
+        } do
+          assert.error_matches(function()
+            q:add("x", nil, { [name] = value })
+          end, name)
+        end
+      end)
+
+      it("refuses ranges and limits that are none", function()
+        for _, range in ipairs { { -1, 5 }, { 0.5, 2 }, { 0, -2 }, { "a" } } do
+          assert.error_matches(function()
+            q:jobs("waiting", range)
+          end, "range")
+        end
+        assert.error_matches(function()
+          q:clean(0, "x")
+        end, "limit")
       end)
 
       it("says what JSON cannot", function()
@@ -274,7 +304,9 @@ return function(driver_name, settings)
         assert.equal(job.id, q:jobs("failed")[1].id)
         assert(found:retry())
         assert.equal("waiting", q:job(job.id).state)
-        assert.equal(job.id, take(consumer).id)
+        local again = take(consumer)
+        assert.equal(job.id, again.id)
+        assert.equal(1, again.attempts) -- what was made is not forgotten
       end)
 
       it("cannot be removed", function()
@@ -470,6 +502,32 @@ return function(driver_name, settings)
         assert.equal(42, job:wait "10s")
       end)
 
+      it("give a result of false as it is", function()
+        local consumer = consume()
+        local job = assert(q:add("x"))
+        assert(consumer:complete(take(consumer), "false"))
+        assert.is_false(job:wait "10s")
+        assert.is_false(q:job(job.id).result)
+      end)
+
+      it("tell that no attempt is left, and that all is done", function()
+        local seen, offs = {}, {}
+        for _, name in ipairs { "failed", "retries_exhausted", "drained" } do
+          offs[#offs + 1] = q:on(name, function()
+            seen[name] = (seen[name] or 0) + 1
+          end)
+        end
+        task.sleep(50)
+        local consumer = consume()
+        assert(q:add("x"))
+        assert(consumer:fail(take(consumer), { message = "broken" }))
+        until_true(function()
+          return seen.failed and seen.retries_exhausted and seen.drained
+        end)
+        assert.same({ failed = 1, retries_exhausted = 1, drained = 1 }, seen)
+        for _, off in ipairs(offs) do off() end
+      end)
+
       it("let a caller wait for the failure", function()
         local consumer = consume()
         task.spawn(function()
@@ -509,6 +567,46 @@ return function(driver_name, settings)
         end
         table.sort(values)
         assert.same({ 1, 2 }, values)
+      end)
+
+      it("are added whole or not at all", function()
+        assert(client:flow {
+          name = "first", queue = unique, opts = { job_id = "first" },
+          children = { { name = "c", queue = unique, opts = { job_id = "c" } } },
+        })
+        local before = q:counts()
+        local _, err = client:flow {
+          name = "second", queue = unique, opts = { job_id = "second" },
+          children = {
+            { name = "d", queue = unique },
+            { name = "c", queue = unique, opts = { job_id = "c" } },
+          },
+        }
+        assert.equal("conflict", err and err.kind)
+        assert.is_nil(q:job "second")
+        assert.same(before, q:counts())
+        for _, wrong in ipairs { { childs = {} }, { opts = { dedup = "x" } } } do
+          wrong.name, wrong.queue = "x", unique
+          assert.error_matches(function() client:flow(wrong) end,
+            wrong.childs and "unknown field childs" or "dedup")
+        end
+      end)
+
+      it("let a parent complete that does without the others", function()
+        local parent = flow { on_child_failure = "continue" }
+        local consumer = consume()
+        local jobs = {}
+        while #jobs < 2 do
+          for _, record in ipairs(take(consumer, 10)) do
+            jobs[record.name] = record
+            jobs[#jobs + 1] = record
+          end
+        end
+        assert(consumer:fail(jobs.a, { message = "broken" }))
+        assert(consumer:complete(take(consumer), "1"))
+        assert.equal("completed", q:job(parent.id).state)
+        assert(consumer:complete(jobs.b, "2"))
+        assert.equal("completed", q:job(parent.id).state)
       end)
 
       it("let a parent go on when a failed child may be ignored", function()

@@ -122,6 +122,82 @@ describe("the embedded driver", function()
     assert.matches("died 3 times", q:job(job.id).failure)
   end)
 
+  it("goes by a clock that was set back", function()
+    local store = client.driver.store
+    local function due(id, spec)
+      assert(q:schedule(id, spec, { name = id }))
+      local later = require("perigee.time").now() + 3600000
+      assert(store:exec("UPDATE schedule SET next = ? WHERE id = ?", later, id))
+    end
+    due("often", { every = "10m" })
+    due("hourly", { cron = "*/5 * * * *" })
+    due("nightly", { cron = ("0 %d * * *"):format(
+      (os.date("!*t").hour + 2) % 24) })
+    store.drift = -1e9 -- as if the clock had been another
+    assert(store:exec "UPDATE queue SET paused = 0") -- rings
+    store:notify_all()
+    local function next_of(id)
+      for _, schedule in ipairs(q:schedules()) do
+        if schedule.id == id then
+          return schedule.next - require("perigee.time").now()
+        end
+      end
+    end
+    for _ = 1, 400 do
+      if next_of "hourly" < 301000 then break end
+      task.sleep(10)
+    end
+    assert.is_true(next_of "hourly" <= 300000)
+    assert.is_true(next_of "often" <= 600000)
+    assert.is_true(next_of "nightly" > 3000000)
+    for _, id in ipairs { "often", "hourly", "nightly" } do
+      assert(q:unschedule(id))
+    end
+  end)
+
+  -- With nothing that makes it look again before: it would wait for an hour.
+  it("runs what is due at once, also one at a time", function()
+    local patient = {}
+    for key, value in pairs(settings) do
+      patient[key] = value
+    end
+    patient.idle_timeout = 3600000
+    local one = queue.open(patient).driver:consume(q.name, { concurrency = 1 })
+    for _ = 1, 4 do
+      assert(q:add("late", nil, { delay = 30 }))
+      local jobs, err = task.with_deadline("10s", function()
+        return one:take(1)
+      end)
+      assert.is_nil(err)
+      assert(one:complete(jobs[1], "1"))
+    end
+    one:close()
+  end)
+
+  it("has one owner for all consumers of a worker", function()
+    local own = {}
+    for key, value in pairs(settings) do
+      own[key] = value
+    end
+    own.path = path .. "-owner"
+    local driver = queue.open(own).driver
+    local opened = {}
+    for i = 1, 4 do
+      opened[i] = driver:consume("q" .. i, { concurrency = 1 })
+      task.spawn(function() opened[i]:take(1) end)
+    end
+    repeat
+      task.sleep(5)
+    until #driver.store.consumers >= 4
+    local rows = assert(driver.store.db:query "SELECT id FROM owner")
+    assert.same({ { id = driver.store.owner } }, rows)
+    for _, one in ipairs(opened) do one:close() end
+    driver:close()
+    for _, suffix in ipairs { "", "-wal", "-shm", "-bell", "-owners" } do
+      os.remove(own.path .. suffix)
+    end
+  end)
+
   it("says so when the disk is full, loses nothing, and goes on", function()
     local db = client.driver.store.db
     local pages = assert(db:one "PRAGMA page_count").page_count
@@ -155,5 +231,21 @@ describe("the embedded driver", function()
     assert.equal("kept", record.name)
     assert.equal(kept.id, record.id)
     assert.equal(0, q:counts().waiting)
+  end)
+end)
+
+describe("a signal", function()
+  local new = require("perigee.core.queue").signal
+
+  it("is not spent on one whose time has passed", function()
+    local signal = new()
+    local seen = {}
+    assert(task.spawn(function()
+      seen[1] = signal:wait(5)
+      signal:set() -- by whoever runs then
+      seen[2] = signal:wait(1000)
+      return true
+    end):join())
+    assert.same({ false, true }, seen)
   end)
 end)

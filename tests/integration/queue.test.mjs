@@ -55,6 +55,8 @@ return {
       return nil, errors.unrecoverable("no use")
     elseif job.name == "late" then
       task.sleep "1m"
+    elseif job.name == "busy" then
+      while true do pcall(function() while true do end end) end
     elseif job.name == "tells" then
       assert(job:progress { half = true })
       assert(job:log "one") assert(job:log "two")
@@ -62,6 +64,8 @@ return {
       local n = job:once("step", function() return 7 end)
       assert(job:once("step", function() return 8 end) == n)
       return n
+    elseif job.name == "deadline" then
+      return { job.deadline_ms, job.opts.timeout }
     elseif job.name == "null" then
       return json.null
     elseif job.name == "echo" then
@@ -123,8 +127,15 @@ test("jobs", async (t) => {
   });
 
   await t.test("have a deadline, of their own or of their definition", async () => {
-    const [late, brief] = await add(app, [{ name: "late", opts: { timeout: "100ms" } }, { name: "brief" }]);
+    const workers = app.workers();
+    const [late, brief, busy] = await add(app, [{ name: "late", opts: { timeout: "100ms" } }, { name: "brief" },
+      { name: "busy", opts: { timeout: "100ms" } }]);
     assert.match((await app.ended_as(late, "failed")).failure, /deadline/);
+    assert.match((await app.ended_as(busy, "failed")).failure, /deadline/);
+    assert.deepEqual(app.workers(), workers);
+    const [told] = await add(app, [{ name: "deadline", opts: { timeout: "1m" } }]);
+    const [left, whole] = (await app.ended_as(told, "completed")).result;
+    assert.ok(left > 0 && left <= whole, `${left} of ${whole}`);
     assert.match((await app.ended_as(brief, "failed")).failure, /deadline/);
   });
 
@@ -246,4 +257,95 @@ test("schedules of the code run once a host", async (t) => {
     const after = await app.counts("tick");
     return before.completed === after.completed && after.waiting === before.waiting;
   });
+});
+
+test("what a definition says holds for its jobs, whichever queue they are in", async (t) => {
+  const files = {
+    "config/default.lua": "return { queue = { concurrency = 4 } }",
+    "scripts/jobs/a_parts.lua": `
+      local task = require "perigee.task"
+      local now, most = {}, {}
+      local function run(kind)
+        return function(job)
+          now[kind] = (now[kind] or 0) + 1
+          most[kind] = math.max(most[kind] or 0, now[kind])
+          task.sleep(15)
+          now[kind] = now[kind] - 1
+          return most[kind]
+        end
+      end
+      return {
+        { queue = "parts", name = "single", run = run "single" },
+        { queue = "parts", concurrency = 3, run = run "other" },
+        { every = "1h", data = { n = 1 }, run = run "tick" },
+        { every = "1h", data = { n = 2 }, run = run "tock" },
+      }`,
+    "scripts/jobs/custom.lua": `return {
+      run = function(job) error("attempt " .. job.attempt) end,
+      backoff = function(failed, err, job)
+        assert(tostring(err):find("attempt " .. failed, 1, true) and job.id)
+        return failed < 3 and 5
+      end,
+    }`,
+    "scripts/jobs/heavy.lua": `return { concurrency = 20, weight = 3, run = function() require("perigee.task").sleep(15) end }`,
+    "scripts/jobs/light.lua": `return { concurrency = 20, run = function() require("perigee.task").sleep(15) end }`,
+  };
+  const app = await open(t, { workers: 1, files });
+
+  await t.test("its concurrency, among others of its queue", async () => {
+    const ids = await add(app, Array.from({ length: 12 }, (_, n) => ({ name: n % 2 ? "single" : "x" })), "parts");
+    const ended = await Promise.all(ids.map((id) => until(async () => {
+      const job = await app.job(id, "parts");
+      return job.state === "completed" && job;
+    })));
+    assert.ok(ended.every((job, n) => (n % 2 ? job.result === 1 : job.result <= 3)), JSON.stringify(ended.map((j) => j.result)));
+  });
+
+  await t.test("each schedule of a file is one", async () => {
+    await until(async () => (await app.counts("a_parts")).completed === 2);
+  });
+
+  await t.test("its own backoff", async () => {
+    const [id] = await add(app, [{ name: "x", opts: { attempts: 10, backoff: { type: "custom" } } }], "custom");
+    const failed = await until(async () => {
+      const job = await app.job(id, "custom");
+      return job.state === "failed" && job;
+    });
+    assert.equal(failed.attempts, 3);
+  });
+
+  await t.test("its weight, while not all can run at once", async () => {
+    for (const queue of ["heavy", "light"]) {
+      assert.equal((await app.command("queue", "pause", queue)).code, 0);
+      await add(app, Array.from({ length: 120 }, () => ({ name: "x" })), queue);
+    }
+    const both = await app.command("exec", 'local queue = require "perigee.queue" queue.get("light"):resume() queue.get("heavy"):resume()');
+    assert.equal(both.code, 0, both.stderr);
+    await until(async () => (await app.counts("heavy")).completed === 120, { timeout_ms: 30_000 });
+    const light = (await app.counts("light")).completed;
+    assert.ok(light > 20 && light < 80, `${light} of the light ones`);
+    await until(async () => (await app.counts("light")).completed === 120, { timeout_ms: 30_000 });
+  });
+});
+
+test("two definitions for the same jobs are a fault that names both", async (t) => {
+  const run = "run = function() end";
+  const app = await open(t);
+  app.write({ "scripts/jobs/again.lua": `return { queue = "work", ${run} }` });
+  const { code, stdout, stderr } = await app.command("check");
+  assert.equal(code, 78);
+  assert.match(stdout + stderr, /work\.lua:1: .*"work" are run by scripts\/jobs\/again\.lua/);
+});
+
+test("what an outbox holds is moved, whoever has left it there", async (t) => {
+  const app = await open(t, { settings: { "queue.stalled_interval": "100ms" } });
+  const done = await app.command("exec", `
+    local db = require("perigee.sqlite").get()
+    assert(db:transaction(function(tx)
+      return assert(require("perigee.queue").get("work"):add_bulk({ { name = "echo", data = 1 }, { name = "echo", data = 2 } }, { tx = tx }))
+    end))
+    assert(db:exec [[INSERT INTO perigee_outbox(queue, name, data, opts) VALUES ('work', 'echo', '3', '{"job_id":"left"}')]])`);
+  assert.equal(done.code, 0, done.stderr);
+  await app.ended_as("left", "completed");
+  await until(async () => (await app.counts()).completed === 3);
 });

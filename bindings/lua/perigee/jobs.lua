@@ -9,11 +9,14 @@ local M = {}
 ---@field queue string?         # the file's name unless told
 ---@field name string?          # only jobs of that name; without: all others
 ---@field concurrency integer?  # at once in each worker; 1 unless told
+---@field weight number?        # of its queue, when queue.concurrency is not enough for all; 1 unless told
 ---@field timeout string|number|nil # a run may take
 ---@field run fun(job: perigee.RunningJob): any, perigee.Error?
 ---@field every string|number|nil # a schedule: so often
 ---@field cron string?          # a schedule: 5 or 6 fields
 ---@field tz string?            # of cron
+---@field limit integer?        # of a schedule: so many times
+---@field backoff fun(failed: integer, err: any, job: perigee.RunningJob): string|number|false|nil # for backoff "custom"; false: not again
 ---@field data any              # of a schedule's jobs
 ---@field opts table?           # options of a schedule's jobs
 ---@field catch_up string?      # of a schedule: "one", "none" or "all" of what was missed
@@ -22,10 +25,14 @@ local M = {}
 local definitions = {}
 
 local FIELDS = {
-  queue = "string", name = "string", concurrency = "number", timeout = true,
+  queue = "string", name = "string", concurrency = "number",
+  weight = "number", timeout = true,
   run = "function", every = true, cron = "string", tz = "string",
-  data = true, opts = "table", catch_up = "string",
+  data = true, opts = "table", catch_up = "string", limit = "number",
+  backoff = "function",
 }
+
+local CATCH_UP = { one = true, none = true, all = true }
 
 local function fault(file, text, ...)
   error(("%s:1: "):format(file) .. text:format(...), 0)
@@ -39,6 +46,9 @@ local function check_values(file, made)
     or made.concurrency ~= math.floor(made.concurrency)) then
     fault(file, "concurrency: a whole number from 1 expected")
   end
+  if made.weight and not (made.weight > 0 and made.weight <= 1000) then
+    fault(file, "weight: a number above 0, up to 1000, expected")
+  end
   for _, key in ipairs { "timeout", "every" } do
     if made[key] ~= nil then
       local ms, why = units.duration(made[key])
@@ -47,6 +57,12 @@ local function check_values(file, made)
       end
       made[key] = math.floor(ms)
     end
+  end
+  if made.catch_up and not CATCH_UP[made.catch_up] then
+    fault(file, 'catch_up: "one", "none" or "all" expected')
+  end
+  if made.limit and (made.limit < 1 or made.limit % 1 ~= 0) then
+    fault(file, "limit: a whole number from 1 expected")
   end
   if made.every and made.cron then
     fault(file, "a schedule has either every or cron")
@@ -61,6 +77,36 @@ local function check_values(file, made)
     if not ok then
       fault(file, "opts: %s", why)
     end
+  end
+end
+
+local function find(queue, key, value)
+  for _, other in ipairs(definitions) do
+    if other.queue == queue and other[key] == value then
+      return other
+    end
+  end
+  return nil
+end
+
+-- A schedule has an id in its queue; any other definition runs the jobs of a
+-- name, or all that nobody else runs.
+local function set_apart(file, made)
+  if made.every or made.cron then
+    local base, n = made.name or file:match "([^/]+)%.lua$", 1
+    made.schedule = base
+    while find(made.queue, "schedule", made.schedule) do
+      n = n + 1
+      made.schedule = ("%s-%d"):format(base, n)
+    end
+    return
+  end
+  made.runs = made.name or "*"
+  local other = find(made.queue, "runs", made.runs)
+  if other then
+    fault(file, "jobs %s of queue %q are run by %s already",
+      made.name and ("%q"):format(made.name) or "without a definition of their "
+      .. "own", made.queue, other.file)
   end
 end
 
@@ -88,9 +134,9 @@ local function check(file, definition)
     made[key] = value
   end
   made.queue = definition.queue or base
-  made.schedule = definition.name or base
   made.file = file
   check_values(file, made)
+  set_apart(file, made)
   definitions[#definitions + 1] = made
 end
 

@@ -27,7 +27,8 @@ end
 
 local function entry_of(name, data, opts, level)
   if type(name) ~= "string" or name == "" then
-    error("a job's name is a text, not " .. type(name), level + 1)
+    error("a job's name is a text, not "
+      .. (name == "" and "an empty one" or type(name)), level + 1)
   end
   local checked = options.check(opts, level + 1)
   if data == nil then
@@ -54,9 +55,15 @@ local function split_tx(opts)
   return opts.tx, rest
 end
 
-local function add_watched(self, entries)
+local function add_watched(self, entries, tx)
   local span = watch.producing(self.driver.name, self.name, entries)
-  local added, err = self.driver:add(self.name, entries)
+  local added, err
+  if tx then
+    added, err = require("perigee.queue.outbox").put(tx, self.driver,
+      self.name, entries)
+  else
+    added, err = self.driver:add(self.name, entries)
+  end
   watch.done(span, not added and err or nil)
   return added, err
 end
@@ -76,17 +83,8 @@ function Queue:add(name, data, opts)
   if not entry then
     return nil, err
   end
-  if tx then
-    local outbox = require "perigee.queue.outbox"
-    local span = watch.producing(self.driver.name, self.name, { entry })
-    local added
-    added, err = outbox.put(tx, self.driver, self.name, entry)
-    watch.done(span, not added and err or nil)
-    return added and jobs.added(self.driver, self.name, entry, data, added),
-      err
-  end
   local added
-  added, err = add_watched(self, { entry })
+  added, err = add_watched(self, { entry }, tx)
   if not added then
     return nil, err
   end
@@ -95,14 +93,19 @@ end
 
 --- Adds many: all or none.
 ---@param list {name: string, data: any, opts: table?}[]
+---@param opts {tx: table?}? # as for add
 ---@return perigee.Job[]? jobs
 ---@return perigee.Error? err
-function Queue:add_bulk(list)
+function Queue:add_bulk(list, opts)
   if type(list) ~= "table" then
     error("a list of {name, data, opts} expected", 2)
   end
   local entries = {}
   for i, one in ipairs(list) do
+    if type(one) ~= "table" then
+      error(("a list of {name, data, opts} expected: item %d is a %s")
+        :format(i, type(one)), 2)
+    end
     local entry, err = entry_of(one.name, one.data, one.opts, 2)
     if not entry then
       return nil, err
@@ -112,7 +115,7 @@ function Queue:add_bulk(list)
   if #entries == 0 then
     return {}
   end
-  local added, err = add_watched(self, entries)
+  local added, err = add_watched(self, entries, opts and opts.tx)
   if not added then
     return nil, err
   end
@@ -134,6 +137,11 @@ local STATES = {
   waiting = true, prioritized = true, active = true, delayed = true,
   completed = true, failed = true, paused = true, waiting_children = true,
 }
+
+local function is_whole(value, low)
+  return type(value) == "number" and value >= low
+    and value == math.floor(value) and value < 2 ^ 53
+end
 
 local function check_state(state, level)
   if not STATES[state] then
@@ -159,8 +167,11 @@ function Queue:jobs(state, range, to)
   elseif range ~= nil then
     from = range
   end
-  local records, err = self.driver:jobs(self.name, state, from,
-    to or from + 99, ascending)
+  to = to or type(from) == "number" and from + 99
+  if not is_whole(from, 0) or not is_whole(to, -1) then
+    error("a range from 0 on expected, such as {0, 99} (to -1: to the end)", 2)
+  end
+  local records, err = self.driver:jobs(self.name, state, from, to, ascending)
   if not records then
     return nil, err
   end
@@ -232,6 +243,9 @@ function Queue:clean(grace, limit, state)
   end
   state = state or "completed"
   check_state(state, 2)
+  if limit ~= nil and not is_whole(limit, 0) then
+    error("limit: a whole number from 0 expected (0: all)", 2)
+  end
   return self.driver:clean(self.name, math.floor(ms), limit or 0, state)
 end
 
@@ -259,6 +273,11 @@ end
 local function check_limit(limit, level)
   if type(limit) ~= "table" then
     error("{concurrency, rate, group} expected", level + 1)
+  end
+  for key in pairs(limit) do
+    if key ~= "concurrency" and key ~= "rate" and key ~= "group" then
+      error("unknown limit " .. tostring(key), level + 1)
+    end
   end
   local checked = {}
   if limit.concurrency ~= nil then
@@ -291,6 +310,8 @@ local SCHEDULE = {
   finish = true, catch_up = true, immediately = true,
 }
 
+local CATCH_UP = { one = true, none = true, all = true }
+
 local function check_schedule(schedule, level)
   local cron = require "perigee.queue.cron"
   if type(schedule) ~= "table" then
@@ -302,6 +323,15 @@ local function check_schedule(schedule, level)
       error("unknown option " .. tostring(key) .. " of a schedule", level + 1)
     end
     checked[key] = value
+  end
+  if checked.catch_up ~= nil and not CATCH_UP[checked.catch_up] then
+    error('catch_up: "one", "none" or "all" expected', level + 1)
+  end
+  for key, low in pairs { limit = 1, start = 0, finish = 0 } do
+    if checked[key] ~= nil and not is_whole(checked[key], low) then
+      error(("%s: a whole number from %d expected"):format(key, low),
+        level + 1)
+    end
   end
   if (checked.every == nil) == (checked.cron == nil) then
     error("a schedule has either every or cron", level + 1)
@@ -416,9 +446,22 @@ function Client:names()
   return self.driver:queues()
 end
 
+local NODE = {
+  name = true, queue = true, data = true, opts = true, children = true,
+}
+
 local function node_of(node, level)
   if type(node) ~= "table" then
     error("{name, queue, data, opts, children} expected", level + 1)
+  end
+  for key in pairs(node) do
+    if not NODE[key] then
+      error(("unknown field %s of a flow's job"):format(tostring(key)),
+        level + 1)
+    end
+  end
+  if type(node.opts) == "table" and node.opts.dedup then
+    error("dedup: not for jobs of a flow", level + 1)
   end
   check_name(node.queue, level + 1)
   local entry, err = entry_of(node.name, node.data, node.opts, level + 1)

@@ -242,7 +242,7 @@ function commands.add(queue, words, flags)
     data, wrong = json.decode(text)
   end
   if wrong then
-    return fail("the data: " .. tostring(wrong))
+    return 2, io.stderr:write("perigee: the data: ", tostring(wrong), "\n")
   end
   local job, err = q:add(words[2], data, {
     delay = flags.delay, priority = flags.priority,
@@ -352,9 +352,10 @@ return function(...)
   end
   local ok, code = pcall(commands[name], require "perigee.queue", words, flags)
   if not ok then
+    -- What raises is a wrong call: a value that is none.
     io.stderr:write("perigee: ", (tostring(code):gsub("^[^:]+:%d+: ", "")),
       "\n")
-    return 1
+    return 2
   end
   return code
 end

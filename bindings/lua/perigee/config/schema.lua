@@ -434,6 +434,7 @@ local queue = t.section {
   idle_timeout = t.duration { default = "5s", min = 10 },
   worker_name = t.string(),
   metrics = t.boolean { default = true },
+  concurrency = t.integer { min = 1 },
   limits = t.map { default = {}, of = queue_limit {
     group = queue_limit(), -- the same, for each group
   } },

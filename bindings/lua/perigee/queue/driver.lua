@@ -22,7 +22,7 @@ local M = {}
 ---| "paused" | "waiting_children"
 
 ---@class perigee.queue.Backoff
----@field type "fixed"|"exponential"
+---@field type "fixed"|"exponential"|"custom" # or what Node's side calls its own
 ---@field delay integer   # ms
 ---@field jitter number?  # 0 to 1: that part of the delay is random
 
@@ -162,6 +162,7 @@ local M = {}
 --- wait
 ---@class perigee.queue.Driver
 ---@field name string
+---@field is_shared boolean? # other applications may have queues there
 ---@field add fun(self, queue: string, entries: perigee.queue.Entry[]): {id: string, duplicate: boolean?}[]?, perigee.Error?
 ---@field counts fun(self, queue: string): table<perigee.queue.State, integer>?, perigee.Error? # all eight states
 ---@field jobs fun(self, queue: string, state: perigee.queue.State, from: integer, to: integer, ascending: boolean): perigee.queue.Record[]?, perigee.Error?

@@ -100,9 +100,18 @@ function Job:children_values()
   return values, children.failed
 end
 
+-- A result of false is one.
+local function result_of(text)
+  if text == nil then
+    return json.null
+  end
+  local value = json.decode(text)
+  return value
+end
+
 local function outcome(record)
   if record.state == "completed" then
-    return true, record.result and json.decode(record.result) or json.null
+    return true, result_of(record.result)
   elseif record.state == "failed" then
     return true, nil, errors.new("unprocessable",
       "%s", record.failure or "the job failed")
@@ -160,7 +169,7 @@ function Job:wait(timeout)
     end
     if event.event == "completed" then
       self.ended = function()
-        return event.result and json.decode(event.result) or json.null
+        return result_of(event.result)
       end
       signal:set()
     elseif event.event == "failed" then
@@ -230,8 +239,16 @@ end
 ---@field attempt integer   # from 1
 ---@field timestamp integer
 ---@field priority integer
+---@field deadline_ms number? # milliseconds left; nil: no time-out
 local Running = {}
-Running.__index = Running
+
+function Running:__index(key)
+  if key == "deadline_ms" then
+    local ends_at = rawget(self, "ends_at")
+    return ends_at and math.max(0, ends_at - time.monotonic())
+  end
+  return Running[key]
+end
 
 --- Tells how far it is; any value that JSON can carry.
 ---@param value any
@@ -315,9 +332,11 @@ end
 ---@param driver perigee.queue.Driver
 ---@param consumer perigee.queue.Consumer
 ---@param record perigee.queue.Record
+---@param timeout integer? # ms
 ---@return perigee.RunningJob
-function M.running(driver, consumer, record)
+function M.running(driver, consumer, record, timeout)
   return setmetatable({
+    ends_at = timeout and time.monotonic() + timeout,
     driver = driver, consumer = consumer, record = record,
     queue = record.queue, id = record.id, name = record.name,
     data = decoded(record.data), opts = record.opts or {},

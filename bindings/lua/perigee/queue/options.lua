@@ -5,6 +5,9 @@ local units = require "perigee.units"
 local M = {}
 
 local PRIORITY_MAX = 2097151
+local DURATION_MAX_MS = 2 ^ 40 -- 34 years
+local NUMBER_MAX = 2 ^ 53
+local TEXT_MAX = 1000 -- of ids and groups
 
 -- For M.check to raise where its caller is to blame.
 local function fail(text, ...)
@@ -13,7 +16,7 @@ end
 
 local function duration(name, value)
   local ms = units.duration(value)
-  if not ms or ms < 0 then
+  if not ms or ms < 0 or ms > DURATION_MAX_MS then
     fail("%s: a duration expected (\"30s\", or milliseconds)", name)
   end
   return math.floor(ms)
@@ -23,14 +26,14 @@ local function whole(name, value, low, high)
   if type(value) ~= "number" or value ~= math.floor(value) or value < low
     or value > high then
     fail("%s: a whole number from %d to %s expected", name, low,
-      high == math.huge and "any" or ("%d"):format(high))
+      high == NUMBER_MAX and "any" or ("%d"):format(high))
   end
   return value
 end
 
 local function text(name, value)
-  if type(value) ~= "string" or value == "" then
-    fail("%s: a text expected", name)
+  if type(value) ~= "string" or value == "" or #value > TEXT_MAX then
+    fail("%s: a text of at most %d bytes expected", name, TEXT_MAX)
   end
   return value
 end
@@ -59,8 +62,8 @@ local function backoff(name, value)
   end
   only(name, value, { type = true, delay = true, jitter = true })
   local kind = value.type or "fixed"
-  if kind ~= "fixed" and kind ~= "exponential" then
-    fail("%s.type: \"fixed\" or \"exponential\" expected", name)
+  if kind ~= "fixed" and kind ~= "exponential" and kind ~= "custom" then
+    fail("%s.type: \"fixed\", \"exponential\" or \"custom\" expected", name)
   end
   local jitter = value.jitter
   if jitter ~= nil and (type(jitter) ~= "number" or jitter < 0 or jitter > 1)
@@ -81,11 +84,11 @@ local function keep(name, value)
     only(name, value, { count = true, age = true })
     return {
       count = value.count
-        and whole(name .. ".count", value.count, 0, math.huge),
+        and whole(name .. ".count", value.count, 0, NUMBER_MAX),
       age = value.age and duration(name .. ".age", value.age),
     }
   end
-  return whole(name, value, 0, math.huge)
+  return whole(name, value, 0, NUMBER_MAX)
 end
 
 local function dedup(name, value)
@@ -116,7 +119,7 @@ local CHECKS = {
     return whole(name, value, 0, PRIORITY_MAX)
   end,
   attempts = function(name, value)
-    return whole(name, value, 1, math.huge)
+    return whole(name, value, 1, NUMBER_MAX)
   end,
   backoff = backoff,
   -- Decimal ids and colons are the drivers' own: a queue can move to another
@@ -136,10 +139,10 @@ local CHECKS = {
   timeout = duration,
   group = text,
   keep_logs = function(name, value)
-    return whole(name, value, 0, math.huge)
+    return whole(name, value, 0, NUMBER_MAX)
   end,
   timestamp = function(name, value)
-    return whole(name, value, 0, math.huge)
+    return whole(name, value, 0, NUMBER_MAX)
   end,
   on_child_failure = function(name, value)
     if not CHILD_FAILURE[value] then

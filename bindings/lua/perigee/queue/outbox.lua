@@ -4,11 +4,15 @@
 --- committed they are moved to their queues. Each has its id from the start, so
 --- that moving one twice adds it once.
 
+local config = require "perigee.config"
+local core_app = require "perigee.core.app"
+local core_queue = require "perigee.core.queue"
 local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 local json = require "perigee.json"
 local log = require "perigee.log"
 local sqlite = require "perigee.sqlite"
+local task = require "perigee.task"
 
 local M = {}
 
@@ -17,8 +21,38 @@ local SCHEMA = [[CREATE TABLE IF NOT EXISTS perigee_outbox (
   data TEXT NOT NULL, opts TEXT NOT NULL)]]
 
 local BATCH = 200
+local TURN_MS = 5
 
 local moving = setmetatable({}, { __mode = "k" }) -- db -> "moving" | "again"
+local numbers = setmetatable({}, { __mode = "k" }) -- db -> its lock's
+
+-- ---- one mover a database ----
+
+local function number_of(db)
+  if not numbers[db] then
+    local row = db:one "PRAGMA database_list"
+    local sum = 0
+    for i = 1, #(row and row.file or "") do
+      sum = (sum * 33 + row.file:byte(i)) % 2147483647
+    end
+    numbers[db] = sum + 1
+  end
+  return numbers[db]
+end
+
+-- Two workers that read the same rows would add their jobs twice: the first
+-- one's may have run, and gone, before the other adds them.
+local function alone(db)
+  local locks, err = core_queue.owners(core_app.host().dir
+    .. "/var/outbox-owners")
+  if not locks then
+    return nil, err
+  end
+  while not locks:take(number_of(db)) do
+    task.sleep(TURN_MS)
+  end
+  return locks
+end
 
 -- In runs of the same queue, so that their order stays.
 local function move_some(db, driver)
@@ -49,7 +83,24 @@ local function move_some(db, driver)
   return #rows
 end
 
---- Moves what is in the database's outbox to the queues.
+local function move_all(db, driver)
+  local locks, err = alone(db)
+  if not locks then
+    return nil, err
+  end
+  local done, count
+  repeat
+    done, count, err = pcall(move_some, db, driver)
+  until not done or not count or count < BATCH
+  locks:close()
+  if not done then
+    error(count, 0)
+  end
+  return count, err
+end
+
+--- Moves what is in the database's outbox to the queues. What cannot be moved
+--- stays there until M.watch comes by, or the next commit.
 function M.move(db, driver)
   if moving[db] then
     moving[db] = "again"
@@ -57,56 +108,71 @@ function M.move(db, driver)
   end
   repeat
     moving[db] = "moving"
-    local count, err
-    repeat
-      count, err = move_some(db, driver)
-    until not count or count < BATCH
-    if not count then
-      log.error("jobs in the outbox could not be added to their queues "
-        .. "(they stay there until the next time)", { err = err })
+    local done, count, err = pcall(move_all, db, driver)
+    if not done then
+      moving[db] = nil
+      error(count, 0)
+    elseif not count then
+      log.error("jobs in the outbox could not be added to their queues yet",
+        { err = err })
       break
     end
   until moving[db] ~= "again"
   moving[db] = nil
 end
 
---- Adds a job when, and if, tx is committed.
+--- Adds jobs when, and if, tx is committed.
 ---@param tx perigee.sqlite.Tx
 ---@param driver perigee.queue.Driver
 ---@param queue string
----@param entry perigee.queue.Entry
----@return {id: string}? added
+---@param entries perigee.queue.Entry[]
+---@return {id: string}[]? added
 ---@return perigee.Error? err
-function M.put(tx, driver, queue, entry)
+function M.put(tx, driver, queue, entries)
   sqlite.after_commit(tx, driver, function(db)
     M.move(db, driver)
   end)
-  local opts = {}
-  for key, value in pairs(entry.opts) do
-    opts[key] = value
-  end
-  opts.job_id = opts.job_id or crypto.uuid.v7()
   local ok, err = tx:exec(SCHEMA)
-  if ok then
-    ok, err = tx:exec("INSERT INTO perigee_outbox(queue, name, data, opts) "
-      .. "VALUES (?, ?, ?, ?)", queue, entry.name, entry.data,
-      (assert(json.encode(opts))))
+  local added = {}
+  for i, entry in ipairs(entries) do
+    local opts = {}
+    for key, value in pairs(entry.opts) do
+      opts[key] = value
+    end
+    opts.job_id = opts.job_id or crypto.uuid.v7()
+    if ok then
+      ok, err = tx:exec("INSERT INTO perigee_outbox(queue, name, data, opts) "
+        .. "VALUES (?, ?, ?, ?)", queue, entry.name, entry.data,
+        (assert(json.encode(opts))))
+    end
+    if not ok then
+      return nil, errors.wrap(err, "outbox")
+    end
+    added[i] = { id = opts.job_id }
   end
-  if not ok then
-    return nil, errors.wrap(err, "outbox")
-  end
-  return { id = opts.job_id }
+  return added
 end
 
---- What a host that died has left in the outboxes of the configured databases.
-function M.sweep(names, driver)
-  for _, name in ipairs(names) do
+local function sweep(driver)
+  for name in pairs(config.sqlite or {}) do
     local db = sqlite.get(name)
     local row = db:one("SELECT 1 AS there FROM sqlite_master "
       .. "WHERE type = 'table' AND name = 'perigee_outbox'")
-    if row then
+    if row and db:one "SELECT 1 AS there FROM perigee_outbox LIMIT 1" then
       M.move(db, driver)
     end
+  end
+end
+
+--- Moves what workers that died, or had no driver to add to, have left in the
+--- outboxes of the configured databases; for as long as going_on() says.
+---@param driver perigee.queue.Driver
+---@param every integer # ms
+---@param going_on fun(): boolean
+function M.watch(driver, every, going_on)
+  while going_on() do
+    sweep(driver)
+    task.sleep(every)
   end
 end
 

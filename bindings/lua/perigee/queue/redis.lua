@@ -105,7 +105,7 @@ function M.open(settings)
       .. 'server: "{%s}"'):format(prefix), 0)
   end
   return setmetatable({
-    name = "redis",
+    name = "redis", is_shared = true,
     store = store.open(client, prefix),
     owner = owner.new(), streams = {}, consumers = {},
     settings = {

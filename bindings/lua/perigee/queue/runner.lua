@@ -3,6 +3,7 @@
 local config = require "perigee.config"
 local core = require "perigee.core.queue"
 local core_task = require "perigee.core.task"
+local declared = require "perigee.queue.declared"
 local errors = require "perigee.error"
 local host = require "perigee.host"
 local jobs = require "perigee.queue.job"
@@ -10,9 +11,11 @@ local json = require "perigee.json"
 local log = require "perigee.log"
 local meter = require "perigee.queue.meter"
 local options = require "perigee.queue.options"
+local outbox = require "perigee.queue.outbox"
 local queues = require "perigee.queue"
 local task = require "perigee.task"
 local time = require "perigee.time"
+local units = require "perigee.units"
 local watch = require "perigee.queue.watch"
 
 local M = {}
@@ -68,9 +71,34 @@ end
 
 local function call(definition, job, timeout)
   if timeout then
+    core.bound()
     return task.with_deadline(timeout, definition.run, job)
   end
   return definition.run(job)
+end
+
+local PLAIN = { fixed = true, exponential = true }
+
+-- How long until the next attempt; nil: there is none.
+local function backoff(self, record, failed, err)
+  local policy, definition = record.opts.backoff,
+    definition_of(self, record.name)
+  if not policy or PLAIN[policy.type]
+    or not (definition and definition.backoff) then
+    return options.backoff(record.opts, failed)
+  end
+  local ok, wait = pcall(definition.backoff, failed, err,
+    jobs.running(self.driver, self.consumer, record))
+  if ok and wait == false then
+    return nil
+  end
+  local ms, why = units.duration(ok and wait or 0)
+  if not ok or not ms then
+    log.error("backoff has failed: as if it were fixed",
+      { queue = record.queue, job = record.id, err = ok and why or wait })
+    return options.backoff(record.opts, failed)
+  end
+  return math.floor(ms)
 end
 
 local function settle_failure(self, record, err, stack)
@@ -78,7 +106,7 @@ local function settle_failure(self, record, err, stack)
   local left = (record.opts.attempts or 1) - failed
   local retry_in
   if left > 0 and not (errors.is(err) and err.kind == "unrecoverable") then
-    retry_in = options.backoff(record.opts, failed)
+    retry_in = backoff(self, record, failed, err)
   end
   log.warn("job failed", {
     queue = record.queue, job = record.id, name = record.name,
@@ -108,7 +136,7 @@ local function execute(self, record)
       .. "named %q of queue %s", record.name, record.queue)
   end
   local timeout = record.opts.timeout or definition.timeout
-  local job = jobs.running(self.driver, self.consumer, record)
+  local job = jobs.running(self.driver, self.consumer, record, timeout)
   local span = watch.consuming(self.driver.name, record)
   local text, err, stack =
     outcome(xpcall(call, caught, definition, job, timeout))
@@ -124,9 +152,31 @@ local function freed(self, record)
   self.slots:set()
 end
 
+-- Its turn: of the worker's queues, and of the jobs of its definition.
+local function in_turn(self, record)
+  local definition = definition_of(self, record.name)
+  if self.share then
+    self.shares:enter(self.share)
+  end
+  local ok, text, err, stack
+  if definition and definition.slots then
+    ok, text, err, stack = pcall(definition.slots.with, definition.slots,
+      execute, self, record)
+  else
+    ok, text, err, stack = pcall(execute, self, record)
+  end
+  if self.share then
+    self.shares:leave()
+  end
+  if not ok then
+    error(text, 0)
+  end
+  return text, err, stack
+end
+
 local function run(self, record)
   local began = time.monotonic()
-  local text, err, stack = execute(self, record)
+  local text, err, stack = in_turn(self, record)
   core.check()
   freed(self, record)
   meter.processed(self.driver.name, self.queue, time.monotonic() - began,
@@ -165,8 +215,9 @@ end
 -- ---- one queue ----
 
 local function room(self)
-  return math.min(self.concurrency - self.running,
+  local free = math.min(self.concurrency - self.running,
     2 * self.concurrency - self.running - self.finishing)
+  return self.share and math.min(free, self.shares:room(self.share)) or free
 end
 
 -- Newer code may have been committed while this waited: what begins now is its.
@@ -203,23 +254,46 @@ local function fetch(self)
   end
 end
 
-local function open(client, name, definitions)
-  local self = setmetatable({
-    queue = name, driver = client.driver, by_name = {}, concurrency = 0,
-    running = 0, finishing = 0, slots = core.signal(), tasks = {},
-  }, Runner)
+-- Who runs which jobs. Those of a schedule carry its name; a schedule's function
+-- runs others when there is nobody else for them.
+local function divide(self, definitions)
+  local of_schedule
   for _, definition in ipairs(definitions) do
-    if definition.name then
+    local concurrency = definition.concurrency or 1
+    if definition.every or definition.cron then
+      self.by_name[definition.schedule] = definition
+      of_schedule = of_schedule or definition
+    elseif definition.name then
       self.by_name[definition.name] = definition
     else
       self.default = definition
     end
-    -- Jobs of a schedule carry its name.
-    if definition.every or definition.cron then
-      self.by_name[definition.schedule] = definition
+    self.concurrency = self.concurrency + concurrency
+    if #definitions > 1 then
+      definition.slots = task.semaphore(concurrency)
     end
-    self.concurrency = self.concurrency + (definition.concurrency or 1)
   end
+  self.default = self.default or of_schedule
+end
+
+local function weight_of(definitions)
+  local weight = 1
+  for _, definition in ipairs(definitions) do
+    weight = math.max(weight, definition.weight or 1)
+  end
+  return weight
+end
+
+local function open(client, name, definitions, shares)
+  local self = setmetatable({
+    queue = name, driver = client.driver, by_name = {}, concurrency = 0,
+    running = 0, finishing = 0, slots = core.signal(), tasks = {},
+    shares = shares,
+  }, Runner)
+  divide(self, definitions)
+  self.share = shares and shares:join(weight_of(definitions), function()
+    self.slots:set()
+  end)
   self.consumer = client.driver:consume(name, {
     concurrency = self.concurrency,
     name = client.settings.worker_name
@@ -233,49 +307,6 @@ local function open(client, name, definitions)
   })
   task.spawn_detached(fetch, self)
   return self
-end
-
--- ---- schedules and limits of the code and the configuration ----
-
-local function apply_limits(client, limits)
-  for name, limit in pairs(limits or {}) do
-    local ok, err = client:get(name):limit(limit)
-    if not ok then
-      log.error("limits could not be set", { queue = name, err = err })
-    end
-  end
-end
-
-local function set_schedules(client, definitions)
-  local wanted = {}
-  for _, definition in ipairs(definitions) do
-    if definition.every or definition.cron then
-      wanted[definition.queue .. ":" .. definition.schedule] = true
-      local ok, err = client.driver:schedule(definition.queue,
-        definition.schedule, {
-          every = definition.every, cron = definition.cron,
-          tz = definition.tz, catch_up = definition.catch_up,
-          origin = "code",
-        }, {
-          name = definition.schedule,
-          data = definition.data ~= nil and assert(json.encode(
-            definition.data)) or "{}",
-          opts = options.check(definition.opts),
-        })
-      if not ok then
-        log.error("a schedule could not be set",
-          { file = definition.file, err = err })
-      end
-    end
-  end
-  for _, name in ipairs(client.driver:queues() or {}) do
-    for _, schedule in ipairs(client.driver:schedules(name) or {}) do
-      if schedule.origin == "code"
-        and not wanted[name .. ":" .. schedule.id] then
-        client.driver:unschedule(name, schedule.id)
-      end
-    end
-  end
 end
 
 -- Workers are told apart by their number: those of the role "web" come first.
@@ -303,19 +334,18 @@ function M.start(definitions)
     end
     table.insert(by_queue[definition.queue], definition)
   end
+  local most = config.queue and config.queue.concurrency
+  local shares = most and require("perigee.queue.shares").new(most)
   for _, name in ipairs(order) do
-    runners[#runners + 1] = open(client, name, by_queue[name])
+    runners[#runners + 1] = open(client, name, by_queue[name], shares)
   end
-  apply_limits(client, config.queue and config.queue.limits)
-  set_schedules(client, definitions)
+  declared.limits(client, config.queue and config.queue.limits)
+  declared.schedules(client, definitions)
   meter.watch(client, order)
-  task.spawn_detached(function()
-    local names = {}
-    for name in pairs(config.sqlite or {}) do
-      names[#names + 1] = name
-    end
-    require("perigee.queue.outbox").sweep(names, client.driver)
-  end)
+  task.spawn_detached(outbox.watch, client.driver,
+    client.settings.stalled_interval or 5000, function()
+      return not stopping and not core.stale()
+    end)
 end
 
 --- No more jobs are begun; those that run go on.

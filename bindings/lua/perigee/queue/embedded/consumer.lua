@@ -20,27 +20,35 @@ Consumer.__index = Consumer
 -- ---- owners ----
 
 -- Numbers are drawn and locked before they are written down: whoever finds one
--- in the table without its lock may take its jobs.
-local function register(store, name)
-  if store.owner then
-    return true
-  end
+-- in the table without its lock may take its jobs. One of a worker that has died
+-- must not be locked again: so the lock goes when the number is taken.
+local function draw(store, name)
   local owners, err = core_queue.owners(store.path .. "-owners")
   if not owners then
     return nil, err
   end
-  local number
-  repeat
-    number = math.random(1, 2 ^ 31 - 2)
-  until not owners:alive(number) and owners:take(number)
-  local ok
-  ok, err = store:exec("INSERT INTO owner(id, pid, name, since) "
-    .. "VALUES (?, ?, ?, ?)", number, core_app.host().pid, name, time.now())
-  if not ok then
+  local number, count = math.random(1, 2 ^ 31 - 2), 0
+  if not owners:alive(number) and owners:take(number) then
+    count, err = store:exec("INSERT OR IGNORE INTO owner(id, pid, name, since) "
+      .. "VALUES (?, ?, ?, ?)", number, core_app.host().pid, name, time.now())
+  end
+  if count ~= 1 then
     owners:close()
-    return nil, err
+    return count, err
   end
   store.owners, store.owner = owners, number
+  return count
+end
+
+-- A store has one owner, whichever of its consumers comes first.
+local function register(store, name)
+  local count, err
+  while not store.owner do
+    count, err = draw(store, name)
+    if not count then
+      return nil, err
+    end
+  end
   return true
 end
 
@@ -119,6 +127,7 @@ local function claim(self, text, n)
 end
 
 -- What may be taken in one go; groups and others take turns in being first.
+-- The last value: there was no room to look for jobs without a group.
 local function statements(self, n)
   local list, claims = {}, {}
   local now = self.store:now()
@@ -153,7 +162,7 @@ local function statements(self, n)
   for _ = 1, grouped and n - share or 0 do
     add(sql.CLAIM_GROUP, 1)
   end
-  return list, claims
+  return list, claims, n == share
 end
 
 -- More than n may come of one go with groups: they are put back.
@@ -166,7 +175,7 @@ local function keep(self, list, n)
 end
 
 local function attempt(self, n)
-  local list, claims = statements(self, n)
+  local list, claims, one_sided = statements(self, n)
   local outcomes, ids, from = self.store:run(list)
   if not outcomes then
     return nil, ids
@@ -175,7 +184,9 @@ local function attempt(self, n)
   for _, at in ipairs(claims) do
     taken(self, outcomes[from + at], jobs)
   end
-  if #jobs > 1 then
+  if #jobs == 0 and one_sided then
+    return attempt(self, n) -- now the others come first
+  elseif #jobs > 1 then
     table.sort(jobs, by_place)
   end
   return keep(self, jobs, n)
@@ -218,7 +229,7 @@ local function prepare(self)
     return nil, err
   end
   local ok
-  ok, err = register(self.store, self.name)
+  ok, err = self.store.registering:with(register, self.store, self.name)
   if not ok then
     return nil, err
   end
@@ -323,9 +334,23 @@ local function remove_ended(list, job)
   end
 end
 
-local function parent_waits(self, job)
+-- What there is to say when a job has ended.
+local function tell_ended(self, job, event)
+  local store, queue_id = self.store, self.queue_id
+  events.tell(store, queue_id, event)
   if job.parent then
-    self.store:notify_all()
+    store:notify_all()
+  end
+  if not events.wanted(store, queue_id) then
+    return
+  end
+  if event.event == "failed"
+    and job.attempts + 1 >= (job.opts.attempts or 1) then
+    events.tell(store, queue_id, { event = "retries_exhausted", id = job.id })
+  end
+  local row = store.db:one(sql.DRAINED, queue_id)
+  if row and row.drained == 1 then
+    events.tell(store, queue_id, { event = "drained" })
   end
 end
 
@@ -359,9 +384,7 @@ function Consumer:complete(job, result)
     return nil, err or lost(job)
   end
   self.store:count(self.queue_id, "completed")
-  events.tell(self.store, self.queue_id,
-    { event = "completed", id = job.id, result = result })
-  parent_waits(self, job)
+  tell_ended(self, job, { event = "completed", id = job.id, result = result })
   return true
 end
 
@@ -381,9 +404,8 @@ local function fail_for_good(self, job, failure)
     return nil, err or lost(job)
   end
   self.store:count(self.queue_id, "failed")
-  events.tell(self.store, self.queue_id,
+  tell_ended(self, job,
     { event = "failed", id = job.id, failure = failure.message })
-  parent_waits(self, job)
   return true
 end
 

@@ -182,7 +182,6 @@ function Driver:drain(queue, delayed)
   if not queue_id then
     return nil, removed
   end
-  events.tell(self.store, queue_id, { event = "drained" })
   return removed
 end
 

@@ -19,7 +19,14 @@ local Driver = {}
 M.methods = Driver
 
 local LATE_MS = 2000 -- what is later than this was missed
-local IDLE_MS = 60000
+local IDLE_MS = 10000
+local SET_MS = 1000 -- by how much a clock differs that somebody has set
+
+-- Intervals go by the host's own clock, which nobody sets; patterns by the one
+-- on the wall.
+local function now_of(store, spec)
+  return spec.every and math.floor(store:now()) or time.now()
+end
 
 -- The first time after `after` (Unix ms), or nil.
 local function following(spec, after)
@@ -73,7 +80,7 @@ function Driver:schedule(queue, id, spec, entry)
   local next_ms = old and old.next
   local same = old and json.encode(json.decode(old.spec)) == text
   if not same then
-    next_ms = first(spec, time.now())
+    next_ms = first(spec, now_of(self.store, spec))
   end
   local ok
   ok, err = self.store:exec("INSERT INTO schedule(queue, id, spec, name, "
@@ -122,8 +129,7 @@ function Driver:schedules(queue)
   return list
 end
 
-local function fire(store, row, now)
-  local spec = json.decode(row.spec)
+local function fire(store, row, spec, now)
   local skip = spec.catch_up == "none" and now - row.next > LATE_MS
   local iterations = row.iterations + (skip and 0 or 1)
   local move = { "UPDATE schedule SET next = ?, iterations = ? "
@@ -147,8 +153,8 @@ local function fire(store, row, now)
   end
   statements[#statements + 1] = { sql.INSERT_IF, seq, row.queue, state,
     delay > 0 and 0 or opts.priority or 0, pos + delay * 1000,
-    opts.priority or 0, delay, now, opts.group, row.name, row.opts, row.data,
-    ("repeat:%s:%d"):format(row.id, row.next), row.id, n = 14 }
+    opts.priority or 0, delay, time.now(), opts.group, row.name, row.opts,
+    row.data, ("repeat:%s:%d"):format(row.id, row.next), row.id, n = 14 }
   local outcomes, err = store:run(statements)
   if not outcomes then
     return nil, err
@@ -157,25 +163,77 @@ local function fire(store, row, now)
   return true
 end
 
--- What is due; gives how long until there is more.
-local function turn(store)
-  local rows, err = store.db:query("SELECT * FROM schedule "
-    .. "WHERE next IS NOT NULL ORDER BY next LIMIT 100")
+-- When it is next by a clock that has been set back: nil, as it was. What is at
+-- certain hours has had its turn.
+local function earlier(store, row)
+  local spec = json.decode(row.spec)
+  local now, next_ms = now_of(store, spec), nil
+  if spec.start and spec.start > now then
+    return nil
+  elseif spec.every then
+    next_ms = now + spec.every
+  elseif cron.parse(spec.cron, spec.tz).hour.any then
+    next_ms = following(spec, now)
+  end
+  return next_ms and next_ms < row.next and next_ms or nil
+end
+
+-- At the start, and whenever somebody has set the clock.
+local function follow_clock(store)
+  local drift = time.now() - store:now()
+  if store.drift and math.abs(drift - store.drift) < SET_MS then
+    return true
+  end
+  local rows, err = store.db:query(
+    "SELECT queue, id, spec, next FROM schedule WHERE next IS NOT NULL")
   if not rows then
     return nil, err
   end
-  local now = time.now()
   for _, row in ipairs(rows) do
-    if row.next > now then
-      return math.min(row.next - now, IDLE_MS)
-    end
-    local ok
-    ok, err = fire(store, row, now)
-    if not ok then
-      return nil, err
+    local next_ms = earlier(store, row)
+    if next_ms then
+      local ok
+      ok, err = store:exec("UPDATE schedule SET next = ? WHERE queue = ? "
+        .. "AND id = ? AND next = ?", next_ms, row.queue, row.id, row.next)
+      if not ok then
+        return nil, err
+      end
     end
   end
-  return #rows == 0 and IDLE_MS or 0
+  store.drift = drift
+  return true
+end
+
+-- What is due; gives how long until there is more.
+local function turn(store)
+  local ok, err = follow_clock(store)
+  local rows
+  if ok then
+    rows, err = store.db:query("SELECT * FROM schedule "
+      .. "WHERE next IS NOT NULL ORDER BY next LIMIT 100")
+  end
+  if not rows then
+    return nil, err
+  end
+  local pause, fired = IDLE_MS, false
+  local soon = math.max(time.now(), store:now()) + IDLE_MS
+  for _, row in ipairs(rows) do
+    if row.next > soon then
+      break
+    end
+    local spec = json.decode(row.spec)
+    local now = now_of(store, spec)
+    if row.next > now then
+      pause = math.min(pause, row.next - now)
+    else
+      fired = true
+      ok, err = fire(store, row, spec, now)
+      if not ok then
+        return nil, err
+      end
+    end
+  end
+  return fired and 0 or pause
 end
 
 --- Adds the jobs that are due for as long as the driver is open.

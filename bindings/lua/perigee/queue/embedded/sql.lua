@@ -85,13 +85,16 @@ CREATE TRIGGER IF NOT EXISTS job_gone AFTER UPDATE OF gone ON job BEGIN
       state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END
       WHERE seq = OLD.parent AND state = 5 AND pending <= 0;
   END;
-CREATE TRIGGER IF NOT EXISTS group_turn AFTER UPDATE OF turn ON job BEGIN
+DROP TRIGGER IF EXISTS group_turn; -- a clock put back stopped its windows
+CREATE TRIGGER IF NOT EXISTS group_turns AFTER UPDATE OF turn ON job BEGIN
     UPDATE tenant SET
       served = 1 + (SELECT max(served) FROM tenant WHERE queue = NEW.queue),
-      window_count = CASE WHEN NEW.processed_on >= window_start
+      window_count = CASE WHEN NEW.processed_on < window_start
+        OR NEW.processed_on >= window_start
         + coalesce((SELECT group_rate_ms FROM queue WHERE id = NEW.queue), 0)
         THEN 1 ELSE window_count + 1 END,
-      window_start = CASE WHEN NEW.processed_on >= window_start
+      window_start = CASE WHEN NEW.processed_on < window_start
+        OR NEW.processed_on >= window_start
         + coalesce((SELECT group_rate_ms FROM queue WHERE id = NEW.queue), 0)
         THEN NEW.processed_on ELSE window_start END
       WHERE queue = NEW.queue AND grp = NEW.grp;
@@ -164,7 +167,7 @@ M.CLAIM_GROUP = START:gsub("WHERE $", ", turn = 1 WHERE ") .. [[seq = (SELECT (S
         WHERE j.queue = t.queue AND j.grp = t.grp AND j.state = 1)
         < q.group_concurrency)
       AND (q.group_rate_max IS NULL
-        OR ?2 >= t.window_start + q.group_rate_ms
+        OR ?2 >= t.window_start + q.group_rate_ms OR ?2 < t.window_start
         OR t.window_count < q.group_rate_max)
     ORDER BY t.served LIMIT 1)
   AND ]] .. ALLOWED .. " > 0 RETURNING " .. TAKEN
@@ -191,6 +194,10 @@ M.OUTLOOK = [[SELECT paused, concurrency, rate_max, rate_ms, window_start,
   EXISTS (SELECT 1 FROM job WHERE queue = ?1 AND state = 6) AS suspects,
   EXISTS (SELECT 1 FROM job WHERE queue = ?1 AND state = 7) AS grouped
   FROM queue WHERE id = ?1]]
+
+-- Whether nothing waits or runs any more.
+M.DRAINED = [[SELECT NOT EXISTS (SELECT 1 FROM job WHERE queue = ?1
+    AND state IN (0, 1, 6, 7)) AS drained]]
 
 local MINE = " WHERE seq = ? AND state = 1 AND started = ?"
 local PLAIN = MINE .. " AND extras = 0"

@@ -43,6 +43,7 @@ function M.open(settings)
     db = db, path = path, statements = {}, tickets = {}, flushes = 0,
     queue_ids = {}, last_us = 0, consumers = {}, made = false,
     ended = {}, next_number = 0, last_number = 0,
+    registering = task.semaphore(1),
   }, Store)
 end
 

@@ -188,9 +188,16 @@ local function finish(self, kind, job, ...)
   return ok, err
 end
 
+-- A job with children that are not done, one that was retried while it ran, say,
+-- fails: as it does for Node.
 function Consumer:complete(job, result)
-  return finish(self, "c", job, result, "",
+  local ok, err = settle.finish(self, "c", job, result, "",
     codec.keep_text(job.opts.remove_on_complete), 0)
+  if not ok and err.code == "children" then
+    return self:fail(job, { message = err.message })
+  end
+  forget(self, job)
+  return ok, err
 end
 
 function Consumer:fail(job, failure, retry_in)

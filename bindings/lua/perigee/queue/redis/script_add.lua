@@ -85,6 +85,18 @@ local function add(Q, job)
   return job.id
 end
 
+-- A child that is another's: nothing is added.
+for at = 1, #ARGV - FIELDS, FIELDS do
+  local id, parent_key = ARGV[at + 3], ARGV[at + 10]
+  if id ~= '' and parent_key ~= '' then
+    local other = call('HGET', KEYS[tonumber(ARGV[at + 1])] .. ':' .. id,
+      'parentKey')
+    if other and other ~= parent_key and call('EXISTS', other) == 1 then
+      return { -7 }
+    end
+  end
+end
+
 local out = {}
 for i = 1, (#ARGV - 1) / FIELDS do
   local at = (i - 1) * FIELDS + 1

@@ -169,7 +169,7 @@ if not prev then
   return -3
 end
 call('HDEL', J, 'finishedOn', 'processedOn', 'failedReason', 'returnvalue',
-  'defa', 'atm', 'ats', 'stc')
+  'defa', 'stc')
 local v = call('HMGET', J, 'opts', 'parentKey')
 local ok, opts = pcall(cjson.decode, v[1] or '{}')
 push(Q, id, 0, ok and opts.lifo == true)

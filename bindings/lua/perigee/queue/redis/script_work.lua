@@ -303,7 +303,11 @@ local function has_children(J)
     return nil
   end
   if call('SCARD', J .. ':dependencies') > 0 then
-    return -4
+    -- It goes on because one has failed, and does without the others.
+    if call('EXISTS', J .. ':failed') == 0 then
+      return -4
+    end
+    call('DEL', J .. ':dependencies')
   end
   return call('ZCARD', J .. ':unsuccessful') > 0 and -9 or nil
 end

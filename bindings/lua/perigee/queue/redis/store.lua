@@ -33,8 +33,10 @@ local REFUSALS = {
 ---@return perigee.Error
 function M.refusal(code)
   local known = REFUSALS[code]
-  return errors.new(known and known[1] or "internal",
+  local err = errors.new(known and known[1] or "internal",
     known and known[2] or "unknown answer " .. tostring(code))
+  err.code = (code == -4 or code == -9) and "children" or nil
+  return err
 end
 
 ---@class perigee.queue.redis.Store
