@@ -1,6 +1,5 @@
 /* For queue_clock.mjs: a clock on the wall that can be set for one program
  * alone. Preloaded; the file CLOCK_FILE holds how many seconds it is ahead. */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>

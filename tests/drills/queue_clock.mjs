@@ -53,7 +53,7 @@ const dir = mkdtempSync(path.join(os.tmpdir(), "perigee-drill-"));
 write_files(dir, FILES);
 const shim = path.join(dir, "clock.so");
 const clock = path.join(dir, "clock");
-execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", shim, path.join(ROOT, "tests/drills/queue_clock.c")]);
+execFileSync("cc", ["-shared", "-fPIC", "-D_GNU_SOURCE", "-o", shim, path.join(ROOT, "tests/drills/queue_clock.c")]);
 const set = (seconds) => writeFileSync(clock, String(seconds));
 set(0);
 
