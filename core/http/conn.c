@@ -226,9 +226,10 @@ static void settle_head_timer(peri_conn *conn)
 
     if (conn->in == NULL) {
         conn->timing = false;
-        peri_conn_due_in(conn, conn->server->draining
-                                   ? PERI_CONN_DRAIN_IDLE_MS
-                                   : limits->keepalive_timeout_ms);
+        peri_conn_due_in(conn, conn->server->draining ? PERI_CONN_DRAIN_IDLE_MS
+                               : limits->keepalive_timeout_ms != 0
+                                   ? limits->keepalive_timeout_ms
+                                   : limits->header_timeout_ms);
     } else if (!conn->timing) {
         conn->timing = true; /* from the first byte; more bytes don't help */
         peri_conn_due_in(conn, limits->header_timeout_ms);
@@ -285,7 +286,7 @@ static void on_due_head(peri_conn *conn)
         peri_conn_refuse(conn, 408, PERI_SLICE("the head took too long"));
         peri_conn_settle(conn);
     } else if (input_waits_in_kernel(conn)) {
-        peri_conn_due_in(conn, conn->server->limits.keepalive_timeout_ms);
+        peri_conn_due_in(conn, conn->server->limits.header_timeout_ms);
     } else {
         peri_conn_gone(conn, PERI_ETIMEOUT);
     }

@@ -28,6 +28,7 @@ static bool body_can_be_skipped(const peri_conn_exchange *ex)
 static bool must_close(const peri_conn_exchange *ex, int status)
 {
     return !ex->base.keep_alive || ex->server->draining ||
+           ex->server->limits.keepalive_timeout_ms == 0 ||
            !body_can_be_skipped(ex) || (status == 413 && !ex->body_ended);
 }
 

@@ -1183,6 +1183,24 @@ TEST(a_waiting_handler_has_no_time_out_here)
     rig_destroy(r);
 }
 
+TEST(a_keepalive_of_0_answers_once_and_closes)
+{
+    peri_http_limits limits;
+    rig *r;
+
+    (void)state;
+    peri_http_limits_default(&limits);
+    limits.keepalive_timeout_ms = 0;
+    r = rig_create_with(&limits);
+    turn_for(r, 2 * PERI_WHEEL_TICK_MS + 50);
+    assert_false(r->got_eof);
+    say(r, GET("/1"));
+    assert_true(ends(r, "/1"));
+    assert_true(has(r, "\r\nConnection: close\r\n"));
+    assert_true(r->got_eof);
+    rig_destroy(r);
+}
+
 /* ---- drain ---- */
 
 static void on_drained_server(void *data)
@@ -1362,6 +1380,7 @@ int main(void)
         cmocka_unit_test(a_body_that_stalls_is_told),
         cmocka_unit_test(a_client_that_takes_nothing_is_dropped),
         cmocka_unit_test(a_waiting_handler_has_no_time_out_here),
+        cmocka_unit_test(a_keepalive_of_0_answers_once_and_closes),
         cmocka_unit_test(drain_closes_the_idle_and_lets_the_others_end),
         cmocka_unit_test(drain_still_answers_a_connection_that_is_busy),
         cmocka_unit_test(drain_closes_what_was_busy_and_is_silent_now),
