@@ -84,8 +84,12 @@ static void on_read_cancel(perilua_wait *wait)
 
 static int start_read(lua_State *L, peri_exchange *ex, bool whole, bool as_json)
 {
-    body_read *read = peri_calloc(1, sizeof *read);
+    body_read *read;
 
+    if (ex->reader.fn != NULL) {
+        return luaL_error(L, "another task is reading the body");
+    }
+    read = peri_calloc(1, sizeof *read);
     read->exchange = ex;
     read->whole = whole;
     read->as_json = as_json;

@@ -108,54 +108,75 @@ static int request_file(lua_State *L)
 
 typedef struct drain_wait {
     perilua_wait wait;
-    peri_exchange *exchange;
-    int rc;
+    peri_list link; /* in request->writers */
+    perilua_request *request;
 } drain_wait;
 
 static int push_written(lua_State *L, void *data)
 {
-    drain_wait *drain = data;
+    const int *rc = data;
 
-    if (drain->rc < 0) {
-        return perilua_fail(L, "cancelled", peri_err_name(drain->rc),
+    if (*rc < 0) {
+        return perilua_fail(L, "cancelled", peri_err_name(*rc),
                             "the client has gone away");
     }
     lua_pushboolean(L, 1);
     return 1;
 }
 
+void perilua_wake_writers(perilua_request *request, int rc)
+{
+    peri_list woken; /* one that writes on may come to wait anew */
+
+    peri_list_init(&woken);
+    while (!peri_list_empty(&request->writers)) {
+        peri_list *first = request->writers.next;
+
+        peri_list_remove(first);
+        peri_list_append(&woken, first);
+    }
+    while (!peri_list_empty(&woken)) {
+        drain_wait *drain = PERI_CONTAINER(woken.next, drain_wait, link);
+
+        peri_list_remove(&drain->link);
+        perilua_task_wake(&drain->wait, push_written, &rc);
+        free(drain);
+    }
+}
+
 static void on_drained(void *data, int rc)
 {
-    drain_wait *drain = data;
-
-    drain->rc = rc;
-    perilua_task_wake(&drain->wait, push_written, drain);
-    free(drain);
+    perilua_wake_writers(data, rc);
 }
 
 static void on_drain_cancel(perilua_wait *wait)
 {
     drain_wait *drain = PERI_CONTAINER(wait, drain_wait, wait);
+    perilua_request *request = drain->request;
 
-    peri_exchange_drain_cancel(drain->exchange);
+    peri_list_remove(&drain->link);
     free(drain);
+    if (peri_list_empty(&request->writers) && request->exchange != NULL) {
+        peri_exchange_drain_cancel(request->exchange);
+    }
 }
 
 /* write(req, chunk) -> true; or nil and an error of kind "cancelled". Waits
- * while the client is slow. */
+ * while the client is slow; several tasks may write to one answer. */
 static int request_write(lua_State *L)
 {
-    peri_exchange *ex = perilua_check_exchange(L, 1);
-    int rc = peri_exchange_write(ex, perilua_check_slice(L, 2));
+    perilua_request *request = perilua_check_request(L, 1);
+    int rc = peri_exchange_write(request->exchange, perilua_check_slice(L, 2));
     drain_wait *drain;
 
     if (rc != PERI_EAGAIN) {
-        return push_written(L, &(drain_wait){.rc = rc});
+        return push_written(L, &rc);
     }
     drain = peri_calloc(1, sizeof *drain);
-    drain->exchange = ex;
+    drain->request = request;
     drain->wait.cancel = on_drain_cancel;
-    peri_exchange_on_drain(ex, on_drained, drain);
+    peri_list_append(&request->writers, &drain->link);
+    peri_exchange_on_drain(request->exchange, on_drained, request);
     return perilua_task_park(L, &drain->wait);
 }
 
@@ -172,6 +193,9 @@ static int request_begin(lua_State *L)
 
     if (!ex->gone && !ex->begun) {
         peri_exchange_begin(ex, status, fields, count, length);
+        if (ex->method == PERI_METHOD_HEAD) {
+            peri_exchange_end(ex); /* or the stream might never */
+        }
     }
     lua_pushboolean(L, !ex->ended);
     return 1;

@@ -10,6 +10,7 @@
 #include "bindings/bind.h"
 #include "bindings/gen.h"
 #include "core/base/alloc.h"
+#include "core/base/err.h"
 #include "core/http/file.h"
 #include "core/http/tracer.h"
 
@@ -26,7 +27,9 @@ static perilua_request *request_take(peri_host *host)
         host->free_requests = request->next_free;
         return request;
     }
-    return peri_calloc(1, sizeof *request);
+    request = peri_calloc(1, sizeof *request);
+    peri_list_init(&request->writers);
+    return request;
 }
 
 static void request_finish(perilua_request *request)
@@ -35,6 +38,8 @@ static void request_finish(perilua_request *request)
     peri_exchange *ex = request->exchange;
 
     peri_timer_stop(perilua_timers(gen->vm), &request->leave);
+    peri_exchange_drain_cancel(ex);
+    perilua_wake_writers(request, PERI_EGONE);
     request->serial++; /* req tables that are still about are void now */
     if (request->finished != NULL) {
         *request->finished = true;

@@ -20,7 +20,8 @@ typedef struct perilua_request {
     uint64_t serial; /* counts its uses */
     bool *finished;  /* set when it ends while dispatch is still on the stack */
     bool shaping;    /* the second run: perigee.response has the word */
-    peri_timer leave; /* a stream whose client has gone may still tidy up */
+    peri_list writers; /* tasks that wait until the client has taken more */
+    peri_timer leave;  /* a stream whose client has gone may still tidy up */
 } perilua_request;
 
 typedef struct perilua_gen {
@@ -105,6 +106,9 @@ void perilua_on_done(void *data, peri_exchange *exchange);
 /* dispatch.c: starts the entry (perigee.router) that id names. */
 void perilua_dispatch(perilua_gen *gen, peri_exchange *exchange, uint32_t id,
                       uint32_t timeout_ms, const peri_route_match *match);
+
+/* bind_stream.c: rc is what their writes have come to. */
+void perilua_wake_writers(perilua_request *request, int rc);
 
 /* host.c: access log and request metrics. */
 void perilua_host_observe(peri_host *host, peri_exchange *exchange);

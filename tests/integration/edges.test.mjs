@@ -1,7 +1,7 @@
 // Edges of the contract that lie between the other files' subjects.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { app_dir, perigee, sleep, start } from "./helpers.mjs";
+import { app_dir, perigee, sleep, start, until } from "./helpers.mjs";
 
 const HEAD = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
 const CHUNKED = `POST /length ${HEAD}Transfer-Encoding: chunked\r\n\r\n`;
@@ -83,6 +83,102 @@ test("a stream that fails before its first byte is answered like any handler", a
   open.write("GET /open HTTP/1.1\r\nhost: x\r\n\r\n");
   assert.match(await open.upto("\r\n\r\n"), /^HTTP\/1.1 200 /, "a head does not wait for the first event");
   open.end();
+});
+
+test("several tasks may write to one stream, however slow its client", async (t) => {
+  const app = await start(t, {
+    route: `
+      local http = require "perigee.http"
+      local task = require "perigee.task"
+      local wrote = { a = 0, b = 0 }
+      router:get("/both", function() return http.stream(function(out)
+        local function write(name)
+          return function()
+            for _ = 1, 200 do
+              local ok, err = out:write((name):rep(50000))
+              if not ok then return nil, err end
+              wrote[name] = wrote[name] + 1
+            end
+            return true
+          end
+        end
+        assert(task.all { write "a", write "b" })
+      end) end)
+      router:get("/wrote", function() return wrote end)
+      router:get("/left", function() return http.stream(function(out)
+        task.spawn_detached(function()
+          repeat local ok, err = out:write(("x"):rep(100000)) until not ok
+        end)
+        out:write "x"
+      end) end)`,
+  });
+  const slow = await app.connect();
+  slow.socket.pause();
+  slow.write("GET /both HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+  let last = "";
+  await until(async () => {
+    const now = (await app.get("/wrote")).text;
+    const same = now === last && JSON.parse(now).a > 0;
+    last = now;
+    return same;
+  }, { what: "both writers waiting" });
+  assert.notEqual(last, "{\"a\":200,\"b\":200}");
+  slow.socket.resume();
+  const { body } = await slow.answer({ timeout_ms: 30_000 });
+  assert.equal(body.length, 400 * 50000);
+  assert.deepEqual((await app.get("/wrote")).json, { a: 200, b: 200 });
+  await app.get("/left");
+  assert.equal((await app.stop()).code, 0, "nobody is left waiting");
+});
+
+test("modules that two tasks load and that need each other are a loop, not a wait", async (t) => {
+  const module = (other) => `require("perigee.task").sleep(5)\nreturn { other = require "${other}" }`;
+  const app = await start(t, {
+    files: { "scripts/one.lua": module("two"), "scripts/two.lua": module("one") },
+    route: `
+      local task = require "perigee.task"
+      router:get("/", function()
+        local _, err = task.all { function() return require "one" end, function() return require "two" end }
+        return tostring(err)
+      end)`,
+  });
+  assert.match((await app.get("/")).text, /scripts\/(one|two)\.lua:2: loop in require: '(one|two)' is loading already/);
+});
+
+test("HEAD of an endless stream ends with its head", async (t) => {
+  const app = await start(t, {
+    route: `
+      local http = require "perigee.http"
+      local task = require "perigee.task"
+      router:get("/ticks", function() return http.sse(function(out)
+        while out:send "tick" do task.sleep(5) end
+      end) end)
+      router:get("/ok", function() return "ok" end)`,
+  });
+  const connection = await app.connect();
+  connection.write("HEAD /ticks HTTP/1.1\r\nhost: x\r\n\r\nGET /ok HTTP/1.1\r\nhost: x\r\n\r\n");
+  assert.equal((await connection.answer({ head: true })).headers["content-type"], "text/event-stream");
+  assert.equal((await connection.answer()).text, "ok");
+  connection.end();
+});
+
+test("a body has one reader at a time", async (t) => {
+  const app = await start(t, {
+    route: `
+      local task = require "perigee.task"
+      router:post("/two", function(req)
+        local results, err = task.all {
+          function() return req:body() end,
+          function() return req:body() end,
+        }
+        return 200, { one = results and results[1], err = tostring(err) }
+      end)`,
+  });
+  const connection = await app.connect();
+  connection.write("POST /two HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab");
+  const answer = await connection.answer();
+  assert.match(answer.text, /another task is reading the body/);
+  connection.end();
 });
 
 test("odds and ends of routes and answers", async (t) => {

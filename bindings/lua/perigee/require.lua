@@ -4,7 +4,8 @@
 
 local find_bundled, find_embedded = ...
 local loaded, preload = package.loaded, package.preload
-local loading = {} -- name -> { task = handle, waiters = {...} }
+local loading = {} -- name -> { task = id, waiters = {...} }
+local awaited = {} -- id of a task -> the entry of loading that it waits for
 
 local function compile(text, chunkname)
   local chunk, err = loadstring(text, chunkname)
@@ -73,14 +74,21 @@ end
 local function wait_for(name, entry)
   local task = loaded["perigee.core.task"]
   local current = task and task.current_id() or 0
-  if entry.task == current then
-    error("loop in require: '" .. name .. "' is loading already", 3)
+  -- Whoever loads it may itself be waiting, in the end for this task.
+  local one = entry
+  while one do
+    if one.task == current then
+      error("loop in require: '" .. name .. "' is loading already", 3)
+    end
+    one = awaited[one.task]
   end
+  awaited[current] = entry
   while loading[name] == entry do
     local event = task.event()
     entry.waiters[#entry.waiters + 1] = event
     event:wait()
   end
+  awaited[current] = nil
 end
 
 local function finish(name, entry)
