@@ -195,10 +195,12 @@ describe("json.encode", function()
   it("brings random doubles back exactly", function()
     local bits = ffi.new "union { double d; uint32_t u[2]; }"
     for _ = 1, 20000 do
-      bits.u[0] = math.random(0, 2 ^ 32 - 1)
-      bits.u[1] = math.random(0, 2 ^ 32 - 1)
-      local number = bits.d
-      if number - number == 0 then
+      local high = math.random(0, 2 ^ 32 - 1)
+      -- Not even to look at: to LuaJIT other NaNs than its own are tables,
+      -- strings, or a crash.
+      if math.floor(high / 2 ^ 20) % 2 ^ 11 ~= 2 ^ 11 - 1 then
+        bits.u[0], bits.u[1] = math.random(0, 2 ^ 32 - 1), high
+        local number = bits.d
         assert(json.decode(json.encode(number)) == number)
       end
     end
