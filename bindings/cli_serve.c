@@ -10,6 +10,7 @@
 
 #include "bindings/cli_commands.h"
 #include "bindings/cli_lua.h"
+#include "bindings/embedded.h"
 #include "bindings/host.h"
 #include "bindings/stage.h"
 #include "core/base/alloc.h"
@@ -160,6 +161,20 @@ static int os_failure(const char *what)
     return PERILUA_CLI_OS;
 }
 
+static bool find_asset(const char *name, peri_slice *out)
+{
+    const peri_embedded_file *file;
+    char path[64];
+
+    snprintf(path, sizeof path, "dashboard/%s", name);
+    file = perilua_embedded_find(path);
+    if (file == NULL) {
+        return false;
+    }
+    *out = peri_slice_of((const char *)file->data, file->size_bytes);
+    return true;
+}
+
 static int run_master(const perilua_cli *cli, bool dev, int bundle_fd)
 {
     char env[ENV_BYTES];
@@ -189,6 +204,7 @@ static int run_master(const perilua_cli *cli, bool dev, int bundle_fd)
         .program = program,
         .stage_argv = stage_argv,
         .run_argv = run_argv,
+        .asset = find_asset,
         .bundle_fd = bundle_fd,
         .dev = dev,
     });

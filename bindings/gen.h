@@ -76,6 +76,7 @@ struct peri_host {
     bool attentive;    /* there is a fault to show, or requests are traced */
     peri_cells *cells; /* its metrics; NULL: there is no memory for them */
     bool owns_cells;
+    struct peri_recorder *recorder; /* of slow requests; NULL: nobody looks */
     peri_meter *meter; /* of requests; NULL: metrics.enabled is false */
     char *fault;
     uint32_t jobs;                  /* under way, in all generations */

@@ -15,6 +15,7 @@
 #include "core/http/access.h"
 #include "core/http/client.h"
 #include "core/http/file.h"
+#include "core/http/flight.h"
 #include "core/http/observe.h"
 #include "core/http/tracer.h"
 #include "core/redis/set.h"
@@ -258,6 +259,8 @@ void perilua_host_observe(peri_host *host, peri_exchange *exchange)
     }
     if (exchange->trace != NULL) {
         peri_tracer_done(exchange, now_ns);
+    } else if (host->recorder != NULL) {
+        peri_flight_request(host->recorder, exchange, now_ns);
     }
 }
 
@@ -558,6 +561,8 @@ peri_host *perilua_host_create(const peri_host_options *options)
     host->env.cells = host->cells;
     host->env.tracer = peri_tracer_create(options->loop, host->env.client,
                                           options->logger, host->cells);
+    host->recorder = options->recorder;
+    peri_tracer_set_recorder(host->env.tracer, options->recorder);
     host->env.db_meter = perilua_db_meter_create(host->cells);
     host->doing_route = options->doing_route;
     host->doing_request = options->doing_request;

@@ -30,6 +30,7 @@ typedef struct peri_host_options {
     void *shared;
     /* As in peri_worker_info; all may be NULL. */
     struct peri_cells *cells; /* NULL: the host makes its own */
+    struct peri_recorder *recorder;
     const _Atomic uint32_t *stopping;
     char *doing_route;
     char *doing_request;
@@ -81,6 +82,11 @@ void perilua_host_hear(peri_host *host, peri_slice text);
 void perilua_host_call(peri_host *host, const char *module, int argc,
                        const char *const *argv,
                        void (*done)(void *data, int exit_code), void *data);
+
+/* As peri_worker_app.ask: perigee.dashboard answers. */
+void perilua_host_ask(peri_host *host, peri_slice question,
+                      void (*told)(void *data, int status, peri_slice json),
+                      void *data);
 
 /* Begins no more jobs. False: none is under way; else ended comes once when the
  * last one has ended. */

@@ -17,6 +17,7 @@ static void *app_create(const peri_worker_info *info)
         .generation = info->generation,
         .shared = info->shared,
         .cells = info->cells,
+        .recorder = info->recorder,
         .stopping = info->stopping,
         .doing_route = info->doing_route,
         .doing_request = info->doing_request,
@@ -79,6 +80,13 @@ static void app_cut(void *app)
     perilua_host_cut(app);
 }
 
+static void app_ask(void *app, peri_slice question,
+                    void (*told)(void *data, int status, peri_slice json),
+                    void *data)
+{
+    perilua_host_ask(app, question, told, data);
+}
+
 static double app_heap_bytes(void *app)
 {
     return perilua_host_heap_bytes(app);
@@ -100,6 +108,7 @@ const peri_worker_app perilua_worker_app = {
     .reload_failed = app_reload_failed,
     .hear = app_hear,
     .log_level = app_log_level,
+    .ask = app_ask,
     .heap_bytes = app_heap_bytes,
     .collect = app_collect,
     .cut = app_cut,

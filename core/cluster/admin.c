@@ -16,6 +16,8 @@
 #define BACKLOG 64
 #define METRICS_MAX ((size_t)256 << 20)
 #define READY_MAX_BYTES ((size_t)64 << 10)
+#define BODY_MAX_BYTES 4096
+#define SEND_BUFFER_BYTES (256 << 10)
 
 struct peri_admin {
     peri_master *master;
@@ -126,6 +128,9 @@ static void on_request(void *data, peri_exchange *ex)
     peri_slice path = peri_exchange_text(ex, ex->path);
     peri_field allow = {PERI_SLICE("allow"), PERI_SLICE("GET, HEAD")};
 
+    if (peri_dashboard_answer(master, ex, path)) {
+        return;
+    }
     if (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD) {
         peri_exchange_problem(ex, 405, PERI_SLICE(""), &allow, 1);
     } else if (peri_slice_equal(path, PERI_SLICE("/metrics"))) {
@@ -143,8 +148,7 @@ static void on_request(void *data, peri_exchange *ex)
 
 static void on_gone(void *data, peri_exchange *ex)
 {
-    (void)data; /* everything is answered at once */
-    (void)ex;
+    peri_dashboard_gone(data, ex);
 }
 
 /* ---- coming and going ---- */
@@ -178,6 +182,15 @@ static int bind_admin(peri_master *master, peri_address *address, int *out_fd,
     return rc;
 }
 
+/* What the kernel keeps for a viewer that reads nothing. Connections inherit
+ * it. */
+static void bound_memory(int fd)
+{
+    int bytes = SEND_BUFFER_BYTES;
+
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
 static void serve(peri_master *master, const peri_address *address, int fd)
 {
     struct peri_admin *admin = peri_calloc(1, sizeof *admin);
@@ -185,7 +198,7 @@ static void serve(peri_master *master, const peri_address *address, int fd)
 
     peri_http_limits_default(&limits);
     limits.connections_max = CONNECTIONS_MAX;
-    limits.body_max_bytes = 0;
+    limits.body_max_bytes = BODY_MAX_BYTES; /* of the dashboard's posts */
     admin->master = master;
     admin->address = *address;
     admin->app = (peri_http_app){
@@ -193,6 +206,7 @@ static void serve(peri_master *master, const peri_address *address, int fd)
     admin->server = peri_http_server_create(&master->loop, &limits, &admin->app,
                                             &master->logger, NULL);
     master->admin = admin;
+    bound_memory(fd);
     peri_http_server_listen(admin->server, fd);
 }
 

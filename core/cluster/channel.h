@@ -28,13 +28,17 @@ typedef enum peri_channel_verb {
     PERI_CHANNEL_CERTS,         /* fd: see certs.h; before the first COMMIT */
     PERI_CHANNEL_LOG_LEVEL,     /* number: the level; text: of which module, or
                                    empty */
+    PERI_CHANNEL_ASK,           /* number of the question; text: it */
     /* worker to master */
     PERI_CHANNEL_READY = 64, /* the first generation is staged */
     PERI_CHANNEL_FAILED,     /* text: why it could not be */
     PERI_CHANNEL_VOTE,       /* number, generation; text: why not; empty: yes */
     PERI_CHANNEL_ADOPTED,    /* the oldest ADOPT that is unanswered */
     PERI_CHANNEL_RECYCLE,    /* wants to be replaced */
-    PERI_CHANNEL_PUBLISH     /* text: for every worker, itself included */
+    PERI_CHANNEL_PUBLISH,    /* text: for every worker, itself included */
+    PERI_CHANNEL_TOLD        /* number of the question, generation: status of
+                                HTTP, 0 while more follows; text: a piece of
+                                the answer */
 } peri_channel_verb;
 
 typedef struct peri_channel_message {

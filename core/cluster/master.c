@@ -380,6 +380,7 @@ static int open_doors(peri_master *master)
     int rc = peri_control_create(master, why, sizeof why);
 
     if (rc == 0) {
+        peri_dashboard_create(master);
         rc = peri_admin_create(master, why, sizeof why);
     }
     return rc < 0 ? fail(EXIT_OS, why) : 0;
@@ -437,6 +438,8 @@ void peri_master_close(peri_master *master)
     master->watch = NULL;
     peri_reload_close(master);
     peri_control_destroy(master);
+    peri_dashboard_destroy(master);
+    peri_ask_close(master);
     peri_admin_destroy(master);
     peri_statsd_destroy(master);
     peri_rotate_destroy(master);
@@ -499,6 +502,7 @@ int peri_master_run(const peri_master_options *options)
     master->started_ms = peri_clock_wall_ms();
     peri_list_init(&master->procs);
     peri_list_init(&master->stop_waiters);
+    peri_list_init(&master->asks);
     init_loop(master);
     peri_handover_read(&master->handover); /* lets signals through again */
     code = start(master);

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include "core/base/slice.h"
+
 typedef struct peri_master_options {
     const char *dir; /* absolute; the working directory already */
     const char *env;
@@ -14,8 +16,11 @@ typedef struct peri_master_options {
                                       as text to 4; exit 0 or 78 */
     const char *const *run_argv;   /* NULL-ended: starts this host again, for a
                                       new binary (USR2); NULL: not possible */
-    int bundle_fd;                 /* of the first generation; taken */
-    bool dev; /* `perigee dev`: watch, one worker unless told */
+    /* A file of the dashboard that is in the program ("index.html"); false:
+     * there is none of that name. NULL: there is no dashboard. */
+    bool (*asset)(const char *name, peri_slice *out);
+    int bundle_fd; /* of the first generation; taken */
+    bool dev;      /* `perigee dev`: watch, one worker unless told */
 } peri_master_options;
 
 /* Serves until told to stop. Returns the exit code (A3). */

@@ -7,6 +7,7 @@
  *   control.c   var/perigee.sock       status.c   what it answers as JSON
  *   log_tail.c  reading along    log_levels.c set by hand
  *   admin.c     the admin listener     metrics.c  /metrics
+ *   dashboard*.c  its dashboard        ask.c      questions to a worker
  *   resources.c what workers share, for both
  *   identity.c  certificates
  *
@@ -39,6 +40,7 @@
 #define PERI_SEATS_MAX 256
 #define PERI_STARTS_MAX 10 /* of a seat, in PERI_STARTS_WINDOW_NS */
 #define PERI_STARTS_WINDOW_NS ((uint64_t)10 * 1000000000u)
+#define PERI_RELOAD_HISTORY 10
 #define PERI_REASON_MAX ((size_t)16 << 10)
 
 typedef struct peri_master peri_master;
@@ -117,6 +119,15 @@ typedef enum peri_master_phase {
     PERI_MASTER_ENDED
 } peri_master_phase;
 
+/* The outcome of a reload. */
+typedef struct peri_reload_outcome {
+    uint64_t generation;
+    uint64_t at_ms;
+    uint64_t elapsed_ms;
+    const char *cause;
+    char *reason; /* NULL: it went well */
+} peri_reload_outcome;
+
 /* Somebody who waits for a reload's outcome. */
 typedef struct peri_waiter {
     peri_list link;
@@ -130,6 +141,7 @@ typedef enum peri_reload_phase {
 } peri_reload_phase;
 
 typedef struct peri_identity peri_identity;
+typedef struct peri_ask peri_ask;
 
 #define PERI_LEVELS_MAX 64
 #define PERI_MODULE_BYTES 128
@@ -164,6 +176,7 @@ typedef struct peri_reload {
     uint64_t at_ms;
     uint64_t ok_total;
     uint64_t failed_total;
+    peri_reload_outcome history[PERI_RELOAD_HISTORY]; /* the latest first */
 } peri_reload;
 
 struct peri_master {
@@ -209,6 +222,11 @@ struct peri_master {
     peri_watch *watch;
     struct peri_control *control;
     struct peri_admin *admin;
+    struct peri_dashboard *dashboard;
+    peri_list asks;
+    int ask_count;
+    uint32_t ask_number;
+    uint32_t next_asked;
     struct peri_statsd *statsd; /* NULL: nothing is sent */
     struct peri_rotate *rotate; /* NULL: the log file stays */
     struct peri_spare *spare;
@@ -339,6 +357,30 @@ int peri_admin_port(const peri_master *master); /* 0: there is none */
 /* accept.c: rather than 0.0.4. */
 bool peri_accepts_openmetrics(peri_slice accept);
 void peri_metrics_write(peri_master *master, peri_expo *out);
+
+/* ---- dashboard.c; dashboard_guard.c, dashboard_live.c, dashboard_state.c,
+ * dashboard_queues.c ---- */
+
+void peri_dashboard_create(peri_master *master);
+/* Ends what viewers follow; before the admin listener's end. */
+void peri_dashboard_destroy(peri_master *master);
+/* Answers what is below /dashboard, or /; false: it is something else. */
+bool peri_dashboard_answer(peri_master *master, peri_exchange *ex,
+                           peri_slice path);
+void peri_dashboard_gone(peri_master *master, peri_exchange *ex);
+
+/* ---- ask.c ---- */
+
+/* NULL: no worker serves, or too much was asked already. told comes once, from
+ * the loop: a status of HTTP, and JSON. */
+peri_ask *peri_ask_worker(peri_master *master, peri_slice question,
+                          void (*told)(void *data, int status, peri_slice json),
+                          void *data);
+/* Who asked has gone: told is not called. */
+void peri_ask_forget(peri_ask *ask);
+void peri_ask_told(peri_proc *proc, const peri_channel_message *message);
+void peri_ask_proc_ended(peri_proc *proc);
+void peri_ask_close(peri_master *master);
 
 /* ---- statsd.c ---- */
 

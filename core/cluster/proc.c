@@ -130,6 +130,7 @@ static void on_exit_of(peri_child *child, int status,
         master->cut = true;
     }
     peri_spare_take_back(proc);
+    peri_ask_proc_ended(proc);
     log_end(proc, status);
     settle_record(proc, usage);
     peri_list_remove(&proc->link);
@@ -208,6 +209,9 @@ static void on_message(void *data, const peri_channel_message *message)
         break;
     case PERI_CHANNEL_PUBLISH:
         on_publish(proc->master, message->text);
+        break;
+    case PERI_CHANNEL_TOLD:
+        peri_ask_told(proc, message);
         break;
     case PERI_CHANNEL_RECYCLE:
         if (proc->seat != NULL && proc->state == PERI_PROC_SERVING) {

@@ -66,6 +66,22 @@ static void release_held(peri_master *master)
     }
 }
 
+static void remember(peri_reload *reload)
+{
+    peri_reload_outcome *history = reload->history;
+
+    free(history[PERI_RELOAD_HISTORY - 1].reason);
+    memmove(history + 1, history,
+            (PERI_RELOAD_HISTORY - 1) * sizeof history[0]);
+    history[0] = (peri_reload_outcome){
+        .generation = reload->generation,
+        .at_ms = reload->at_ms,
+        .elapsed_ms = reload->elapsed_ms,
+        .cause = reload->cause,
+        .reason = reload->reason != NULL ? peri_strdup(reload->reason) : NULL,
+    };
+}
+
 /* reason NULL: committed. */
 static void finish(peri_master *master, const char *reason)
 {
@@ -83,6 +99,7 @@ static void finish(peri_master *master, const char *reason)
     reload->reason = reason != NULL ? peri_strdup(reason) : NULL;
     reload->ok_total += reason == NULL;
     reload->failed_total += reason != NULL;
+    remember(reload);
     log_outcome(master, reason);
     release_held(master);
     snprintf(text, sizeof text, "generation %llu serves (%llu ms)",
@@ -374,6 +391,10 @@ void peri_reload_close(peri_master *master)
     peri_buf_fini(&reload->faults);
     free(reload->reason);
     reload->reason = NULL;
+    for (size_t i = 0; i < PERI_RELOAD_HISTORY; i++) {
+        free(reload->history[i].reason);
+        reload->history[i].reason = NULL;
+    }
 }
 
 void peri_reload_ask(peri_master *master, const char *cause,

@@ -52,10 +52,11 @@ static void worker_json(const peri_proc *proc, peri_buf *out)
     peri_process_info_read(proc->pid, &info);
     peri_buf_printf(
         out,
-        "{\"slot\":%d,\"pid\":%d,\"state\":\"%s\",\"generation\":%llu,"
+        "{\"slot\":%d,\"record\":%d,\"pid\":%d,\"state\":\"%s\",\"generation\":"
+        "%llu,"
         "\"requests\":%llu,\"active\":%u,\"connections\":%u,\"restarts\":%llu,"
         "\"rss\":%llu,\"started\":%llu}",
-        proc->number, proc->pid, peri_proc_state_name(proc),
+        proc->number, proc->record, proc->pid, peri_proc_state_name(proc),
         (unsigned long long)proc->generation,
         (unsigned long long)atomic_load(&slot->requests_total),
         atomic_load(&slot->requests_active),

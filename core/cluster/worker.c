@@ -213,6 +213,9 @@ static void on_message(void *data, const peri_channel_message *message)
     case PERI_CHANNEL_LOG_LEVEL:
         on_log_level(w, message->text, (int)message->number);
         break;
+    case PERI_CHANNEL_ASK:
+        peri_worker_on_ask(w, message);
+        break;
     case PERI_CHANNEL_HEAR:
         if (w->app->hear != NULL && w->host != NULL) {
             w->app->hear(w->host, message->text);
@@ -357,6 +360,7 @@ static void create_app(peri_worker *w)
         .doing_request = w->slot->doing_request,
         .shared = peri_segment_area(w->segment),
         .cells = w->cells,
+        .recorder = &w->segment->slow[w->inherited.record],
         .publish = publish_event,
         .worker = w,
     };

@@ -30,10 +30,11 @@ typedef struct peri_worker_info {
     const _Atomic uint32_t *stopping;
     /* What this worker does now, for the watchdog's report when it is stuck:
      * NUL-ended, written over freely. */
-    char *doing_route;        /* 128 bytes */
-    char *doing_request;      /* 72 bytes: the request's id */
-    void *shared;             /* the area for peri_regions_attach() */
-    struct peri_cells *cells; /* this worker's metrics; NULL: none */
+    char *doing_route;              /* 128 bytes */
+    char *doing_request;            /* 72 bytes: the request's id */
+    void *shared;                   /* the area for peri_regions_attach() */
+    struct peri_cells *cells;       /* this worker's metrics; NULL: none */
+    struct peri_recorder *recorder; /* of its slow requests */
     /* Sends text (PERI_CHANNEL_TEXT_MAX at most) to every worker's `hear`, this
      * one's too. 0, PERI_ELIMIT: too long, or the master takes nothing. */
     int (*publish)(void *worker, peri_slice text);
@@ -70,6 +71,12 @@ typedef struct peri_worker_app {
     /* Lines below the level are dropped from now until the next commit; of a
      * part of the application, or where module is empty of all. May be NULL. */
     void (*log_level)(void *app, peri_slice module, int level);
+    /* A question of the master (the dashboard's): told is called once, from the
+     * loop, with a status of HTTP and JSON (borrowed); never when the
+     * application ends before. May be NULL. */
+    void (*ask)(void *app, peri_slice question,
+                void (*told)(void *data, int status, peri_slice json),
+                void *data);
     /* The size of its heap in bytes, for the metrics. May be NULL. */
     double (*heap_bytes)(void *app);
     /* A moment between two events: collects garbage for limit_ns at most, if

@@ -2,7 +2,8 @@
  *
  *   worker.c        the beginning, the heartbeat, the channel
  *   worker_stage.c  generations
- *   worker_end.c    draining and the end */
+ *   worker_end.c    draining and the end
+ *   worker_ask.c    questions of the master's */
 #ifndef PERI_CLUSTER_WORKER_STATE_H
 #define PERI_CLUSTER_WORKER_STATE_H
 
@@ -98,6 +99,8 @@ void peri_worker_stage(peri_worker *w, uint32_t attempt, uint64_t generation,
 void peri_worker_on_stage(peri_worker *w, const peri_channel_message *message);
 void peri_worker_on_abandon(peri_worker *w, uint64_t generation);
 void peri_worker_on_commit(peri_worker *w, uint64_t generation);
+
+void peri_worker_on_ask(peri_worker *w, const peri_channel_message *message);
 
 /* limit_ms: then somebody kills this process. The last fifth of it, a second
  * at most, is for cancelling what still runs and for on_stop. */

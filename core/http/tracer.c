@@ -6,6 +6,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/http/flight.h"
 
 #define FREE_SPANS_MAX 256
 #define HELD_BYTES_MAX ((size_t)256 << 10)
@@ -62,6 +63,7 @@ static void span_init(peri_trace_span *span)
     peri_buf_init(&span->state, PERI_TRACESTATE_MAX);
     peri_buf_init(&span->baggage, PERI_BAGGAGE_MAX);
     peri_buf_init(&span->held, HELD_BYTES_MAX);
+    peri_buf_init(&span->flight, PERI_FLIGHT_BYTES_MAX);
 }
 
 static void span_fini(peri_trace_span *span)
@@ -72,6 +74,7 @@ static void span_fini(peri_trace_span *span)
     peri_buf_fini(&span->state);
     peri_buf_fini(&span->baggage);
     peri_buf_fini(&span->held);
+    peri_buf_fini(&span->flight);
 }
 
 static void forget_events(peri_trace_span *span)
@@ -137,6 +140,8 @@ static void give_back(peri_trace_span *span)
     peri_attributes_clear(&span->attributes);
     peri_buf_clear(&span->state);
     peri_buf_clear(&span->baggage);
+    peri_buf_clear(&span->flight);
+    span->flight_dropped = 0;
     peri_buf_fini(&span->held);
     peri_buf_init(&span->held, HELD_BYTES_MAX);
     span->next_free = tracer->free_spans;
@@ -365,6 +370,9 @@ void peri_trace_end(peri_trace_span *span, uint64_t now_ns)
         return;
     }
     span->ended = true;
+    if (span->recording && span->tracer->recorder != NULL) {
+        peri_flight_note(span, now_ns);
+    }
     if (!span->recording || span->tracer->exporter == NULL) {
         return;
     }

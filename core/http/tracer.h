@@ -10,6 +10,7 @@
 #include "core/base/settings.h"
 #include "core/http/exporter.h"
 #include "core/shm/cells.h"
+#include "core/shm/recorder.h"
 
 #define PERI_SPAN_EVENTS_MAX 128
 #define PERI_SPAN_LINKS_MAX 128
@@ -45,6 +46,8 @@ typedef struct peri_trace_span {
     peri_buf held; /* tail sampling: spans that have ended, encoded */
     uint32_t held_count;
     const peri_exporter *held_for;
+    peri_buf flight; /* flight.c: its parts that have ended */
+    uint32_t flight_dropped;
     bool is_tail; /* kept if it turns out to be slow or to fail */
     bool failed;
 } peri_trace_span;
@@ -52,6 +55,9 @@ typedef struct peri_trace_span {
 /* cells may be NULL. Off until it is configured. */
 peri_tracer *peri_tracer_create(uv_loop_t *loop, peri_client *client,
                                 const peri_logger *logger, peri_cells *cells);
+
+/* Where the slowest traces are kept for whoever looks; NULL: nowhere. */
+void peri_tracer_set_recorder(peri_tracer *tracer, peri_recorder *recorder);
 
 /* trace.* of a generation. The same as before: nothing happens. */
 void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings);

@@ -43,6 +43,11 @@ peri_tracer *peri_tracer_create(uv_loop_t *loop, peri_client *client,
     return tracer;
 }
 
+void peri_tracer_set_recorder(peri_tracer *tracer, peri_recorder *recorder)
+{
+    tracer->recorder = recorder;
+}
+
 bool peri_tracer_is_on(const peri_tracer *tracer)
 {
     return tracer->configured != NULL;

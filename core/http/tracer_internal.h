@@ -17,6 +17,7 @@ struct peri_tracer {
     const peri_logger *logger;
     peri_exporter_counts counts;
     peri_exporter *exporter; /* NULL: nothing is sent */
+    peri_recorder *recorder; /* NULL: none */
     char *configured;        /* its settings as text; NULL: off */
     peri_sampling sampling;
     unsigned propagators;

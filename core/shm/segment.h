@@ -1,10 +1,11 @@
 /* Segment: the memory that master and workers share.
  *
  * One memfd, mapped by all of them: a header, a record for each worker slot,
- * a log ring for each. The master makes it and never moves it; a worker finds
- * its slot by number. Plain atomics only, no locks: a process killed at any
- * instruction leaves it usable. Behind it lies an area for what processes share
- * by name (regions.h). Untouched slots and regions cost no memory. */
+ * a log ring and a recorder of slow requests for each. The master makes it and
+ * never moves it; a worker finds its slot by number. Plain atomics only, no
+ * locks: a process killed at any instruction leaves it usable. Behind it lies
+ * an area for what processes share by name (regions.h). Untouched slots and
+ * regions cost no memory. */
 #ifndef PERI_SHM_SEGMENT_H
 #define PERI_SHM_SEGMENT_H
 
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/shm/recorder.h"
 #include "core/shm/regions.h"
 #include "core/shm/ring.h"
 
@@ -74,6 +76,7 @@ typedef struct peri_segment {
     peri_slot slot[PERI_SLOTS_MAX];
     peri_ring log[PERI_SLOTS_MAX + 1];
     peri_ring access[PERI_SLOTS_MAX]; /* where it has a destination */
+    peri_recorder slow[PERI_SLOTS_MAX];
 } peri_segment;
 
 /* Makes and maps one; the caller owns *out_fd. 0 or -errno. */

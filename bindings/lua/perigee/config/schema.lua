@@ -149,6 +149,18 @@ local admin = t.section {
     options = { port(), t.off() },
   },
   socket = t.string { default = "var/perigee.sock", check = host_name },
+  dashboard = t.union {
+    default = true,
+    options = {
+      t.boolean(),
+      t.section {
+        write = t.boolean(), -- true in development, else false
+        remote = t.boolean { default = false },
+        hosts = t.list { default = t.array {},
+          of = t.string { check = not_a_host } },
+      },
+    },
+  },
 }
 
 local reload = t.section {
