@@ -7,6 +7,7 @@
 #define PERI_BASE_OTLP_H
 
 #include "core/base/attributes.h"
+#include "core/base/log_record.h"
 #include "core/base/trace.h"
 
 typedef enum peri_otlp_format {
@@ -64,6 +65,10 @@ typedef struct peri_otlp_span {
  * appended. */
 int peri_otlp_append_span(peri_buf *out, peri_otlp_format format,
                           const peri_otlp_span *span);
+
+/* The same for a line of the log. */
+int peri_otlp_append_log(peri_buf *out, peri_otlp_format format,
+                         const peri_log_record *record);
 
 /* A whole request: items, appended one behind the other, in their frame. In
  * protobuf each is field 2, in JSON each has a comma in front. */

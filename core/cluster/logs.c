@@ -7,14 +7,13 @@
 #define KEY_BYTES 64
 
 int peri_logs_open(peri_logs *logs, const peri_settings *settings,
-                   const char *section, bool complains, peri_ring *ring,
-                   peri_logger *logger, const peri_logger *teller)
+                   const char *section, peri_ring *ring, peri_logger *logger,
+                   const peri_logger *teller)
 {
     bool main = strcmp(section, "log") == 0;
     const char *format = peri_settings_str(settings, "log.format", "json");
     peri_log_options options = {
         .pretty = main && strcmp(format, "pretty") == 0,
-        .complains = complains,
         .lost = &ring->lost_total,
         .facility = peri_settings_str(settings, "log.syslog.facility", NULL),
         .app_name = peri_settings_str(settings, "log.syslog.app_name", NULL),

@@ -19,10 +19,10 @@ typedef struct peri_logs {
 /* Opens the destination of section, "log" or "log.access" (which has none
  * unless told), and starts the thread. logger writes into the stream from then
  * on, and teller is told of lost lines; logger NULL: without a thread, for
- * peri_logs_drain() alone. complains: see peri_log_options. 0 or -errno. */
+ * peri_logs_drain() alone. 0 or -errno. */
 int peri_logs_open(peri_logs *logs, const peri_settings *settings,
-                   const char *section, bool complains, peri_ring *ring,
-                   peri_logger *logger, const peri_logger *teller);
+                   const char *section, peri_ring *ring, peri_logger *logger,
+                   const peri_logger *teller);
 
 /* What a dead process has left in its ring, as peri_ring_drain(). */
 void peri_logs_drain(const peri_logs *logs, peri_ring *ring, int max_wait_ms);

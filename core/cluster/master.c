@@ -105,6 +105,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         peri_identity_refresh(master);
         peri_statsd_refresh(master);
         peri_rotate_refresh(master);
+        peri_log_export_refresh(master);
     }
 }
 
@@ -280,12 +281,12 @@ static int open_logs(peri_master *master, char *why, size_t why_bytes)
 
     peri_logger_init(&master->logger, peri_logs_level(master->settings), NULL,
                      NULL);
-    rc = peri_logs_open(&master->logs, master->settings, section, true,
+    rc = peri_logs_open(&master->logs, master->settings, section,
                         &master->segment->log[PERI_LOG_OF_MASTER],
                         &master->logger, &master->logger);
     if (rc == 0) {
         section = "log.access";
-        rc = peri_logs_open(&master->access, master->settings, section, true,
+        rc = peri_logs_open(&master->access, master->settings, section,
                             &master->segment->log[PERI_LOG_OF_MASTER], NULL,
                             NULL);
     }
@@ -404,6 +405,9 @@ static int start(peri_master *master)
     int code = open_files(master);
     char why[512];
 
+    if (code == 0) {
+        peri_log_export_refresh(master);
+    }
     if (code == 0 && peri_identity_create(master, why, sizeof why) < 0) {
         code = fail(EXIT_CONFIG, why);
     }
@@ -443,6 +447,7 @@ void peri_master_close(peri_master *master)
     peri_admin_destroy(master);
     peri_statsd_destroy(master);
     peri_rotate_destroy(master);
+    peri_log_export_destroy(master);
     peri_seats_close(master);
     peri_spare_destroy(master);
     peri_identity_destroy(master);

@@ -6,6 +6,7 @@
  *   stop.c      signals, draining
  *   control.c   var/perigee.sock       status.c   what it answers as JSON
  *   log_tail.c  reading along    log_levels.c set by hand
+ *   log_export.c by OTLP
  *   admin.c     the admin listener     metrics.c  /metrics
  *   dashboard*.c  its dashboard        ask.c      questions to a worker
  *   resources.c what workers share, for both
@@ -140,6 +141,14 @@ typedef enum peri_reload_phase {
     PERI_RELOAD_VOTING
 } peri_reload_phase;
 
+/* What has become of log records for a collector. */
+typedef enum peri_records {
+    PERI_RECORDS_EXPORTED,
+    PERI_RECORDS_DROPPED, /* there was no room */
+    PERI_RECORDS_FAILED,  /* refused, or never answered */
+    PERI_RECORDS
+} peri_records;
+
 typedef struct peri_identity peri_identity;
 typedef struct peri_ask peri_ask;
 
@@ -193,6 +202,8 @@ struct peri_master {
     peri_logger logger;
     peri_level_set levels[PERI_LEVELS_MAX]; /* set while it runs */
     int level_count;
+    struct peri_log_export *log_export; /* NULL: by OTLP no logs are sent */
+    double log_records[PERI_RECORDS];
     peri_settings *settings;
     peri_segment *segment;
     peri_regions *regions; /* of the segment */
@@ -405,6 +416,12 @@ int peri_log_level_set(peri_master *master, const char *what, char *said,
                        size_t said_bytes);
 /* To a worker that begins to serve. */
 void peri_log_levels_give(peri_proc *proc);
+
+/* ---- log_export.c ---- */
+
+/* log.otlp; after every change of the configuration. */
+void peri_log_export_refresh(peri_master *master);
+void peri_log_export_destroy(peri_master *master); /* sends what is left */
 
 /* ---- rotate.c ---- */
 

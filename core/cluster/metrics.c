@@ -144,6 +144,24 @@ static void write_workers(peri_master *master, peri_expo *out)
     sample(out, "", (double)sums.lines_lost);
 }
 
+static void write_log_records(const peri_master *master, peri_expo *out)
+{
+    static const char *const labels[PERI_RECORDS] = {
+        [PERI_RECORDS_EXPORTED] = "result=\"exported\"",
+        [PERI_RECORDS_DROPPED] = "result=\"dropped\"",
+        [PERI_RECORDS_FAILED] = "result=\"failed\"",
+    };
+
+    if (master->log_export == NULL) {
+        return;
+    }
+    peri_expo_head(out, "perigee_log_records_total", PERI_EXPO_COUNTER,
+                   "Log lines for the collector, by what became of them.");
+    for (int i = 0; i < PERI_RECORDS; i++) {
+        sample(out, labels[i], master->log_records[i]);
+    }
+}
+
 static void write_tls(const peri_master *master, peri_expo *out)
 {
     static const char *const labels[3] = {
@@ -240,6 +258,7 @@ void peri_metrics_write(peri_master *master, peri_expo *out)
 
     write_workers(master, out);
     write_tls(master, out);
+    write_log_records(master, out);
     write_worker_states(master, out);
     write_restarts(master, out);
     write_generations(master, out);

@@ -268,11 +268,11 @@ static int open_logs(peri_worker *w)
     int rc;
 
     peri_logger_init(&w->logger, peri_logs_level(w->settings), NULL, NULL);
-    rc = peri_logs_open(&w->logs, w->settings, "log", false,
-                        &w->segment->log[record], &w->logger, &w->logger);
+    rc = peri_logs_open(&w->logs, w->settings, "log", &w->segment->log[record],
+                        &w->logger, &w->logger);
     w->access_logger = w->logger;
     if (rc == 0) {
-        rc = peri_logs_open(&w->access, w->settings, "log.access", false,
+        rc = peri_logs_open(&w->access, w->settings, "log.access",
                             &w->segment->access[record], &w->access_logger,
                             &w->logger);
     }

@@ -38,6 +38,31 @@ struct peri_access {
 
 /* ---- values ---- */
 
+static bool is_plain(unsigned char c)
+{
+    return c >= ' ' && c <= '~' && c != '"' && c != '\\';
+}
+
+static void put_escape(peri_access *access, unsigned char c)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    const char text[4] = {'\\', 'x', hex[c >> 4], hex[c & 15]};
+
+    peri_buf_append(&access->line, text, sizeof text);
+}
+
+/* A number with three digits behind the point. */
+static void put_thousandths(peri_access *access, uint64_t thousandths)
+{
+    unsigned rest = (unsigned)(thousandths % 1000);
+    const char text[4] = {'.', (char)('0' + rest / 100),
+                          (char)('0' + rest / 10 % 10),
+                          (char)('0' + rest % 10)};
+
+    peri_buf_append_u64(&access->line, thousandths / 1000);
+    peri_buf_append(&access->line, text, sizeof text);
+}
+
 static void put_safe(peri_access *access, peri_slice text)
 {
     size_t length =
@@ -48,12 +73,14 @@ static void put_safe(peri_access *access, peri_slice text)
         return;
     }
     for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text.data[i];
+        size_t from = i;
 
-        if (c < ' ' || c > '~' || c == '"' || c == '\\') {
-            peri_buf_printf(&access->line, "\\x%02X", c);
-        } else {
-            peri_buf_append_byte(&access->line, (char)c);
+        while (i < length && is_plain((unsigned char)text.data[i])) {
+            i++;
+        }
+        peri_buf_append(&access->line, text.data + from, i - from);
+        if (i < length) {
+            put_escape(access, (unsigned char)text.data[i]);
         }
     }
     if (length < text.length) {
@@ -132,12 +159,9 @@ PUT(time_iso8601)
 
 PUT(msec)
 {
-    uint64_t ms = peri_clock_wall_ms();
-
     UNUSED(part, took_ns);
     (void)ex;
-    peri_buf_printf(&access->line, "%llu.%03u", (unsigned long long)(ms / 1000),
-                    (unsigned)(ms % 1000));
+    put_thousandths(access, peri_clock_wall_ms());
 }
 
 PUT(request_method)
@@ -167,7 +191,8 @@ PUT(args)
 PUT(server_protocol)
 {
     UNUSED(part, took_ns);
-    peri_buf_printf(&access->line, "HTTP/1.%d", ex->version_minor);
+    peri_buf_append_str(&access->line,
+                        ex->version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1");
 }
 
 PUT(request)
@@ -206,9 +231,7 @@ PUT(request_time)
 {
     (void)part;
     (void)ex;
-    peri_buf_printf(&access->line, "%llu.%03u",
-                    (unsigned long long)(took_ns / 1000000000u),
-                    (unsigned)(took_ns / 1000000u % 1000));
+    put_thousandths(access, took_ns / 1000000u);
 }
 
 /* Milliseconds, to the microsecond, as in the line of JSON. */
@@ -216,9 +239,7 @@ PUT(response_time)
 {
     (void)part;
     (void)ex;
-    peri_buf_printf(&access->line, "%llu.%03u",
-                    (unsigned long long)(took_ns / 1000000u),
-                    (unsigned)(took_ns / 1000u % 1000));
+    put_thousandths(access, took_ns / 1000u);
 }
 
 PUT(request_id)

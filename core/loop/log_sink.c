@@ -13,11 +13,13 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/pretty.h"
 #include "core/loop/log_sink_internal.h"
 
 #define OUT_MAX_BYTES ((size_t)8 << 20)
+#define COMPLAINT_PAUSE_NS ((uint64_t)60 * 1000000000u)
 #define FILE_WRITE_BYTES ((size_t)256 << 10)
 
 static int open_file(const char *path)
@@ -88,7 +90,6 @@ int peri_log_sink_open(const peri_log_options *options, peri_log_sink **out)
 
     sink->name = peri_strdup(options->destination);
     sink->fd = -1;
-    sink->complains = options->complains;
     sink->lost = options->lost;
     pthread_mutex_init(&sink->lock, NULL);
     peri_buf_init(&sink->out, OUT_MAX_BYTES);
@@ -309,12 +310,17 @@ static ssize_t send_some(peri_log_sink *sink, peri_slice lines)
 
 static void complain(peri_log_sink *sink, int rc)
 {
-    if (!sink->complains || sink->complained || rc == -EAGAIN) {
+    uint64_t now = peri_clock_monotonic_ns();
+
+    if (rc == -EAGAIN || sink->complained ||
+        (sink->complained_ns != 0 &&
+         now - sink->complained_ns < COMPLAINT_PAUSE_NS)) {
         return;
     }
     sink->complained = true;
-    fprintf(stderr, "perigee: log destination %s: %s\n", sink->name,
-            peri_err_text(rc));
+    sink->complained_ns = now;
+    fprintf(stderr, "perigee: log destination %s: %s (pid %d)\n", sink->name,
+            peri_err_text(rc), (int)getpid());
 }
 
 /* A line that was cut off by the end of its connection is worth nothing: what

@@ -10,8 +10,9 @@
  *
  * Never waits but for a regular file's disk: a ring lies in front of it, whose
  * thread waits. A socket is connected when it is written to; while its other
- * side is away it is tried again, at first after 100 ms, later every 5 s. May
- * be used from several threads. */
+ * side is away it is tried again, at first after 100 ms, later every 5 s. What
+ * fails is said on standard error, once a minute at most. May be used from
+ * several threads. */
 #ifndef PERI_LOOP_LOG_SINK_H
 #define PERI_LOOP_LOG_SINK_H
 
@@ -29,7 +30,6 @@ typedef struct peri_log_options {
     /* Lines for human eyes, in colour on a terminal where NO_COLOR is not set;
      * not for syslog. */
     bool pretty;
-    bool complains;         /* on standard error, once when it fails */
     const char *facility;   /* for syslog; NULL: "daemon" */
     const char *app_name;   /* for syslog; NULL: "perigee" */
     _Atomic uint64_t *lost; /* counts lines it took and could not hand on */

@@ -31,8 +31,8 @@ struct peri_log_sink {
     char port[8];
     bool pretty;
     bool colour;
-    bool complains;
-    bool complained;
+    bool complained;        /* since it last worked */
+    uint64_t complained_ns; /* 0: it did not have to */
     peri_syslog syslog;
     pthread_mutex_t lock; /* of what follows */
     peri_buf out;         /* what is made of one or some lines */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -40,6 +41,7 @@ struct peri_ring_writer {
     _Atomic uint32_t calls;
     _Atomic uint32_t mood;
     _Atomic bool ending;
+    uint64_t yielded_at; /* the tail then */
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen, long timeout_ns)
@@ -54,6 +56,21 @@ static void call_thread(peri_ring_writer *writer)
 {
     atomic_fetch_add(&writer->calls, 1);
     syscall(SYS_futex, &writer->calls, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Where both share a CPU, the thread may not have its turn for longer than it
+ * takes to fill the ring: it is given one, as long as that gets lines out. */
+static bool should_yield(peri_ring_writer *writer)
+{
+    uint64_t tail =
+        atomic_load_explicit(&writer->ring->tail, memory_order_relaxed);
+
+    if (peri_ring_used(writer->ring) < PERI_RING_BYTES / 2 ||
+        writer->yielded_at == tail) {
+        return false;
+    }
+    writer->yielded_at = tail;
+    return true;
 }
 
 /* Says how many lines were dropped since the last time, once there is room. */
@@ -174,6 +191,7 @@ void peri_ring_writer_put(void *data, peri_slice line)
     peri_ring_writer *writer = data;
     uint32_t mood;
     bool call;
+    bool yield;
 
     pthread_mutex_lock(&writer->lock);
     peri_ring_put(writer->ring, line);
@@ -185,9 +203,13 @@ void peri_ring_writer_put(void *data, peri_slice line)
     if (call) {
         atomic_store(&writer->mood, AWAKE); /* one call is enough */
     }
+    yield = should_yield(writer);
     pthread_mutex_unlock(&writer->lock);
     if (call) {
         call_thread(writer);
+    }
+    if (yield) {
+        sched_yield();
     }
 }
 

@@ -2,7 +2,7 @@
 // How much CPU a request costs, beside nginx with Lua in the same run.
 //
 //   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
-//             [--no-idle] [--no-start] [--no-client] [--no-micro] [--no-queue]
+//             [--no-idle] [--no-start] [--no-client] [--no-micro] [--no-logs] [--no-queue]
 //             [--json FILE] [--quick]
 //
 // A case is ROUTE@CONNECTIONS; pipeline is /plaintext with 16 requests a write,
@@ -46,6 +46,7 @@ const { values: options } = parseArgs({
     "no-start": { type: "boolean", default: false },
     "no-client": { type: "boolean", default: false },
     "no-micro": { type: "boolean", default: false },
+    "no-logs": { type: "boolean", default: false },
     "no-queue": { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
   },
@@ -208,6 +209,7 @@ function run_other(name, quick) {
 
 const print_client = (quick) => run_other("client.mjs", quick);
 const print_micro = (quick) => run_other("micro.mjs", quick);
+const print_logs = (quick) => run_other("logs.mjs", quick);
 
 // --- all -------------------------------------------------------------------------------
 
@@ -288,6 +290,9 @@ async function main() {
   }
   if (!options["no-micro"]) {
     await print_micro(quick);
+  }
+  if (!options["no-logs"]) {
+    await print_logs(quick);
   }
   if (!options["no-client"]) {
     await print_client(quick);

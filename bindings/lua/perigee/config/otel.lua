@@ -1,4 +1,4 @@
---- OTEL_* variables as settings of `trace`. As their specification says, an
+--- OTEL_* variables as settings of `trace` and `log.otlp`. As their specification says, an
 --- empty value counts as unset and a senseless one is passed over.
 
 local M = {}
@@ -77,6 +77,10 @@ local RULES = {
   { "OTEL_BSP_SCHEDULE_DELAY", "trace.batch_delay", milliseconds },
   { "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "trace.batch_max", count },
   { "OTEL_BSP_MAX_QUEUE_SIZE", "trace.queue_max", count },
+  { "OTEL_BLRP_EXPORT_TIMEOUT", "log.otlp.timeout", milliseconds },
+  { "OTEL_BLRP_SCHEDULE_DELAY", "log.otlp.batch_delay", milliseconds },
+  { "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "log.otlp.batch_max", count },
+  { "OTEL_BLRP_MAX_QUEUE_SIZE", "log.otlp.queue_max", count },
   { "OTEL_TRACES_EXPORTER", "trace.exporter",
     known { otlp = true, none = true } },
   { "OTEL_TRACES_SAMPLER", "trace.sampler", known(SAMPLERS) },
@@ -95,15 +99,16 @@ local EXPORTER = {
   { "CLIENT_KEY", "client_key" },
 }
 
-local function add_exporter(signal, section)
+-- own, general: the setting that is true where an endpoint is given.
+local function add_exporter(signal, section, own, general)
   local function add(...)
     RULES[#RULES + 1] = { ... }
   end
   add("OTEL_EXPORTER_OTLP_ENDPOINT", section .. ".endpoint", function(value)
     return url(value) and value:gsub("/+$", "") .. "/v1/" .. signal
-  end, true)
+  end, general)
   add("OTEL_EXPORTER_OTLP_" .. signal:upper() .. "_ENDPOINT",
-    section .. ".endpoint", url, true)
+    section .. ".endpoint", url, own)
   for _, prefix in ipairs { "", signal:upper() .. "_" } do
     for _, rule in ipairs(EXPORTER) do
       add("OTEL_EXPORTER_OTLP_" .. prefix .. rule[1],
@@ -112,7 +117,16 @@ local function add_exporter(signal, section)
   end
 end
 
-add_exporter("traces", "trace")
+add_exporter("traces", "trace", "trace.enabled", "trace.enabled")
+-- Lines have a destination anyway: sent is what was asked for.
+add_exporter("logs", "log.otlp", "log.otlp.enabled")
+RULES[#RULES + 1] = { "OTEL_LOGS_EXPORTER", "log.otlp.enabled",
+  function(value)
+    if value == "otlp" or value == "none" then
+      return value == "otlp"
+    end
+    return nil
+  end }
 
 M.names = { "OTEL_SDK_DISABLED" }
 for _, rule in ipairs(RULES) do
@@ -132,14 +146,18 @@ function M.apply(get, set)
       if path == "trace.resource" and value["service.name"] then
         set("trace.service_name", value["service.name"], name)
       end
-      if enables or name == "OTEL_TRACES_EXPORTER" and value == "otlp" then
-        set("trace.enabled", true, name)
+      if name == "OTEL_TRACES_EXPORTER" and value == "otlp" then
+        enables = "trace.enabled"
+      end
+      if enables then
+        set(enables, true, name)
       end
     end
   end
   local disabled = get "OTEL_SDK_DISABLED"
   if disabled and truth(disabled) then
     set("trace.enabled", false, "OTEL_SDK_DISABLED")
+    set("log.otlp.enabled", false, "OTEL_SDK_DISABLED")
   end
 end
 

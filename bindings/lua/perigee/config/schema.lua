@@ -174,6 +174,34 @@ local shutdown = t.section {
   timeout = t.duration { default = "25s" },
 }
 
+-- How one kind of what is recorded goes to a collector, and a section's own.
+local function exported(signal, own)
+  local all = {
+    endpoint = t.string { default = "http://localhost:4318/v1/" .. signal },
+    headers = t.map {
+      default = {},
+      any_key = true,
+      of = t.string { secret = true },
+    },
+    certificate = t.string(),
+    client_certificate = t.string(),
+    client_key = t.string { secret = true },
+    timeout = t.duration { default = "10s", min = 1 },
+    protocol = t.enum {
+      default = "http/protobuf",
+      values = { "http/protobuf", "http/json" },
+    },
+    compression = t.enum { default = "none", values = { "none", "gzip" } },
+    batch_delay = t.duration { default = "5s", min = 1 },
+    batch_max = t.integer { default = 512, min = 1, max = 10000 },
+    queue_max = t.integer { default = 2048, min = 1, max = 100000 },
+  }
+  for name, kind in pairs(own) do
+    all[name] = kind
+  end
+  return t.section(all)
+end
+
 local FACILITIES = { "kern", "user", "mail", "daemon", "auth", "syslog", "lpr",
   "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock",
   "local0", "local1", "local2", "local3", "local4", "local5", "local6",
@@ -230,6 +258,7 @@ local log = t.section {
     format = t.string { default = "json", check = log_check.access_fault },
     destination = t.string { check = not_a_destination },
   },
+  otlp = exported("logs", { enabled = t.boolean { default = false } }),
   syslog = t.section {
     facility = t.enum { default = "daemon", values = FACILITIES },
     app_name = t.string { default = "perigee" },
@@ -261,34 +290,6 @@ local metrics = t.section {
     interval = t.duration { default = "10s", min = 100 },
   },
 }
-
--- How one kind of what is recorded goes to a collector, and a section's own.
-local function exported(signal, own)
-  local all = {
-    endpoint = t.string { default = "http://localhost:4318/v1/" .. signal },
-    headers = t.map {
-      default = {},
-      any_key = true,
-      of = t.string { secret = true },
-    },
-    certificate = t.string(),
-    client_certificate = t.string(),
-    client_key = t.string { secret = true },
-    timeout = t.duration { default = "10s", min = 1 },
-    protocol = t.enum {
-      default = "http/protobuf",
-      values = { "http/protobuf", "http/json" },
-    },
-    compression = t.enum { default = "none", values = { "none", "gzip" } },
-    batch_delay = t.duration { default = "5s", min = 1 },
-    batch_max = t.integer { default = 512, min = 1, max = 10000 },
-    queue_max = t.integer { default = 2048, min = 1, max = 100000 },
-  }
-  for name, kind in pairs(own) do
-    all[name] = kind
-  end
-  return t.section(all)
-end
 
 local trace = exported("traces", {
   enabled = t.boolean { default = false },
