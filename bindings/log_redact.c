@@ -16,36 +16,54 @@ void perilua_redact_fini(perilua_redact *redact)
     redact->count = 0;
 }
 
-/* The next segment of a path: up to a dot or a bracket, or inside of one. */
-static peri_slice next_segment(peri_slice *path)
+/* The inside of brackets at the start of path: "*", an index, or a name in
+ * quotes, which may hold anything else. How many bytes it takes with them; 0:
+ * they do not end. */
+static size_t bracketed(peri_slice path, peri_slice *segment)
 {
-    peri_slice segment;
+    char quote = path.length > 1 ? path.data[1] : '\0';
+    size_t from = quote == '"' || quote == '\'' ? 2 : 1;
+    char last = from == 2 ? quote : ']';
+    const char *end = path.length > from
+                          ? memchr(path.data + from, last, path.length - from)
+                          : NULL;
+    size_t length;
+
+    if (end == NULL) {
+        return 0;
+    }
+    *segment =
+        peri_slice_of(path.data + from, (size_t)(end - path.data) - from);
+    length = (size_t)(end - path.data) + from; /* behind the bracket */
+    return length <= path.length && path.data[length - 1] == ']' ? length : 0;
+}
+
+/* Takes the next segment off the front of a path: up to a dot or a bracket, or
+ * what is between two. False: it is malformed. */
+static bool next_segment(peri_slice *path, peri_slice *segment)
+{
     size_t length = 0;
 
     if (path->data[0] == '[') {
-        const char *end = memchr(path->data, ']', path->length);
-        size_t inside =
-            end != NULL ? (size_t)(end - path->data) - 1 : path->length - 1;
-
-        segment = peri_slice_of(path->data + 1, inside);
-        if (inside >= 2 &&
-            (segment.data[0] == '"' || segment.data[0] == '\'')) {
-            segment = peri_slice_of(segment.data + 1, inside - 2);
-        }
-        length = end != NULL ? inside + 2 : path->length;
+        length = bracketed(*path, segment);
     } else {
         while (length < path->length && path->data[length] != '.' &&
                path->data[length] != '[') {
             length++;
         }
-        segment = peri_slice_of(path->data, length);
+        *segment = peri_slice_of(path->data, length);
     }
-    if (length < path->length && path->data[length] == '.') {
-        length++;
+    if (length == 0 || segment->length == 0) {
+        return false;
     }
     path->data += length;
     path->length -= length;
-    return segment;
+    if (path->length > 0 && path->data[0] == '.') {
+        path->data++;
+        path->length--;
+        return path->length > 0 && path->data[0] != '[';
+    }
+    return path->length == 0 || path->data[0] == '[';
 }
 
 int perilua_redact_add(perilua_redact *redact, peri_slice path)
@@ -58,10 +76,10 @@ int perilua_redact_add(perilua_redact *redact, peri_slice path)
     redact->paths[i].length = 0;
     redact->count++;
     while (path.length != 0) {
-        peri_slice segment = next_segment(&path);
+        peri_slice segment;
         int at = redact->paths[i].length;
 
-        if (at == PERILUA_LOG_SEGMENTS_MAX || segment.length == 0) {
+        if (at == PERILUA_LOG_SEGMENTS_MAX || !next_segment(&path, &segment)) {
             return PERI_EFORMAT;
         }
         redact->paths[i].segments[at] =

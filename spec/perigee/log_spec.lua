@@ -233,8 +233,19 @@ describe("perigee.log", function()
 
     it("refuses what is no path", function()
       assert.error_matches(function() core.new(10, { "" }) end, "log.redact")
-      assert.error_matches(function() core.new(10, { "a..b" }) end,
-        "log.redact")
+      for _, path in ipairs { "a..b", "a.", ".a", "a[0", "a[]", "a[0]b", 'a["b]',
+        'a["b"', "a.[0]", "[" } do
+        assert.error_matches(function() core.new(10, { path }) end,
+          "log.redact")
+      end
+    end)
+
+    it("takes names with any characters", function()
+      local got = redacted({ '["a]b"].c', "x['d.e'][0]" }, {
+        ["a]b"] = { c = 1, d = 2 }, x = { ["d.e"] = { "s", "t" } },
+      })
+      assert.same({ c = "[Redacted]", d = 2 }, got["a]b"])
+      assert.same({ "[Redacted]", "t" }, got.x["d.e"])
     end)
   end)
 
