@@ -45,6 +45,7 @@ static int make_bundle(const perilua_cli *cli, const char *env, bool dev,
         .overrides = (const char *const *)cli->overrides,
         .dev = dev,
         .certificates = needs_certificates(cli->command->name),
+        .tolerant = strcmp(cli->command->name, "check") == 0,
     };
 
     return perilua_stage(&options, out_fd, faults);

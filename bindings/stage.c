@@ -313,7 +313,11 @@ static int build(stage *s, int *out_fd)
         check_certificates(s);
     }
     if (s->faults->length != 0) {
-        return PERI_EFORMAT;
+        if (!s->options->tolerant || s->settings == NULL) {
+            return PERI_EFORMAT;
+        }
+        peri_bundle_add(s->builder, "@faults", peri_buf_slice(s->faults));
+        peri_buf_clear(s->faults);
     }
     return peri_bundle_finish(s->builder, out_fd);
 }

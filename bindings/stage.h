@@ -13,6 +13,7 @@ typedef struct perilua_stage_options {
     const char *const *overrides; /* "a.b=c", from flags, NULL-ended, or NULL */
     bool dev;                     /* the command is `dev`, or `test` */
     bool certificates;            /* those of http.tls must be there, and fit */
+    bool tolerant; /* scripts that do not compile are listed in "@faults" */
 } perilua_stage_options;
 
 /* 0 and a sealed memfd that the caller owns, with the entries "@config" (JSON:

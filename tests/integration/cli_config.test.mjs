@@ -136,6 +136,8 @@ test("check builds routes and schemas, and goes past a fault to the next", async
       "scripts/routes/e.lua": 'return function(router)\n  router:get("/e", function() end, { timout = 1 })\nend',
       "scripts/routes/f.lua": 'return function(router)\n  router:get("/f", print)\n  router:get("/f", print)\nend',
       "scripts/routes/g.lua": 'error "at load"',
+      "scripts/routes/h.lua": "return function(",
+      "scripts/services/i.lua": "local x =\n",
     },
   });
   const { code, stdout } = await perigee(["check", dir, "--json"]);
@@ -144,10 +146,12 @@ test("check builds routes and schemas, and goes past a fault to the next", async
   const places = faults.map((f) => `${f.file}:${f.line}`);
   for (const place of [
     "scripts/routes/a.lua:1", "scripts/routes/b.lua:2", "scripts/routes/c.lua:1", "scripts/routes/d.lua:2",
-    "scripts/routes/e.lua:2", "scripts/routes/f.lua:3", "scripts/routes/g.lua:1",
+    "scripts/routes/e.lua:2", "scripts/routes/f.lua:3", "scripts/routes/g.lua:1", "scripts/routes/h.lua:1",
   ]) {
     assert.ok(places.includes(place), `${place} is not in ${places}`);
   }
+  assert.equal(places.filter((place) => place.startsWith("scripts/routes/h.lua")).length, 1, "told once");
+  assert.ok(places.some((place) => place.startsWith("scripts/services/i.lua:")));
   assert.ok(faults.some((f) => /scripts\/main\.lua/.test(f.file ?? f.message)));
 });
 

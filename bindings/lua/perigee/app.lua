@@ -221,9 +221,11 @@ function M.inspect()
 end
 
 --- For `perigee check`: loads what there is, past faults, and lists them.
+---@param faults string[]  # that are known already
 ---@return string[] faults  # with file:line
-function M.check()
-  local faults, told = {}, {}
+function M.check(faults)
+  local told = {}
+  for _, text in ipairs(faults) do told[text] = true end
   local function attempt(fn, ...)
     local args, count = { ... }, select("#", ...)
     local ok, err = xpcall(function()

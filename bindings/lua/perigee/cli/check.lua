@@ -1,5 +1,6 @@
---- perigee check: builds routes and schemas without serving. Configuration and
---- syntax were found sound before this runs (bindings/stage.c).
+--- perigee check: builds routes and schemas without serving. Configuration was
+--- found sound before this runs (bindings/stage.c), which also has the scripts
+--- that do not compile.
 
 local app = require "perigee.app"
 local core = require "perigee.core.app"
@@ -10,7 +11,7 @@ local router = require "perigee.router"
 ---@return integer exit_code
 return function(...)
   local as_json = (...) == "--json"
-  local list = app.check()
+  local list = app.check(faults.split(core.file "@faults" or ""))
   if #list == 0 and not as_json then
     local scripts = 0
     for _, file in ipairs(core.files "scripts/") do

@@ -20,7 +20,7 @@ end
 ---@param ... string  # "--json"
 ---@return integer exit_code
 return function(...)
-  local list = app.check()
+  local list = app.check {}
   if #list > 0 then
     return faults.report(list, false)
   end
