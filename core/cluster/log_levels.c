@@ -62,8 +62,8 @@ int peri_log_level_set(peri_master *master, const char *what, char *said,
          link = link->next) {
         tell(PERI_CONTAINER(link, peri_proc, link), set);
     }
-    snprintf(said, said_bytes, "%s%slogs at %s until the next reload",
-             length == 0 ? "the host" : module, length == 0 ? " " : " ", name);
+    snprintf(said, said_bytes, "%s logs at %s until the next reload",
+             length == 0 ? "the host" : module, name);
     return 0;
 }
 

@@ -136,7 +136,7 @@ static int64_t take_window(peri_dict *dict, const peri_lookup *l, double limit,
     double length_us = (double)window_ms * 1e3;
     double allowed = limit * (1 + 1e-9);
     double now = now_us(dict);
-    window w;
+    window w = {.used = 0};
     peri_word *slot;
     peri_dict_value value = {.type = PERI_DICT_STRING, .data = (char *)w.parts};
     size_t bytes = (WINDOW_PARTS + 1) * sizeof w.parts[0];
