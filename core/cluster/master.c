@@ -64,6 +64,8 @@ static void warn_fixed(const peri_master *master, const peri_settings *fresh)
                                        "log.format",
                                        "log.destination",
                                        "log.access.destination",
+                                       "log.syslog.facility",
+                                       "log.syslog.app_name",
                                        "cluster.workers",
                                        "cluster.watchdog"};
 

@@ -181,11 +181,6 @@ int peri_ring_writer_create(peri_ring *ring, const peri_ring_out *out,
     return 0;
 }
 
-peri_ring *peri_ring_writer_ring(const peri_ring_writer *writer)
-{
-    return writer->ring;
-}
-
 void peri_ring_writer_put(void *data, peri_slice line)
 {
     peri_ring_writer *writer = data;

@@ -18,8 +18,6 @@ int peri_ring_writer_create(peri_ring *ring, const peri_ring_out *out,
                             const peri_logger *teller, const char *what,
                             peri_ring_writer **result);
 
-peri_ring *peri_ring_writer_ring(const peri_ring_writer *writer);
-
 /* As peri_log_write: data is the writer. */
 void peri_ring_writer_put(void *writer, peri_slice line);
 

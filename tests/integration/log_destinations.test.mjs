@@ -117,18 +117,19 @@ test("a UNIX stream gets the lines; while its other side is away they wait", asy
   const app = await start_quiet(t, { dir, settings: { "log.destination": "unix:log.sock" } });
   await app.get("/users/1");
   await app.line((l) => /log destination unix:log.sock: /.test(l.raw ?? ""));
-  let text = "";
+  const texts = []; // of each connection: the master has one, too
   const peers = new Set();
   const server = net.createServer((socket) => {
+    const at = texts.push("") - 1;
     peers.add(socket);
-    socket.setEncoding("utf8").on("data", (chunk) => (text += chunk)).on("error", () => {});
+    socket.setEncoding("utf8").on("data", (chunk) => (texts[at] += chunk)).on("error", () => {});
   });
   t.after(() => { server.close(); peers.forEach((peer) => peer.destroy()); });
   await new Promise((resolve) => server.listen(file, resolve));
-  const lines = () => text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  const lines = () => texts.flatMap((text) => text.split("\n").slice(0, -1)).map((line) => JSON.parse(line));
   const users = () => lines().filter((l) => l.msg === "a user").map((l) => l.id);
   await until(() => users().length === 1, { what: "the line from before" });
-  assert.ok(lines().some((l) => l.msg === "listening"));
+  await until(() => lines().some((l) => l.msg === "listening"), { what: "the master's lines" });
   peers.forEach((peer) => peer.destroy()); // they connect again
   await until(async () => {
     await app.get("/users/2");
