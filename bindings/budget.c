@@ -11,27 +11,35 @@
 #include <unistd.h>
 
 #include "bindings/error.h"
+#include "bindings/gen.h"
 #include "bindings/task.h"
 #include "core/base/alloc.h"
 
 #define TICK_MS 5
 #define TICK_NS (TICK_MS * 1000000L)
+#define SAMPLE_NS 1000000L
 #define NO_LIMIT UINT32_MAX
 /* Whoever is overdue at a wait may still clean up for so long. */
 #define GRACE_NS 200000000u
 /* LuaJIT's profiler: with looks at each line, which is what compiled code is
- * made with; how often it makes them find something. */
+ * made with. Its own timer is at rest: its signal is raised where a look is to
+ * find something. */
 #define LOOKS "l"
-#define PROFILER "i10"
-#define PROFILER_AT_REST "i100000000"
+#define PROFILER "i100000000"
 
 struct perilua_budget {
     timer_t timer;
-    perilua_vm *volatile vm; /* read by the signal handler */
-    volatile uint32_t limit_ticks;
-    perilua_vm *volatile staged; /* being built */
+    volatile long tick_ns;   /* of the timer; 0: it is off */
+    long owed_ns;            /* of ticks that were too short to be charged */
+    perilua_vm *volatile vm; /* whose tasks are charged, if there is a limit;
+                                read by the signal handler */
+    volatile uint32_t limit_ticks; /* 0: none */
+    perilua_vm *volatile staged;   /* being built */
     volatile uint32_t staged_limit_ticks;
+    const perilua_sampler *volatile samplers[PERILUA_SAMPLERS]; /* or NULL */
     uv_mutex_t lock; /* of the profiler, which other threads give back */
+    perilua_vm *volatile looking; /* whose compiled code looks up, or NULL */
+    volatile sig_atomic_t own;    /* the profiler is at work for it */
     bool lent;
 };
 
@@ -59,49 +67,163 @@ static bool is_late(const perilua_task *task)
            uv_hrtime() > task->deadline_ns + GRACE_NS;
 }
 
-/* Signal context: touches the counter of the running task, and lua_sethook,
- * which may be called here. */
-static void charge(perilua_vm *vm, uint32_t limit_ticks)
+/* Signal context, as all up to on_tick. */
+static void wake_looks(const perilua_budget *budget, const perilua_vm *vm)
+{
+    if (vm == budget->looking && budget->own) {
+        raise(SIGPROF);
+    }
+}
+
+/* Touches the counter of the running task, and lua_sethook, which may be called
+ * here. */
+static void charge(const perilua_budget *budget, perilua_vm *vm,
+                   uint32_t limit_ticks, uint32_t ticks)
 {
     perilua_task *task = vm != NULL ? vm->current : NULL;
 
-    if (task != NULL && (++task->cpu_ticks >= limit_ticks || is_late(task))) {
-        if (!vm->hooked) {
+    if (task == NULL || limit_ticks == 0) {
+        return;
+    }
+    task->cpu_ticks += ticks;
+    if (task->cpu_ticks >= limit_ticks || is_late(task)) {
+        if ((vm->hooked & PERILUA_VM_STOPPED) == 0) {
             vm->overrun[0] = '\0';
             vm->late = task->cpu_ticks < limit_ticks;
         }
-        vm->hooked = true;
+        vm->hooked |= PERILUA_VM_STOPPED;
         lua_sethook(vm->L, on_instruction, LUA_MASKCOUNT, 1);
+        wake_looks(budget, vm);
+    }
+}
+
+static void take(const perilua_budget *budget, perilua_vm *vm, lua_State *L,
+                 char state)
+{
+    for (int i = 0; i < PERILUA_SAMPLERS; i++) {
+        const perilua_sampler *sampler = budget->samplers[i];
+
+        if (sampler != NULL) {
+            sampler->take(sampler->data, vm, L, state);
+        }
+    }
+}
+
+/* Once, at the next instruction of a VM whose code does not look up. */
+static void on_asked(lua_State *L, lua_Debug *where)
+{
+    perilua_vm *vm = perilua_vm_of(L);
+    const peri_host *host = vm->env->host;
+
+    (void)where;
+    if ((vm->hooked & PERILUA_VM_STOPPED) == 0) {
+        lua_sethook(vm->L, NULL, 0, 0);
+    }
+    take(host->budget, vm, L, '?');
+}
+
+void perilua_budget_left(perilua_vm *vm, const perilua_task *task)
+{
+    const peri_host *host = vm->env->host;
+
+    lua_sethook(vm->L, NULL, 0, 0);
+    for (int i = 0; i < PERILUA_SAMPLERS; i++) {
+        const perilua_sampler *sampler = host->budget->samplers[i];
+
+        if (sampler != NULL) {
+            sampler->left(sampler->data, task);
+        }
+    }
+}
+
+void perilua_budget_ask(perilua_budget *budget, perilua_vm *vm)
+{
+    bool stopped = (vm->hooked & PERILUA_VM_STOPPED) != 0;
+
+    vm->hooked |= PERILUA_VM_ASKED;
+    if (vm == budget->looking && budget->own) {
+        raise(SIGPROF);
+    } else if (!stopped) {
+        lua_sethook(vm->L, on_asked, LUA_MASKCOUNT, 1);
     }
 }
 
 static void on_tick(int number, siginfo_t *info, void *context)
 {
     perilua_budget *budget = info->si_value.sival_ptr;
+    uint32_t ticks;
 
     (void)number;
     (void)context;
-    charge(budget->vm, budget->limit_ticks);
-    charge(budget->staged, budget->staged_limit_ticks);
+    budget->owed_ns += budget->tick_ns * (1 + info->si_overrun);
+    ticks = (uint32_t)(budget->owed_ns / TICK_NS);
+    budget->owed_ns %= TICK_NS;
+    charge(budget, budget->vm, budget->limit_ticks, ticks);
+    charge(budget, budget->staged, budget->staged_limit_ticks, ticks);
+    for (int i = 0; i < PERILUA_SAMPLERS; i++) {
+        const perilua_sampler *sampler = budget->samplers[i];
+
+        if (sampler != NULL && sampler->tick != NULL) {
+            sampler->tick(sampler->data);
+        }
+    }
 }
 
 static void on_profile(void *data, lua_State *L, int samples, int state)
 {
-    (void)data;
-    (void)L;
+    const perilua_budget *budget = data;
+
     (void)samples;
-    (void)state;
+    if (budget != NULL && budget->looking != NULL) {
+        take(budget, budget->looking, L, (char)state);
+    }
+}
+
+static bool has_ticks(const perilua_budget *budget)
+{
+    const perilua_sampler *sampler = budget->samplers[PERILUA_SAMPLER_PROFILE];
+
+    return sampler != NULL && sampler->tick != NULL;
+}
+
+static bool wants_looks(const perilua_budget *budget)
+{
+    const perilua_sampler *sampler = budget->samplers[PERILUA_SAMPLER_PROFILE];
+
+    return budget->limit_ticks != 0 || (sampler != NULL && sampler->looks);
 }
 
 /* Ticks only while somebody is watched. */
 static void settle_timer(perilua_budget *budget)
 {
-    bool on = budget->vm != NULL || budget->staged != NULL;
-    long tick_ns = on ? TICK_NS : 0;
+    bool charged = budget->vm != NULL && budget->limit_ticks != 0;
+    bool on = charged || budget->staged != NULL;
+    long tick_ns = has_ticks(budget) ? SAMPLE_NS : on ? TICK_NS : 0;
     struct itimerspec every = {.it_interval = {.tv_nsec = tick_ns},
                                .it_value = {.tv_nsec = tick_ns}};
 
+    budget->tick_ns = tick_ns;
     timer_settime(budget->timer, 0, &every, NULL);
+}
+
+/* The compiled code of the VM that is charged or sampled looks up. */
+static void settle_looks(perilua_budget *budget)
+{
+    perilua_vm *vm = wants_looks(budget) ? budget->vm : NULL;
+
+    uv_mutex_lock(&budget->lock);
+    if (vm != budget->looking) {
+        budget->own = false;
+        if (budget->looking != NULL) {
+            luaJIT_profile_stop(budget->looking->L);
+        }
+        budget->looking = vm;
+        if (vm != NULL) { /* while it is lent: only the looks */
+            luaJIT_profile_start(vm->L, LOOKS PROFILER, on_profile, budget);
+            budget->own = !budget->lent;
+        }
+    }
+    uv_mutex_unlock(&budget->lock);
 }
 
 perilua_budget *perilua_budget_create(void)
@@ -129,6 +251,9 @@ void perilua_budget_destroy(perilua_budget *budget)
     if (budget == NULL) {
         return;
     }
+    for (int i = 0; i < PERILUA_SAMPLERS; i++) {
+        budget->samplers[i] = NULL;
+    }
     perilua_budget_watch(budget, NULL, 0);
     perilua_budget_stage(budget, NULL, 0);
     timer_delete(budget->timer);
@@ -140,28 +265,29 @@ void perilua_budget_destroy(perilua_budget *budget)
 void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
                           uint32_t limit_ms)
 {
-    perilua_vm *old = budget->vm;
-
-    uv_mutex_lock(&budget->lock);
-    budget->vm = NULL;
-    if (old != NULL) {
-        luaJIT_profile_stop(old->L);
-    }
-    if (vm != NULL && limit_ms != 0) {
-        luaJIT_profile_start(vm->L, LOOKS PROFILER, on_profile, NULL);
-        budget->limit_ticks =
-            limit_ms / TICK_MS + (limit_ms % TICK_MS != 0 ? 1 : 0);
-        budget->vm = vm;
-    }
+    budget->vm = NULL; /* not charged with the other's limit */
+    budget->limit_ticks =
+        vm != NULL ? limit_ms / TICK_MS + (limit_ms % TICK_MS != 0 ? 1 : 0) : 0;
+    budget->vm = vm;
+    settle_looks(budget);
     settle_timer(budget);
-    uv_mutex_unlock(&budget->lock);
 }
 
 void perilua_budget_bound(perilua_budget *budget, perilua_vm *vm)
 {
-    if (budget->vm == NULL) {
+    bool live = budget->vm == NULL || budget->vm == vm;
+
+    if (live && budget->limit_ticks == 0) {
         perilua_budget_watch(budget, vm, NO_LIMIT);
     }
+}
+
+void perilua_budget_sample(perilua_budget *budget, perilua_sampler_kind kind,
+                           const perilua_sampler *sampler)
+{
+    budget->samplers[kind] = sampler;
+    settle_looks(budget);
+    settle_timer(budget);
 }
 
 /* Starting the profiler makes the compiler put in looks, also where the start
@@ -174,8 +300,8 @@ void perilua_budget_looks(perilua_budget *budget, lua_State *L)
         return;
     }
     uv_mutex_lock(&budget->lock);
-    luaJIT_profile_start(other, PROFILER_AT_REST, on_profile, NULL);
-    luaJIT_profile_start(L, LOOKS PROFILER_AT_REST, on_profile, NULL);
+    luaJIT_profile_start(other, PROFILER, on_profile, NULL);
+    luaJIT_profile_start(L, LOOKS PROFILER, on_profile, NULL);
     luaJIT_profile_stop(other);
     uv_mutex_unlock(&budget->lock);
     lua_close(other);
@@ -191,15 +317,17 @@ bool perilua_budget_lend(perilua_budget *budget, lua_State *to)
     uv_mutex_lock(&budget->lock);
     free = !budget->lent;
     if (free) {
-        if (budget->vm != NULL) {
-            luaJIT_profile_stop(budget->vm->L);
-        }
-        luaJIT_profile_start(to, PROFILER_AT_REST, on_profile, NULL);
-        if (budget->vm != NULL) { /* is refused, but its code looks up again */
-            luaJIT_profile_start(budget->vm->L, LOOKS PROFILER, on_profile,
-                                 NULL);
-        }
+        budget->own = false;
         budget->lent = true;
+        if (budget->looking != NULL) {
+            luaJIT_profile_stop(budget->looking->L);
+        }
+        luaJIT_profile_start(to, PROFILER, on_profile, NULL);
+        if (budget->looking != NULL) {
+            /* is refused, but its code looks up again */
+            luaJIT_profile_start(budget->looking->L, LOOKS PROFILER, on_profile,
+                                 budget);
+        }
     }
     uv_mutex_unlock(&budget->lock);
     return free;
@@ -209,10 +337,11 @@ void perilua_budget_give_back(perilua_budget *budget, lua_State *from)
 {
     uv_mutex_lock(&budget->lock);
     luaJIT_profile_stop(from);
-    if (budget->vm != NULL) { /* without LOOKS it touches no code */
-        luaJIT_profile_start(budget->vm->L, PROFILER, on_profile, NULL);
+    if (budget->looking != NULL) { /* without LOOKS it touches no code */
+        luaJIT_profile_start(budget->looking->L, PROFILER, on_profile, budget);
     }
     budget->lent = false;
+    budget->own = budget->looking != NULL;
     uv_mutex_unlock(&budget->lock);
 }
 

@@ -19,18 +19,51 @@
 
 typedef struct perilua_budget perilua_budget;
 
+/* Who looks at stacks. */
+typedef enum perilua_sampler_kind {
+    PERILUA_SAMPLER_PROFILE, /* profile.c */
+    PERILUA_SAMPLER_STALLS,  /* stall.c */
+    PERILUA_SAMPLERS
+} perilua_sampler_kind;
+
+typedef struct perilua_sampler {
+    bool looks; /* compiled code of the live VM is to look up */
+    /* In signal context, every millisecond of the thread's CPU time. May call
+     * perilua_budget_ask(). NULL: it has a clock of its own. */
+    void (*tick)(void *data);
+    /* Soon after somebody has asked, where the stack of L can be looked at but
+     * nothing may be allocated in it or run. state is LuaJIT's letter for what
+     * the VM was at when it was asked; '?': unknown. */
+    void (*take)(void *data, perilua_vm *vm, lua_State *L, char state);
+    /* The task that was asked has ended or waits. */
+    void (*left)(void *data, const perilua_task *task);
+    void *data;
+} perilua_sampler;
+
 /* NULL when the system has no such timer. Call on the loop's thread. */
 perilua_budget *perilua_budget_create(void);
 void perilua_budget_destroy(perilua_budget *budget);
 
-/* From now on tasks of this VM have limit_ms of CPU time each; NULL: nobody
- * has. The VM must be taken out before it is closed. */
+/* The live VM, whose tasks have limit_ms of CPU time each from now on (0: no
+ * limit); NULL: there is none. It must be taken out before it is closed. */
 void perilua_budget_watch(perilua_budget *budget, perilua_vm *vm,
                           uint32_t limit_ms);
 
 /* Tasks of this VM that are `bounded` and overdue are stopped, whatever CPU
  * time they have. The VM is the live one. */
 void perilua_budget_bound(perilua_budget *budget, perilua_vm *vm);
+
+/* Borrowed until another one, or NULL, takes its place. Where compiled code is
+ * to look up, it is thrown away before and after. */
+void perilua_budget_sample(perilua_budget *budget, perilua_sampler_kind kind,
+                           const perilua_sampler *sampler);
+
+/* From any context: take is called at the VM's next instruction (or line, where
+ * code is compiled). */
+void perilua_budget_ask(perilua_budget *budget, perilua_vm *vm);
+
+/* The task has been resumed and is back: what was asked of it is over. */
+void perilua_budget_left(perilua_vm *vm, const perilua_task *task);
 
 /* The VM of a generation that is being built, beside the live one; NULL: none
  * any more. Its compiler is off for as long, so no profiler is needed. */

@@ -57,6 +57,10 @@ const perilua_command perilua_commands[] = {
     {"log-level", PERILUA_CLI_DIR, 2, perilua_cli_log_level, NULL,
      "[MODULE=]LEVEL [DIR]",
      "have the running host, or a part, log more or less until it reloads"},
+    {"profile", PERILUA_CLI_DIR | PERILUA_CLI_PROFILES, 1, perilua_cli_profiles,
+     NULL,
+     "--cpu [10s] | --heap [10s] [DIR] [--format F] [-o FILE] [--worker N]",
+     "where the running host's time or memory goes, as a flame graph"},
     {"version", PERILUA_CLI_JSON, 0, perilua_cli_version, NULL, "[--json]",
      "versions of the program and its libraries"},
     {"help", 0, 1, run_help, NULL, "[COMMAND]", "what a command does"},
@@ -104,6 +108,20 @@ static int print_help(const perilua_command *command)
               "  -w, --workers N|auto  cluster.workers\n"
               "      --log-level NAME  log.level\n"
               "      --set KEY=VALUE   any setting (repeatable)\n",
+              stdout);
+    }
+    if ((command->accepts & PERILUA_CLI_PROFILES) != 0) {
+        fputs("\n      --cpu [DURATION]   CPU time by call stack; 10s unless "
+              "told, 5m at most\n"
+              "      --heap [DURATION]  memory by type and by where it is "
+              "allocated\n"
+              "      --format NAME      svg (a flame graph), pprof (for go "
+              "tool pprof), collapsed\n"
+              "  -o, --output FILE      else standard output; where that is a "
+              "terminal, a\n"
+              "                         file whose name is said\n"
+              "      --worker N         of that worker alone, from 0\n"
+              "\nCtrl-C ends it early, with what there is by then.\n",
               stdout);
     }
     if ((command->accepts & PERILUA_CLI_JSON) != 0) {
@@ -156,7 +174,7 @@ static const perilua_command *command_of(const char *word)
 
 int perilua_cli_main(int argc, char **argv)
 {
-    perilua_cli cli = {.dir = "."};
+    perilua_cli cli = {.dir = ".", .profile = {.worker = -1}};
     int code;
 
     if (argc < 2) {

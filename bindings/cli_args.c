@@ -16,7 +16,7 @@ typedef struct flag {
     char letter; /* 0: has none */
     const char *name;
     int needs; /* which PERILUA_CLI_... the command must accept; 0: any */
-    bool takes_value;
+    enum { NO_VALUE, A_VALUE, MAYBE_A_NUMBER } takes;
     int (*apply)(perilua_cli *cli, const char *value);
 } flag;
 
@@ -237,6 +237,54 @@ static int apply_follow(perilua_cli *cli, const char *value)
     return 0;
 }
 
+static int apply_cpu(perilua_cli *cli, const char *value)
+{
+    cli->profile.cpu = value != NULL ? value : "10s";
+    return 0;
+}
+
+static int apply_heap(perilua_cli *cli, const char *value)
+{
+    cli->profile.heap = value != NULL ? value : "10s";
+    return 0;
+}
+
+static int apply_format(perilua_cli *cli, const char *value)
+{
+    static const char *const names[] = {"svg", "pprof", "collapsed", NULL};
+    char hint[WORD_BYTES + 32];
+
+    for (size_t i = 0; names[i] != NULL; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            cli->profile.format = value;
+            return 0;
+        }
+    }
+    perilua_cli_suggest(value, names, hint, sizeof hint);
+    return perilua_cli_usage(
+        cli, "--format must be svg, pprof or collapsed, not \"%s\"%s", value,
+        hint);
+}
+
+static int apply_output(perilua_cli *cli, const char *value)
+{
+    if (value[0] == '\0') {
+        return perilua_cli_usage(cli, "--output must not be empty");
+    }
+    cli->profile.output = value;
+    return 0;
+}
+
+static int apply_worker(perilua_cli *cli, const char *value)
+{
+    if (!is_number(value, 0, 255)) {
+        return perilua_cli_usage(
+            cli, "--worker must be a number from 0 to 255, not \"%s\"", value);
+    }
+    cli->profile.worker = atoi(value);
+    return 0;
+}
+
 static int apply_set(perilua_cli *cli, const char *value)
 {
     const char *equals = strchr(value, '=');
@@ -279,20 +327,25 @@ static int apply_dev(perilua_cli *cli, const char *value)
 }
 
 static const flag flags[] = {
-    {'e', "env", PERILUA_CLI_CONFIGURES, true, apply_env},
-    {'p', "port", PERILUA_CLI_CONFIGURES, true, apply_port},
-    {'H', "host", PERILUA_CLI_CONFIGURES, true, apply_host},
-    {'w', "workers", PERILUA_CLI_CONFIGURES, true, apply_workers},
-    {0, "log-level", PERILUA_CLI_CONFIGURES, true, apply_log_level},
-    {0, "set", PERILUA_CLI_CONFIGURES, true, apply_set},
-    {'f', "follow", PERILUA_CLI_FILTERS, false, apply_follow},
-    {0, "level", PERILUA_CLI_FILTERS, true, apply_level},
-    {0, "route", PERILUA_CLI_FILTERS, true, apply_route},
-    {0, "trace-id", PERILUA_CLI_FILTERS, true, apply_trace_id},
-    {0, "json", PERILUA_CLI_JSON, false, apply_json},
-    {'h', "help", 0, false, apply_help},
-    {0, "override", PERILUA_CLI_HIDDEN, true, apply_override},
-    {0, "dev", PERILUA_CLI_HIDDEN, false, apply_dev},
+    {'e', "env", PERILUA_CLI_CONFIGURES, A_VALUE, apply_env},
+    {'p', "port", PERILUA_CLI_CONFIGURES, A_VALUE, apply_port},
+    {'H', "host", PERILUA_CLI_CONFIGURES, A_VALUE, apply_host},
+    {'w', "workers", PERILUA_CLI_CONFIGURES, A_VALUE, apply_workers},
+    {0, "log-level", PERILUA_CLI_CONFIGURES, A_VALUE, apply_log_level},
+    {0, "set", PERILUA_CLI_CONFIGURES, A_VALUE, apply_set},
+    {'f', "follow", PERILUA_CLI_FILTERS, NO_VALUE, apply_follow},
+    {0, "level", PERILUA_CLI_FILTERS, A_VALUE, apply_level},
+    {0, "route", PERILUA_CLI_FILTERS, A_VALUE, apply_route},
+    {0, "trace-id", PERILUA_CLI_FILTERS, A_VALUE, apply_trace_id},
+    {0, "cpu", PERILUA_CLI_PROFILES, MAYBE_A_NUMBER, apply_cpu},
+    {0, "heap", PERILUA_CLI_PROFILES, MAYBE_A_NUMBER, apply_heap},
+    {0, "format", PERILUA_CLI_PROFILES, A_VALUE, apply_format},
+    {'o', "output", PERILUA_CLI_PROFILES, A_VALUE, apply_output},
+    {0, "worker", PERILUA_CLI_PROFILES, A_VALUE, apply_worker},
+    {0, "json", PERILUA_CLI_JSON, NO_VALUE, apply_json},
+    {'h', "help", 0, NO_VALUE, apply_help},
+    {0, "override", PERILUA_CLI_HIDDEN, A_VALUE, apply_override},
+    {0, "dev", PERILUA_CLI_HIDDEN, NO_VALUE, apply_dev},
 };
 
 #define FLAGS (sizeof flags / sizeof flags[0])
@@ -320,7 +373,7 @@ static const flag *find_flag(const perilua_cli *cli, const char *text,
             return f;
         }
         if (text[1] != '-' && f->letter != 0 && text[1] == f->letter &&
-            (text[2] == '\0' || f->takes_value)) {
+            (text[2] == '\0' || f->takes == A_VALUE)) {
             *value = text[2] != '\0' ? text + 2 + (text[2] == '=') : NULL;
             return f;
         }
@@ -369,7 +422,14 @@ static int parse_flag(perilua_cli *cli, int argc, char **argv, int *at)
         }
         return unknown_flag(cli, text);
     }
-    if (!f->takes_value) {
+    if (f->takes == MAYBE_A_NUMBER) {
+        if (value == NULL && *at + 1 < argc &&
+            isdigit((unsigned char)argv[*at + 1][0])) {
+            value = argv[++*at];
+        }
+        return f->apply(cli, value);
+    }
+    if (f->takes == NO_VALUE) {
         return value == NULL
                    ? f->apply(cli, NULL)
                    : perilua_cli_usage(cli, "--%s takes no value", f->name);

@@ -25,6 +25,7 @@ enum {
     PERILUA_CLI_HIDDEN = 8,     /* not in the help */
     PERILUA_CLI_DIR = 16,       /* the last of words_max is the directory */
     PERILUA_CLI_FILTERS = 32,   /* -f --level --route --trace-id */
+    PERILUA_CLI_PROFILES = 64,  /* --cpu --heap --format -o --worker */
 };
 
 typedef struct perilua_command {
@@ -37,6 +38,15 @@ typedef struct perilua_command {
     const char *summary;
 } perilua_command;
 
+/* Of `perigee profile`. */
+typedef struct perilua_cli_profile {
+    const char *cpu;    /* a duration; NULL: not wanted */
+    const char *heap;   /* the same */
+    const char *format; /* NULL: svg */
+    const char *output; /* NULL: as standard output is */
+    int worker;         /* -1: all */
+} perilua_cli_profile;
+
 struct perilua_cli {
     const perilua_command *command;
     const char *dir;  /* "." unless told */
@@ -47,6 +57,7 @@ struct perilua_cli {
     size_t word_count;
     peri_log_filter filter; /* of log lines */
     bool follow;            /* lines that are yet to come, too */
+    perilua_cli_profile profile;
     bool json;
     bool help;
     bool dev; /* of the hidden `stage`: the command was `dev` */

@@ -30,6 +30,9 @@ int perilua_cli_control(perilua_cli *cli);
 int perilua_cli_status(perilua_cli *cli);
 int perilua_cli_log_level(perilua_cli *cli);
 
+/* cli_profile.c */
+int perilua_cli_profiles(perilua_cli *cli);
+
 /* Runs cli->command->module inside of a host of cli->dir, with cli's words as
  * its arguments; the module returns a function. load: the routes and jobs too,
  * and on_start. Log lines go to standard error. Returns the exit code. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "bindings/budget.h"
+#include "bindings/profile.h"
 #include "core/base/alloc.h"
 #include "core/http/access.h"
 #include "core/http/client.h"
@@ -39,6 +40,7 @@ perilua_gen *perilua_gen_create(peri_host *host, uint64_t number,
     peri_list_init(&gen->link);
     gen->vm = perilua_vm_create(&host->env, bundle, gen->settings, number);
     gen->vm->gen = gen;
+    perilua_profile_add(host->profile, gen->vm);
     host->open++;
     return gen;
 }
@@ -131,6 +133,7 @@ static void gen_close(perilua_gen *gen)
         peri_timer_stop(gen->host->timers, &gen->drain);
     }
     peri_list_remove(&gen->link);
+    perilua_profile_forget(gen->host->profile, gen->vm);
     perilua_budget_forget(gen->host->budget, gen->vm);
     perilua_vm_close(gen->vm, on_vm_closed, gen);
 }

@@ -65,9 +65,12 @@ struct peri_host {
     peri_timers *timers;
     peri_http_app http;
     perilua_request *free_requests;
-    peri_buf scratch;              /* answers are encoded here */
-    struct peri_files *files;      /* of public/ */
-    struct perilua_budget *budget; /* NULL: nobody has needed one */
+    peri_buf scratch;                /* answers are encoded here */
+    struct peri_files *files;        /* of public/ */
+    struct perilua_budget *budget;   /* NULL: nobody has needed one */
+    struct perilua_profile *profile; /* NULL: none is being taken */
+    struct perilua_stalls *stalls;   /* NULL: nobody watches */
+    volatile bool collects; /* garbage, in a quiet moment; for the profile */
     bool logs_requests;
     peri_logger *access_logger;
     struct peri_access *access; /* the form of its lines; NULL: JSON */
@@ -113,6 +116,10 @@ void perilua_wake_writers(perilua_request *request, int rc);
 
 /* host.c: access log and request metrics. */
 void perilua_host_observe(peri_host *host, peri_exchange *exchange);
+
+/* host.c: NULL: there is none outside of workers, where signals are not ours.
+ */
+struct perilua_budget *perilua_host_budget(peri_host *host);
 
 /* host.c: the generation to serve now. */
 perilua_gen *perilua_host_live(peri_host *host);

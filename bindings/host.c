@@ -10,6 +10,8 @@
 #include "bindings/db_watch.h"
 #include "bindings/gen.h"
 #include "bindings/hot.h"
+#include "bindings/profile.h"
+#include "bindings/stall.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/http/access.h"
@@ -37,8 +39,7 @@ typedef struct staging {
     void *data;
 } staging;
 
-/* In workers: elsewhere signals are not ours. */
-static perilua_budget *budget_of(peri_host *host)
+perilua_budget *perilua_host_budget(peri_host *host)
 {
     if (host->env.worker >= 0 && host->budget == NULL) {
         host->budget = perilua_budget_create();
@@ -51,7 +52,7 @@ static void watch_budget(peri_host *host, perilua_gen *gen)
     int64_t limit_ms =
         peri_settings_int(gen->settings, "limits.cpu_per_request", 0);
 
-    if (budget_of(host) != NULL) {
+    if (perilua_host_budget(host) != NULL) {
         perilua_budget_watch(host->budget, gen->vm, (uint32_t)limit_ms);
     }
 }
@@ -213,7 +214,7 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
         report_late(host, done, data, NULL);
         return;
     }
-    if (budget_of(host) != NULL) {
+    if (perilua_host_budget(host) != NULL) {
         perilua_budget_stage(host->budget, gen->vm, STAGING_CPU_MS);
     }
     s = peri_calloc(1, sizeof *s);
@@ -297,6 +298,20 @@ static void apply_metrics(peri_host *host, const perilua_gen *gen)
                                     host->env.logger);
 }
 
+/* log.stall; needs what workers alone have. */
+static void apply_stalls(peri_host *host, const perilua_gen *gen)
+{
+    int64_t limit_ms = peri_settings_int(gen->settings, "log.stall", 50);
+
+    if (host->env.worker < 0 || host->env.doing == NULL) {
+        return;
+    }
+    if (host->stalls == NULL && limit_ms > 0) {
+        host->stalls = perilua_stalls_create(host);
+    }
+    perilua_stalls_set_limit(host->stalls, (uint32_t)limit_ms);
+}
+
 static uint32_t client_setting(const perilua_gen *gen, const char *key,
                                uint32_t fallback)
 {
@@ -377,6 +392,7 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     peri_tracer_configure(host->env.tracer, gen->settings);
     note_observers(host);
     apply_client(host, gen);
+    apply_stalls(host, gen);
     atomic_store(&host->own_generation, number);
     if (old != NULL && old->loaded &&
         hand_over(old, gen, "merge", why, sizeof why) < 0) {
@@ -484,7 +500,7 @@ uint64_t perilua_host_collect(peri_host *host, uint64_t limit_ns)
         return 0;
     }
     start_ns = now_ns = peri_clock_monotonic_ns();
-    host->collecting = true;
+    host->collecting = host->collects = true;
     while (host->collecting && now_ns - start_ns < limit_ns) {
         bool ended = false;
 
@@ -497,6 +513,7 @@ uint64_t perilua_host_collect(peri_host *host, uint64_t limit_ns)
         }
         now_ns = peri_clock_monotonic_ns();
     }
+    host->collects = false;
     return now_ns - start_ns;
 }
 
@@ -507,10 +524,17 @@ static void note_doing(const perilua_env *env, void *context)
 {
     peri_host *host = env->host;
     peri_exchange *ex = context;
-    peri_slice id = peri_exchange_id(ex);
-    const char *route = ex->route != NULL ? ex->route->pattern : "";
-    size_t length = strnlen(route, DOING_ROUTE_BYTES - 1);
+    peri_slice id;
+    const char *route;
+    size_t length;
 
+    perilua_stalls_note(host->stalls, ex != NULL);
+    if (ex == NULL) {
+        return;
+    }
+    id = peri_exchange_id(ex);
+    route = ex->route != NULL ? ex->route->pattern : "";
+    length = strnlen(route, DOING_ROUTE_BYTES - 1);
     memcpy(host->doing_route, route, length);
     host->doing_route[length] = '\0';
     memcpy(host->doing_request, id.data, id.length);
@@ -601,6 +625,9 @@ void perilua_host_close(peri_host *host, void (*done)(void *data), void *data)
     peri_list *link;
     perilua_gen *live = host->live;
 
+    perilua_profile_close(host);
+    perilua_stalls_destroy(host->stalls);
+    host->stalls = NULL;
     host->closing = true;
     host->jobs_ended = NULL;
     host->closed = done;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bindings/bind.h"
+#include "bindings/budget.h"
 #include "bindings/task_wait.h"
 #include "core/base/alloc.h"
 #include "core/http/tracer.h"
@@ -274,7 +275,7 @@ static void task_resume(perilua_task *task)
     lua_State *co = task->co;
     int rc;
 
-    if (task->context != NULL && vm->env->doing != NULL) {
+    if (vm->env->doing != NULL) {
         vm->env->doing(vm->env, task->context);
     }
     task->state = PERILUA_TASK_RUNNING;
@@ -283,9 +284,9 @@ static void task_resume(perilua_task *task)
     rc = lua_resume(co, task->nargs);
     sched->depth--;
     vm->current = previous;
-    if (vm->hooked) {
-        vm->hooked = false;
-        lua_sethook(vm->L, NULL, 0, 0);
+    if (vm->hooked != 0) {
+        vm->hooked = 0;
+        perilua_budget_left(vm, task);
     }
     if (rc == LUA_YIELD) {
         if (lua_touserdata(co, -1) == perilua_parked_mark()) {

@@ -29,8 +29,8 @@ typedef struct perilua_env {
     int worker;       /* slot, 0-based; -1: not a worker */
     int workers;
     void *host; /* peri_host *, opaque here; NULL: a bare VM */
-    /* Told which request (a task's context) is about to run; NULL: nobody
-     * watches. */
+    /* Told which request (a task's context; NULL: none's) is about to run;
+     * NULL: nobody watches. */
     void (*doing)(const struct perilua_env *env, void *context);
     struct peri_sqlite_set *sqlite;    /* the databases; NULL: none to be had */
     struct peri_client *client;        /* of HTTP; NULL: none to be had */
@@ -40,6 +40,10 @@ typedef struct perilua_env {
     struct peri_cells *cells;          /* metrics; NULL: none to be had */
     struct perilua_db_meter *db_meter; /* NULL: nobody counts */
 } perilua_env;
+
+/* Why the running task has a hook. */
+#define PERILUA_VM_STOPPED 1u /* it is over its budget */
+#define PERILUA_VM_ASKED 2u   /* a sample of its stack is wanted */
 
 struct perilua_vm {
     lua_State *L; /* the main thread */
@@ -52,10 +56,10 @@ struct perilua_vm {
     void *gen; /* host.c's: the generation it runs, or NULL */
     uint32_t refs;
     bool closing;
-    volatile bool hooked; /* budget.c: the running task is being stopped */
-    volatile bool late;   /* because its deadline has passed */
-    char overrun[160];    /* where the last task over its budget was */
-    lua_Alloc allocate;   /* LuaJIT's own, below the limit of memory */
+    volatile unsigned hooked; /* budget.c: PERILUA_VM_... of the running task */
+    volatile bool late;       /* STOPPED because its deadline has passed */
+    char overrun[160];        /* where the last task over its budget was */
+    lua_Alloc allocate;       /* LuaJIT's own, below the limit of memory */
     void *allocate_data;
     size_t memory_bytes;
     size_t memory_max_bytes; /* limits.memory_per_vm; 0: none */

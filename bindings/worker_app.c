@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "bindings/host.h"
+#include "bindings/profile.h"
 #include "core/base/alloc.h"
 
 static void *app_create(const peri_worker_info *info)
@@ -97,6 +98,17 @@ static uint64_t app_collect(void *app, uint64_t limit_ns)
     return perilua_host_collect(app, limit_ns);
 }
 
+static int app_profile(void *app, const peri_profile_ask *ask,
+                       void (*done)(void *data, peri_slice stacks), void *data)
+{
+    return perilua_profile_start(app, ask, done, data);
+}
+
+static void app_profile_end(void *app)
+{
+    perilua_profile_end(app);
+}
+
 const peri_worker_app perilua_worker_app = {
     .create = app_create,
     .stage = app_stage,
@@ -112,4 +124,6 @@ const peri_worker_app perilua_worker_app = {
     .heap_bytes = app_heap_bytes,
     .collect = app_collect,
     .cut = app_cut,
+    .profile = app_profile,
+    .profile_end = app_profile_end,
 };

@@ -29,6 +29,9 @@ typedef enum peri_channel_verb {
     PERI_CHANNEL_LOG_LEVEL,     /* number: the level; text: of which module, or
                                    empty */
     PERI_CHANNEL_ASK,           /* number of the question; text: it */
+    PERI_CHANNEL_PROFILE,       /* generation: which one; number: ms; text:
+                                   "cpu" or "heap" */
+    PERI_CHANNEL_PROFILE_END,   /* now, rather than when its time is over */
     /* worker to master */
     PERI_CHANNEL_READY = 64, /* the first generation is staged */
     PERI_CHANNEL_FAILED,     /* text: why it could not be */
@@ -36,9 +39,11 @@ typedef enum peri_channel_verb {
     PERI_CHANNEL_ADOPTED,    /* the oldest ADOPT that is unanswered */
     PERI_CHANNEL_RECYCLE,    /* wants to be replaced */
     PERI_CHANNEL_PUBLISH,    /* text: for every worker, itself included */
-    PERI_CHANNEL_TOLD        /* number of the question, generation: status of
+    PERI_CHANNEL_TOLD,       /* number of the question, generation: status of
                                 HTTP, 0 while more follows; text: a piece of
                                 the answer */
+    PERI_CHANNEL_PROFILED    /* generation: of PROFILE; fd: a memfd of stacks;
+                                -1: text says why not */
 } peri_channel_verb;
 
 typedef struct peri_channel_message {

@@ -3,7 +3,9 @@
  *     reload\n          ->  3\nscripts/routes/a.lua:7: unexpected symbol ...
  *
  * The first line of the answer is the exit code of the command that asked.
- * After "logs" or "logs follow", lines of the log follow it. */
+ * After "logs" or "logs follow", lines of the log follow it. A profile has
+ * lines that say what it is and an empty one before the file; it comes when its
+ * time is over, or when the client says "end". */
 #include "core/cluster/control.h"
 
 #include <errno.h>
@@ -25,6 +27,7 @@
 #define ANSWER_MAX ((size_t)1 << 20)
 #define TAIL_QUEUE_MAX ((size_t)1 << 20) /* to a slow reader */
 #define TAIL_BACK_BYTES ((size_t)128 << 10)
+#define PROFILE_MAX ((size_t)64 << 20)
 #define SOCKET_DEFAULT "var/perigee.sock"
 
 typedef struct control_client {
@@ -37,6 +40,8 @@ typedef struct control_client {
     peri_log_tail *tail; /* NULL: does not read the log */
     bool closing;
     bool waiting; /* for a reload or the end */
+    bool profiles;
+    peri_profile_format format;
     size_t length;
     char verb[VERB_BYTES];
 } control_client;
@@ -66,6 +71,9 @@ static void close_client(control_client *client)
     peri_log_tail_destroy(client->tail);
     if (client->waiting) {
         peri_list_remove(&client->waiter.link);
+    }
+    if (client->profiles) {
+        peri_profile_forget(client->master, client);
     }
     peri_list_remove(&client->link);
     client->master->control->client_count--;
@@ -210,6 +218,54 @@ static void set_level(control_client *client, const char *what)
     answer(client, code, said);
 }
 
+/* ---- profiles ---- */
+
+static void on_profile(void *data, const peri_profile_result *result)
+{
+    control_client *client = data;
+    peri_buf *out = &client->answer;
+    char summary[PERI_PROFILE_SUMMARY_BYTES];
+
+    client->profiles = false;
+    if (result->fault != NULL) {
+        answer(client, 1, result->fault);
+        return;
+    }
+    peri_profile_summary(result, summary, sizeof summary);
+    peri_buf_printf(out, "0\n%s\n\n", summary);
+    if (peri_profile_render(result, client->format, out) < 0) {
+        peri_buf_clear(out);
+        answer(client, 1, "the profile is larger than 64 MB");
+        return;
+    }
+    answer_with(client, PERI_SLICE(""));
+}
+
+/* "profile cpu 10000 -1 svg": kind, milliseconds, worker, format. */
+static void begin_profile(control_client *client)
+{
+    peri_profile_options options;
+    char kind[8];
+    char format[16];
+    char why[160];
+
+    if (sscanf(client->verb, "profile %7s %u %d %15s", kind,
+               &options.duration_ms, &options.worker, format) != 4 ||
+        !peri_profile_format_parse(format, &client->format)) {
+        answer(client, 2, "profile: kind, milliseconds, worker, format");
+        return;
+    }
+    options.kind =
+        strcmp(kind, "heap") == 0 ? PERI_PROFILE_HEAP : PERI_PROFILE_CPU;
+    if (peri_profile_start(client->master, &options, on_profile, client, why,
+                           sizeof why) < 0) {
+        answer(client, 1, why);
+        return;
+    }
+    client->answer.max_bytes = PROFILE_MAX;
+    client->profiles = true;
+}
+
 static void obey(control_client *client)
 {
     peri_master *master = client->master;
@@ -235,6 +291,8 @@ static void obey(control_client *client)
         begin_tail(client, verb[4] != '\0');
     } else if (strncmp(verb, "log-level ", 10) == 0) {
         set_level(client, verb + 10);
+    } else if (strncmp(verb, "profile ", 8) == 0) {
+        begin_profile(client);
     } else {
         answer(client, 2, "unknown verb");
     }
@@ -269,7 +327,11 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (end != NULL) {
         *end = '\0';
         client->length = 0;
-        obey(client);
+        if (!client->profiles) {
+            obey(client);
+        } else if (strcmp(client->verb, "end") == 0) {
+            peri_profile_end(client->master, client);
+        }
     } else if (client->length >= VERB_BYTES - 1) {
         answer(client, 2, "unknown verb");
     }

@@ -20,5 +20,10 @@ int peri_control_call(const char *dir, const char *verb, int timeout_ms,
 int peri_control_logs(const char *dir, bool follow,
                       bool (*on_piece)(void *data, peri_slice piece),
                       void *data, peri_buf *why);
+/* The same, for what can be brought to an end: when end_fd (a signalfd; -1:
+ * none) has something to read, the host is told so, and the outcome awaited as
+ * before; the second time it is not. */
+int peri_control_call_until(const char *dir, const char *verb, int timeout_ms,
+                            int end_fd, peri_buf *out);
 
 #endif

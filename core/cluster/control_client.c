@@ -50,25 +50,62 @@ static int open_connection(const char *dir)
     return fd;
 }
 
-/* 0 at the end, or negative. */
-static int read_all(int fd, int timeout_ms, peri_buf *out)
+static int send_verb(int fd, const char *verb)
 {
-    uint64_t start = peri_clock_monotonic_ns();
+    char line[256];
+    int n = snprintf(line, sizeof line, "%s\n", verb);
+
+    if (n >= (int)sizeof line) {
+        return PERI_ELIMIT;
+    }
+    return send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -errno;
+}
+
+/* What is left of it for poll(). */
+static int left_ms(uint64_t start_ns, int timeout_ms)
+{
+    uint64_t past_ms = (peri_clock_monotonic_ns() - start_ns) / 1000000u;
+
+    if (timeout_ms == 0) {
+        return -1;
+    }
+    return past_ms < (uint64_t)timeout_ms ? timeout_ms - (int)past_ms : 0;
+}
+
+/* The first time the host is told, the second time nothing is awaited. */
+static int on_end(int fd, int end_fd, int *times)
+{
+    char event[256];
+
+    if (read(end_fd, event, sizeof event) <= 0) {
+        return 0;
+    }
+    return ++*times == 1 ? send_verb(fd, "end") : -EINTR;
+}
+
+/* 0 at the end, or negative. */
+static int read_all(int fd, int timeout_ms, int end_fd, peri_buf *out)
+{
+    uint64_t start_ns = peri_clock_monotonic_ns();
+    int ends = 0;
     char piece[4096];
 
     for (;;) {
-        struct pollfd wanted = {.fd = fd, .events = POLLIN};
-        uint64_t past_ms = (peri_clock_monotonic_ns() - start) / 1000000u;
-        int left = timeout_ms == 0 ? -1
-                   : past_ms >= (uint64_t)timeout_ms
-                       ? 0
-                       : timeout_ms - (int)past_ms;
+        struct pollfd wanted[2] = {{.fd = fd, .events = POLLIN},
+                                   {.fd = end_fd, .events = POLLIN}};
         ssize_t n;
 
-        if (poll(&wanted, 1, left) == 0) {
+        if (poll(wanted, 2, left_ms(start_ns, timeout_ms)) == 0) {
             return PERI_ETIMEOUT;
         }
-        n = read(fd, piece, sizeof piece);
+        if (wanted[1].revents != 0) {
+            int rc = on_end(fd, end_fd, &ends);
+
+            if (rc < 0) {
+                return rc;
+            }
+        }
+        n = recv(fd, piece, sizeof piece, MSG_DONTWAIT);
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
             continue;
         }
@@ -79,17 +116,6 @@ static int read_all(int fd, int timeout_ms, peri_buf *out)
             return PERI_ELIMIT;
         }
     }
-}
-
-static int send_verb(int fd, const char *verb)
-{
-    char line[256];
-    int n = snprintf(line, sizeof line, "%s\n", verb);
-
-    if (n >= (int)sizeof line) {
-        return PERI_ELIMIT;
-    }
-    return send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -errno;
 }
 
 /* "3\nreason" becomes 3, "reason". */
@@ -124,6 +150,8 @@ static int say(peri_buf *out, const char *dir, int rc)
         } else {
             peri_buf_printf(out, "no host runs in %s", dir);
         }
+    } else if (rc == -EINTR) {
+        peri_buf_append_str(out, "interrupted");
     } else if (rc == PERI_ETIMEOUT) {
         peri_buf_append_str(out, "the host does not answer in time");
     } else {
@@ -132,8 +160,8 @@ static int say(peri_buf *out, const char *dir, int rc)
     return 1;
 }
 
-int peri_control_call(const char *dir, const char *verb, int timeout_ms,
-                      peri_buf *out)
+int peri_control_call_until(const char *dir, const char *verb, int timeout_ms,
+                            int end_fd, peri_buf *out)
 {
     int fd = open_connection(dir);
     int rc;
@@ -143,7 +171,7 @@ int peri_control_call(const char *dir, const char *verb, int timeout_ms,
     }
     rc = send_verb(fd, verb);
     if (rc == 0) {
-        rc = read_all(fd, timeout_ms, out);
+        rc = read_all(fd, timeout_ms, end_fd, out);
     }
     close(fd);
     return rc < 0 ? say(out, dir, rc) : split_code(out);
@@ -209,4 +237,10 @@ int peri_control_logs(const char *dir, bool follow,
     }
     close(fd);
     return rc < 0 ? say(why, dir, rc) : rc;
+}
+
+int peri_control_call(const char *dir, const char *verb, int timeout_ms,
+                      peri_buf *out)
+{
+    return peri_control_call_until(dir, verb, timeout_ms, -1, out);
 }

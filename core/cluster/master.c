@@ -443,6 +443,7 @@ void peri_master_close(peri_master *master)
     peri_watch_destroy(master->watch);
     master->watch = NULL;
     peri_reload_close(master);
+    peri_profile_close(master);
     peri_control_destroy(master);
     peri_dashboard_destroy(master);
     peri_ask_close(master);

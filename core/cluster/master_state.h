@@ -11,6 +11,7 @@
  *   dashboard*.c  its dashboard        ask.c      questions to a worker
  *   resources.c what workers share, for both
  *   identity.c  certificates
+ *   profile.c   profiles of workers, merged
  *
  * A seat is a listener with the worker in charge of it. A proc is one process;
  * for a while a seat may have two (a successor starts before its predecessor
@@ -32,6 +33,7 @@
 #include "core/cluster/lock.h"
 #include "core/cluster/logs.h"
 #include "core/cluster/master.h"
+#include "core/cluster/profile.h"
 #include "core/cluster/upgrade.h"
 #include "core/http/server.h"
 #include "core/loop/watch.h"
@@ -44,7 +46,6 @@
 #define PERI_RELOAD_HISTORY 10
 #define PERI_REASON_MAX ((size_t)16 << 10)
 
-typedef struct peri_master peri_master;
 typedef struct peri_seat peri_seat;
 typedef struct peri_proc peri_proc;
 
@@ -81,6 +82,7 @@ struct peri_proc {
     uv_timer_t timer; /* until READY; then until a drain's deadline */
     peri_proc_state state;
     peri_vote vote;
+    bool profiled;          /* its part of the profile has yet to come */
     peri_end_reason reason; /* EXIT unless we know better */
     int pid;
     int record;
@@ -243,6 +245,8 @@ struct peri_master {
     struct peri_spare *spare;
     peri_identity *identity; /* NULL: without TLS */
     peri_list stop_waiters;
+    peri_profile *profile;  /* NULL: none is being taken */
+    uint64_t profile_count; /* of this host so far */
 
     uint64_t started_ns;
     uint64_t started_ms;  /* Unix time */
@@ -428,6 +432,13 @@ void peri_log_export_destroy(peri_master *master); /* sends what is left */
 /* log.rotate; after every change of the configuration. */
 void peri_rotate_refresh(peri_master *master);
 void peri_rotate_destroy(peri_master *master);
+
+/* ---- profile.c ---- */
+
+/* A worker's part; takes the message's descriptor. */
+void peri_profile_take(peri_proc *proc, const peri_channel_message *message);
+void peri_profile_proc_ended(peri_proc *proc);
+void peri_profile_close(peri_master *master);
 
 /* ---- master.c ---- */
 

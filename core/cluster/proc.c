@@ -131,6 +131,7 @@ static void on_exit_of(peri_child *child, int status,
     }
     peri_spare_take_back(proc);
     peri_ask_proc_ended(proc);
+    peri_profile_proc_ended(proc);
     log_end(proc, status);
     settle_record(proc, usage);
     peri_list_remove(&proc->link);
@@ -185,6 +186,10 @@ static void on_message(void *data, const peri_channel_message *message)
 
     if (message == NULL) {
         return; /* it is ending: the kernel will tell */
+    }
+    if (message->verb == PERI_CHANNEL_PROFILED) {
+        peri_profile_take(proc, message);
+        return;
     }
     if (message->fd >= 0) {
         close(message->fd);

@@ -221,6 +221,14 @@ static void on_message(void *data, const peri_channel_message *message)
             w->app->hear(w->host, message->text);
         }
         break;
+    case PERI_CHANNEL_PROFILE:
+        peri_worker_on_profile(w, message);
+        break;
+    case PERI_CHANNEL_PROFILE_END:
+        if (w->host != NULL && message->generation == w->profile) {
+            w->app->profile_end(w->host);
+        }
+        break;
     default:
         break; /* of a newer master; none is known */
     }

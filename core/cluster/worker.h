@@ -41,6 +41,17 @@ typedef struct peri_worker_info {
     void *worker; /* for publish */
 } peri_worker_info;
 
+typedef enum peri_profile_kind {
+    PERI_PROFILE_CPU, /* values of stacks: samples, nanoseconds */
+    PERI_PROFILE_HEAP /* objects and bytes that were allocated, and of them what
+                         is still there */
+} peri_profile_kind;
+
+typedef struct peri_profile_ask {
+    peri_profile_kind kind;
+    uint32_t duration_ms;
+} peri_profile_ask;
+
 /* What a worker asks of the application above it. error: NULL, or a text with
  * file:line, borrowed during the call. */
 typedef struct peri_worker_app {
@@ -86,6 +97,12 @@ typedef struct peri_worker_app {
     /* shutdown.timeout is over: what still runs is cancelled, and answered as
      * unavailable. May be NULL. */
     void (*cut)(void *app);
+    /* Profiles itself for a while, or until profile_end; done comes once, from
+     * the loop or in profile_end, with stacks as text (core/base/stacks.h). 0;
+     * -EBUSY: it does already; -ENOTSUP. May be NULL. */
+    int (*profile)(void *app, const peri_profile_ask *ask,
+                   void (*done)(void *data, peri_slice stacks), void *data);
+    void (*profile_end)(void *app); /* if there is one */
 } peri_worker_app;
 
 /* The whole life of a worker process: descriptors and slot come from the

@@ -3,7 +3,8 @@
  *   worker.c        the beginning, the heartbeat, the channel
  *   worker_stage.c  generations
  *   worker_end.c    draining and the end
- *   worker_ask.c    questions of the master's */
+ *   worker_ask.c    questions of the master's
+ *   worker_profile.c  profiles */
 #ifndef PERI_CLUSTER_WORKER_STATE_H
 #define PERI_CLUSTER_WORKER_STATE_H
 
@@ -78,6 +79,7 @@ struct peri_worker {
     uint64_t past_requests; /* of the slot's earlier workers */
     uint64_t past_connections;
     uint64_t past_handshakes[3];
+    uint64_t profile;      /* the number of the one under way */
     uint64_t requests_max; /* cluster.max_requests; 0: none */
     uint32_t hard_ms;
     int busy; /* while draining: what is waited for: requests, jobs */
@@ -108,6 +110,9 @@ void peri_worker_drain(peri_worker *w, uint64_t limit_ms);
 
 /* The same, within shutdown.timeout. */
 void peri_worker_drain_itself(peri_worker *w);
+
+void peri_worker_on_profile(peri_worker *w,
+                            const peri_channel_message *message);
 
 /* Ends the application, then the loop. */
 void peri_worker_end(peri_worker *w);

@@ -263,6 +263,7 @@ local log = t.section {
     facility = t.enum { default = "daemon", values = FACILITIES },
     app_name = t.string { default = "perigee" },
   },
+  stall = t.duration { default = "50ms", max = 3600000 },
   rotate = t.section {
     size = t.size { default = 0 },
     age = t.duration { default = 0 },
