@@ -12,6 +12,8 @@ local shared = require "perigee.shared"
 local units = require "perigee.units"
 local versions = require "perigee.cache.versions"
 
+local tonumber = tonumber
+
 local M = {}
 
 local c_now = ffi.cast("double (*)(void *)", core.ffi.now)
@@ -139,21 +141,29 @@ end
 ---@param opts { ttl: (string|number)?, tags: string[]? }? # of what is loaded
 ---@return any value
 ---@return perigee.Error? err
-function cache:get(key, load, opts)
-  local entry = self.entries[key]
-  if entry then
-    local now_ms = frozen_ns[0] == 0 and tonumber(loop_ms[0])
-      or c_now(self.dict.c)
-    if entry.fresh_ms > now_ms
-      and (entry.epoch == self.epoch[0] or is_valid(self, entry)) then
-      if not entry.used then
-        entry.used = true
+function cache:get(key, load, opts) end -- luacheck: ignore 212
+
+-- It, for one cache: compiled code has its parts as constants then, and finds it
+-- without a metatable. A hit costs two thirds of what it would as a method.
+local function get_of(self)
+  local entries = self.near and self.near.entries or {}
+  local epoch, hits = self.versions.epoch, self.hits
+  return function(_, key, load, opts)
+    local entry = entries[key]
+    if entry then
+      local now_ms = frozen_ns[0] == 0 and tonumber(loop_ms[0])
+        or c_now(self.dict.c)
+      if entry.fresh_ms > now_ms
+        and (entry.epoch == epoch[0] or is_valid(self, entry)) then
+        if not entry.used then
+          entry.used = true
+        end
+        hits[0] = hits[0] + 1
+        return entry.value
       end
-      self.hits[0] = self.hits[0] + 1
-      return entry.value
     end
+    return get_slowly(self, check_key(key), load, check_put(opts))
   end
-  return get_slowly(self, check_key(key), load, check_put(opts))
 end
 
 --- Sets a key. Once it has returned, no worker serves what was there before;
@@ -343,9 +353,8 @@ local function make(name, opts)
   self.stale_if_error = opts.stale_if_error and duration(opts, "stale_if_error")
     or self.stale
   self.longest_stale = math.max(self.stale, self.stale_if_error)
-  self.entries = self.near and self.near.entries or {}
-  self.epoch = self.versions.epoch
   count_requests(self)
+  self.get = get_of(self)
   if wanted.redis then
     self.remote = open_remote(self, opts, config, size)
   end

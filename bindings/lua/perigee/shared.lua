@@ -132,7 +132,8 @@ function dict:get(key)
     self.misses[0] = self.misses[0] + 1
     return nil
   end
-  self.hits[0] = self.hits[0] + 1
+  local hits = self.hits
+  hits[0] = hits[0] + 1
   if rc == STRING then
     return ffi.string(out.data, out.length)
   elseif rc == NUMBER then
