@@ -179,6 +179,17 @@ describe("crypto.sign and verify", function()
     end)
   end
 
+  it("take a digest's name with a shared secret, by HMAC", function()
+    local signature = crypto.sign("sha256", "secret", "data")
+    assert.equal(crypto.hmac("sha256", "secret", "data"), signature)
+    assert.is_true(crypto.verify("sha256", "secret", "data", signature))
+    assert.is_false(crypto.verify("sha256", "Secret", "data", signature))
+    assert.is_false(crypto.verify("sha256", "secret", "data", ""))
+    assert.has_error(function()
+      crypto.verify("sha256", read "ed25519.pub.pem", "data", signature)
+    end)
+  end)
+
   it("verify what others have signed", function()
     -- RFC 8032, 7.1, test 2
     local public = "-----BEGIN PUBLIC KEY-----\n" .. crypto.base64.encode(

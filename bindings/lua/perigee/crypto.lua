@@ -7,6 +7,10 @@ local core = require "perigee.core.crypto"
 
 local M = {}
 
+local HMAC = {
+  sha1 = true, sha224 = true, sha256 = true, sha384 = true, sha512 = true,
+}
+
 ---@alias perigee.crypto.HmacAlgorithm
 ---| "sha1"
 ---| "sha224"
@@ -15,6 +19,7 @@ local M = {}
 ---| "sha512"
 
 ---@alias perigee.crypto.SignAlgorithm
+---| perigee.crypto.HmacAlgorithm  # with a secret that both sides have
 ---| "ed25519"
 ---| "rsa-sha256"         # PKCS #1 v1.5, 2048 bits or more
 ---| "ecdsa-p256-sha256"  # signatures in DER
@@ -67,24 +72,42 @@ function M.equal(a, b)
   return core.equal(a, b)
 end
 
+-- A secret that both sides have signs by HMAC. A PEM is no such secret: who has
+-- the public one could sign for its owner.
+local function is_shared(algorithm, key)
+  if type(key) ~= "string" or not HMAC[algorithm] then
+    return false
+  end
+  if key:find("-----BEGIN ", 1, true) then
+    error("a PEM key goes with ed25519, rsa-sha256 or ecdsa-p256-sha256", 3)
+  end
+  return true
+end
+
 --- Signs data.
 ---@param algorithm perigee.crypto.SignAlgorithm
----@param key string  # a private key in PEM, without a password
+---@param key string  # a private key in PEM, without a password; or a secret
 ---@param data string
 ---@return string? signature
 ---@return perigee.Error? err  # kind: "invalid" for the key
 function M.sign(algorithm, key, data)
+  if is_shared(algorithm, key) then
+    return core.hmac(algorithm, key, data)
+  end
   return core.sign(algorithm, key, data)
 end
 
 --- Whether a signature is that of data.
 ---@param algorithm perigee.crypto.SignAlgorithm
----@param key string  # a public key, a certificate or a private key in PEM
+---@param key string  # a public key, a certificate or a private key in PEM; or the secret
 ---@param data string
 ---@param signature string
 ---@return boolean? valid
 ---@return perigee.Error? err  # kind: "invalid" for the key
 function M.verify(algorithm, key, data, signature)
+  if is_shared(algorithm, key) then
+    return core.equal(core.hmac(algorithm, key, data), signature)
+  end
   return core.verify(algorithm, key, data, signature)
 end
 
