@@ -181,6 +181,23 @@ test("a body has one reader at a time", async (t) => {
   connection.end();
 });
 
+test("a traceback has the line of every frame, the failed one's too", async (t) => {
+  const app = await start(t, {
+    route: `
+      local function inner(x)
+        return x.field
+      end
+      router:get("/", function()
+        local value = inner(nil)
+        return value
+      end)`,
+  });
+  assert.equal((await app.get("/")).status, 500);
+  const { err } = await app.line("request failed");
+  const frames = err.stack.split("\n").filter((line) => line.startsWith("\t"));
+  assert.match(frames[0], /^\tscripts\/routes\/test\.lua:\d+: in /);
+});
+
 test("odds and ends of routes and answers", async (t) => {
   const app = await start(t, {
     files: { "public/hello.txt": "hello" },

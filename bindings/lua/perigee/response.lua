@@ -117,6 +117,18 @@ local function log_failure(message, req, err, traceback)
   }, true)
 end
 
+-- LuaJIT has forgotten the line of a frame that failed by itself, as nil.x does;
+-- the message has it.
+local function with_line(traceback, message)
+  local source, line = message:match "^([^\n]-):(%d+): "
+  local head = source and ("stack traceback:\n\t%s: in "):format(source)
+  if not head or traceback:sub(1, #head) ~= head then
+    return traceback
+  end
+  return ("stack traceback:\n\t%s:%s: in "):format(source, line)
+    .. traceback:sub(#head + 1)
+end
+
 --- What a handler raised.
 function M.fail(req, err, traceback)
   if errors.is(err) then
@@ -130,6 +142,7 @@ function M.fail(req, err, traceback)
     end
     return error_answer(req, err)
   end
+  traceback = with_line(traceback or "", tostring(err))
   log_failure("request failed", req, err, traceback)
   if env() == "development" then
     return require("perigee.error_page").answer(req, err, traceback)
