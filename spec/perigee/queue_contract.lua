@@ -317,6 +317,21 @@ return function(driver_name, settings)
         assert.equal("conflict", err.kind)
       end)
 
+      it("may be cancelled while it runs", function()
+        local told
+        local consumer = consume(nil, { on_cancel = function(record, reason)
+          told = { record.id, reason }
+        end })
+        local job = assert(q:add("x"))
+        local ok, err = job:cancel()
+        assert.is_nil(ok)
+        assert.equal("conflict", err.kind)
+        take(consumer)
+        assert(job:cancel "enough")
+        until_true(function() return told end)
+        assert.same({ job.id, "enough" }, told)
+      end)
+
       it("tells its progress and keeps a log", function()
         local job = assert(q:add("x"))
         take(consume())

@@ -31,6 +31,12 @@ router:get("/jobs/:queue/:state", function(req)
   end
   return list
 end)
+router:post("/cancel/:id", function(req)
+  local job = assert(queue.get("work"):job(req.params.id))
+  local ok, err = job:cancel "enough"
+  if not ok then return nil, err end
+  return 204
+end)
 router:post("/call", function(req)
   local job = assert(queue.get("work"):add("echo", req:json()))
   local result, err = job:wait "20s"
@@ -137,6 +143,17 @@ test("jobs", async (t) => {
     const [left, whole] = (await app.ended_as(told, "completed")).result;
     assert.ok(left > 0 && left <= whole, `${left} of ${whole}`);
     assert.match((await app.ended_as(brief, "failed")).failure, /deadline/);
+  });
+
+  await t.test("are cancelled while they run, in whichever worker", async () => {
+    const ids = await add(app, Array.from({ length: 4 }, () => ({ name: "late", opts: { attempts: 5 } })));
+    for (const id of ids) {
+      await app.ended_as(id, "active");
+      assert.equal((await app.post(`/cancel/${id}`)).status, 204);
+      const { failure, attempts } = await app.ended_as(id, "failed");
+      assert.deepEqual({ failure, attempts }, { failure: "enough", attempts: 1 });
+    }
+    assert.equal((await app.post(`/cancel/${ids[0]}`)).status, 409);
   });
 
   await t.test("tell progress, log, and do their steps once", async () => {

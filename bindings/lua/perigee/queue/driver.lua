@@ -126,6 +126,7 @@ local M = {}
 ---@field concurrency integer
 ---@field name string?              # of the worker
 ---@field on_lost fun(job: perigee.queue.Record)? # the lease has gone to another one: stop the run
+---@field on_cancel fun(job: perigee.queue.Record, reason: string)? # somebody has cancelled it: stop the run and fail it
 
 ---@class perigee.queue.Limit
 ---@field concurrency integer?              # of the whole queue
@@ -174,6 +175,7 @@ local M = {}
 ---@field retry fun(self, queue: string, id: string): true?, perigee.Error? # failed or completed → waiting
 ---@field promote fun(self, queue: string, id: string): true?, perigee.Error? # delayed → waiting
 ---@field remove fun(self, queue: string, id: string): true?, perigee.Error? # "conflict" when it runs
+---@field cancel fun(self, queue: string, id: string, reason: string): true?, perigee.Error? # its runner is told; "conflict" when it does not run
 ---@field change_priority fun(self, queue: string, id: string, priority: integer): true?, perigee.Error?
 ---@field change_delay fun(self, queue: string, id: string, delay: integer): true?, perigee.Error?
 ---@field pause fun(self, queue: string): true?, perigee.Error?

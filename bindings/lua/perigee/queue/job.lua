@@ -53,6 +53,18 @@ function Job:remove()
   return self.driver:remove(self.queue, self.id)
 end
 
+--- One that runs: its function is cut off at the next wait, and it fails for
+--- good with that reason.
+---@param reason string?
+---@return true? ok # its worker is told
+---@return perigee.Error? err # kind "not_found", "conflict": it does not run
+function Job:cancel(reason)
+  if reason ~= nil and type(reason) ~= "string" then
+    error("a reason is a text", 2)
+  end
+  return self.driver:cancel(self.queue, self.id, reason or "cancelled")
+end
+
 --- Gives it other data.
 ---@param data any
 ---@return true? ok

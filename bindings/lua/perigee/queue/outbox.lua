@@ -13,6 +13,7 @@ local json = require "perigee.json"
 local log = require "perigee.log"
 local sqlite = require "perigee.sqlite"
 local task = require "perigee.task"
+local time = require "perigee.time"
 
 local M = {}
 
@@ -22,6 +23,7 @@ local SCHEMA = [[CREATE TABLE IF NOT EXISTS perigee_outbox (
 
 local BATCH = 200
 local TURN_MS = 5
+local PATIENCE_MS = 10000
 
 local moving = setmetatable({}, { __mode = "k" }) -- db -> "moving" | "again"
 local numbers = setmetatable({}, { __mode = "k" }) -- db -> its lock's
@@ -48,7 +50,12 @@ local function alone(db)
   if not locks then
     return nil, err
   end
+  local give_up = time.monotonic() + PATIENCE_MS
   while not locks:take(number_of(db)) do
+    if time.monotonic() > give_up then
+      locks:close()
+      return nil, errors.new("unavailable", "another worker is at it for long")
+    end
     task.sleep(TURN_MS)
   end
   return locks

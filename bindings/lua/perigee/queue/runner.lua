@@ -184,6 +184,14 @@ local function run(self, record)
   settle(self, record, text, err, stack)
 end
 
+-- Whoever has cancelled it wants it ended; its own task cannot wait any more.
+local function end_cancelled(self, record, reason)
+  settle(self, record, nil, errors.unrecoverable("%s", reason))
+  self.finishing = self.finishing - 1
+  self.slots:set()
+  core.release()
+end
+
 -- A task of its own. What cancels all tasks (the host ends, the code was
 -- replaced and its time is over) cancels this one too: then nothing is stored,
 -- and the job goes back when the driver is closed.
@@ -192,7 +200,14 @@ local function guarded(self, record)
   if self.tasks[record] then
     freed(self, record)
   end
-  if not ok then
+  local reason = self.cancelled[record]
+  if reason then
+    self.cancelled[record] = nil
+    if not ok then
+      task.spawn_detached(end_cancelled, self, record, reason)
+      return
+    end
+  elseif not ok then
     log.debug("a job was cut off and goes back to its queue", {
       queue = record.queue, job = record.id, err = err,
     })
@@ -276,6 +291,13 @@ local function divide(self, definitions)
   self.default = self.default or of_schedule
 end
 
+local function stop(self, record, why)
+  local handle = self.tasks[record]
+  if type(handle) == "table" or type(handle) == "userdata" then
+    handle:cancel(why)
+  end
+end
+
 local function weight_of(definitions)
   local weight = 1
   for _, definition in ipairs(definitions) do
@@ -288,6 +310,7 @@ local function open(client, name, definitions, shares)
   local self = setmetatable({
     queue = name, driver = client.driver, by_name = {}, concurrency = 0,
     running = 0, finishing = 0, slots = core.signal(), tasks = {},
+    cancelled = {},
     shares = shares,
   }, Runner)
   divide(self, definitions)
@@ -299,9 +322,12 @@ local function open(client, name, definitions, shares)
     name = client.settings.worker_name
       or ("%s-%d"):format("worker", host.worker),
     on_lost = function(record)
-      local handle = self.tasks[record]
-      if type(handle) == "table" or type(handle) == "userdata" then
-        handle:cancel "the job's lease has gone to another worker"
+      stop(self, record, "the job's lease has gone to another worker")
+    end,
+    on_cancel = function(record, reason)
+      if not self.cancelled[record] and self.tasks[record] then
+        self.cancelled[record] = reason
+        stop(self, record, reason)
       end
     end,
   })

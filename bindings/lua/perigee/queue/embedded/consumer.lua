@@ -264,6 +264,9 @@ function Consumer:take(n)
       return nil, err
     end
     if #jobs > 0 then
+      for i = 1, #jobs do
+        self.running[jobs[i].seq] = jobs[i]
+      end
       events.started(self.store, self.queue_id, jobs)
       return jobs
     end
@@ -294,6 +297,7 @@ end
 -- Runs what ends a job; its first statement tells whether it was still his.
 -- nil alone: it was not, or it has extras that the statements pass over.
 local function ending(self, job, list)
+  self.running[job.seq] = nil
   local outcomes, ids, from = self.store:run(list)
   if not outcomes then
     return nil, ids
@@ -433,6 +437,7 @@ function Consumer:fail(job, failure, retry_in)
 end
 
 function Consumer:release(job)
+  self.running[job.seq] = nil
   local outcomes, ids, from = self.store:run {
     { sql.RELEASE, job.seq, job.token, n = 2 },
   }
@@ -458,6 +463,9 @@ end
 
 function Consumer:close()
   self.closed = true
+  if self.off then
+    self.off()
+  end
   for i, other in ipairs(self.store.consumers) do
     if other == self then
       table.remove(self.store.consumers, i)
@@ -469,11 +477,18 @@ end
 
 ---@return perigee.queue.Consumer
 function M.open(store, queue, options, settings)
-  return setmetatable({
+  local self = setmetatable({
     store = store, queue = queue, name = options.name, wanted = 0,
     look = true, looked = 0, signal = core_queue.signal(),
-    idle_ms = settings.idle_timeout or 5000,
+    idle_ms = settings.idle_timeout or 5000, running = {},
   }, Consumer)
+  self.off = options.on_cancel and events.cancels(store, function(told)
+    local job = self.running[told.seq]
+    if job and job.token == told.started then
+      options.on_cancel(job, told.reason)
+    end
+  end)
+  return self
 end
 
 return M

@@ -9,6 +9,7 @@ local task = require "perigee.task"
 local M = {}
 
 local TOPIC = "perigee.queue"
+local CANCEL = "perigee.queue.cancel"
 local TEXT_MAX = 30000
 
 -- How many listen in all workers: looked up before anything is sent.
@@ -115,6 +116,26 @@ function M.started(store, queue, jobs)
   for i = 1, #jobs do
     M.tell(store, queue, { event = "active", id = jobs[i].id })
   end
+end
+
+--- Has whoever runs a job cut it off.
+---@param store perigee.queue.Store
+---@param job {seq: integer, started: integer, reason: string}
+function M.cancel(store, job)
+  job.path = store.path
+  host_events.publish(CANCEL, job)
+end
+
+--- Calls fn with each job that is to be cut off; gives what ends that.
+---@param store perigee.queue.Store
+---@param fn fun(job: {seq: integer, started: integer, reason: string})
+---@return fun() off
+function M.cancels(store, fn)
+  return host_events.on(CANCEL, function(job)
+    if job.path == store.path then
+      fn(job)
+    end
+  end)
 end
 
 --- Calls fn with each event of a queue; gives what ends that.

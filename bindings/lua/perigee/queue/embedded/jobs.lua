@@ -310,6 +310,19 @@ function Driver:remove(queue, id)
   return true
 end
 
+function Driver:cancel(queue, id, reason)
+  local record, err = self:job(queue, id)
+  if not record then
+    return nil, err or not_found(queue, id)
+  elseif record.state ~= "active" then
+    return nil, errors.new("conflict", "job %s of queue %s is %s: "
+      .. "only those that run are cancelled", id, queue, record.state)
+  end
+  events.cancel(self.store, { seq = record.seq, started = record.started,
+    reason = reason })
+  return true
+end
+
 function Driver:change_priority(queue, id, priority)
   local queue_id, err = change(self, queue, id, "UPDATE job SET "
     .. "priority = ?1, prio = CASE WHEN state IN (0, 6, 7) THEN ?1 "

@@ -100,6 +100,7 @@ end
 
 methods.progress = change "progress"
 methods.update = change "update"
+methods.cancel = change "cancel"
 methods.retry = change "retry"
 methods.promote = change "promote"
 methods.change_priority = change "change_priority"

@@ -272,10 +272,14 @@ end
 local function bury(self)
   local list = self.store:run("owners", self.queue)
   local seen, args = {}, { CRASHES_MAX }
-  for i = 1, list and #list or 0, 2 do
-    if self.owner:is_dead(list[i + 1], seen) then
-      args[#args + 1] = list[i]
-      args[#args + 1] = list[i + 1]
+  for i = 1, list and #list or 0, 3 do
+    local id, token, why = list[i], list[i + 1], list[i + 2]
+    local job = self.running[id]
+    if self.owner:is_dead(token, seen) then
+      args[#args + 1] = id
+      args[#args + 1] = token
+    elseif why ~= "" and job and job.token == token and self.on_cancel then
+      core.spawn_detached(self.on_cancel, job, why)
     end
   end
   if #args > 1 then
@@ -349,6 +353,7 @@ function M.open(driver, queue, options)
     woken = queue_core.signal(), stalled_max = settings.stalled_max,
     worker = options.name or "", points = settings.metrics,
     concurrency = options.concurrency, on_lost = options.on_lost,
+    on_cancel = options.on_cancel,
     owner = driver.owner, consumers = driver.consumers, running = {},
     marker = root .. ":marker",
     token = function() return driver.owner:token() end,

@@ -132,6 +132,18 @@ evt(Q, 'progress', 'jobId', ARGV[1], 'data', ARGV[2])
 return 0
 ]])
 
+--- A job that runs is to be cut off. KEYS: root. ARGV: id, why.
+M.cancel = [[
+local Q = KEYS[1] .. ':'
+if redis.call('EXISTS', Q .. ARGV[1]) == 0 then
+  return -1
+elseif not redis.call('LPOS', Q .. 'active', ARGV[1]) then
+  return -3
+end
+redis.call('HSET', Q .. ARGV[1], 'cancel', ARGV[2])
+return 0
+]]
+
 --- KEYS: root. ARGV: id, JSON.
 M.update = [[
 local J = KEYS[1] .. ':' .. ARGV[1]
@@ -169,7 +181,7 @@ if not prev then
   return -3
 end
 call('HDEL', J, 'finishedOn', 'processedOn', 'failedReason', 'returnvalue',
-  'defa', 'stc')
+  'defa', 'stc', 'cancel')
 local v = call('HMGET', J, 'opts', 'parentKey')
 local ok, opts = pcall(cjson.decode, v[1] or '{}')
 push(Q, id, 0, ok and opts.lifo == true)

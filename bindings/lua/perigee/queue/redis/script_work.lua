@@ -542,7 +542,8 @@ end
 return out
 ]])
 
---- Ids of active jobs and who has them: id, token, id, token... KEYS: root.
+--- Active jobs: of each its id, who has it, and why it is to be cancelled, if
+--- it is. KEYS: root.
 M.owners = parts.compose({}, [[
 local call, Q, out = redis.call, KEYS[1] .. ':', {}
 local active = redis.call('LRANGE', Q .. 'active', 0, -1)
@@ -551,6 +552,7 @@ for i = 1, #active do
   if token then
     out[#out + 1] = active[i]
     out[#out + 1] = token
+    out[#out + 1] = call('HGET', Q .. active[i], 'cancel') or ''
   end
 end
 return out
