@@ -215,6 +215,22 @@ describe("the embedded driver", function()
     assert.equal(added + 1, q:counts().waiting)
   end)
 
+  it("ends what has run when the disk has room again", function()
+    local db = client.driver.store.db
+    local job = assert(q:add("x"))
+    local record = take(1)[1]
+    local pages = assert(db:one "PRAGMA page_count").page_count
+    assert(db:exec(("PRAGMA max_page_count = %d"):format(pages)))
+    local ended = task.spawn(function()
+      return consumer:complete(record, ('"%s"'):format(("x"):rep(1e6)))
+    end)
+    task.sleep(120)
+    assert.equal("active", q:job(job.id).state)
+    assert(db:exec "PRAGMA max_page_count = 1000000")
+    assert.is_true(ended:join())
+    assert.equal("completed", q:job(job.id).state)
+  end)
+
   it("adds as part of a transaction of the application's", function()
     local sqlite = require "perigee.sqlite"
     local db = sqlite.get()

@@ -4,14 +4,17 @@ local core_app = require "perigee.core.app"
 local core_queue = require "perigee.core.queue"
 local errors = require "perigee.error"
 local events = require "perigee.queue.embedded.events"
+local log = require "perigee.log"
 local records = require "perigee.queue.embedded.records"
 local sql = require "perigee.queue.embedded.sql"
+local task = require "perigee.task"
 local time = require "perigee.time"
 
 local M = {}
 
 local CRASHES_MAX = 3
 local LOOK_EVERY_MS = 1000 -- while there is always something to do
+local STORE_AGAIN_MS, STORE_AGAIN_MAX_MS = 50, 1000
 
 ---@class perigee.queue.embedded.Consumer: perigee.queue.Consumer
 local Consumer = {}
@@ -294,11 +297,29 @@ local function lost(job)
     job.id, job.queue)
 end
 
+-- The job has run and is still this worker's: nobody else would end it. Until the
+-- disk has room again, say.
+local function persist(self, list)
+  local pause = STORE_AGAIN_MS
+  while true do
+    local outcomes, ids, from = self.store:run(list)
+    if outcomes or ids.kind ~= "unavailable" or self.store.closed then
+      return outcomes, ids, from
+    end
+    if pause == STORE_AGAIN_MS then
+      log.error("jobs that have ended cannot be stored yet",
+        { queue = self.queue, err = ids })
+    end
+    task.sleep(pause)
+    pause = math.min(2 * pause, STORE_AGAIN_MAX_MS)
+  end
+end
+
 -- Runs what ends a job; its first statement tells whether it was still his.
 -- nil alone: it was not, or it has extras that the statements pass over.
 local function ending(self, job, list)
   self.running[job.seq] = nil
-  local outcomes, ids, from = self.store:run(list)
+  local outcomes, ids, from = persist(self, list)
   if not outcomes then
     return nil, ids
   end
