@@ -31,19 +31,6 @@ static void write_log(void *data, peri_slice line)
     fwrite(line.data, 1, line.length, stderr);
 }
 
-static int level_of(const char *name)
-{
-    static const char *const names[] = {"trace", "debug", "info",
-                                        "warn",  "error", "fatal"};
-
-    for (int i = 0; i < 6; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            return 10 * (i + 1);
-        }
-    }
-    return PERI_LOG_SILENT;
-}
-
 /* The environment's name and the log's level, as the bundle has them. */
 static int read_bundle(inside *in, int bundle_fd)
 {
@@ -59,9 +46,10 @@ static int read_bundle(inside *in, int bundle_fd)
     snprintf(in->env, sizeof in->env, "%.*s", (int)name.length,
              name.data != NULL ? name.data : "test");
     settings = peri_settings_create(peri_bundle_find(bundle, "@settings"));
-    peri_logger_init(&in->logger,
-                     level_of(peri_settings_str(settings, "log.level", "info")),
-                     write_log, NULL);
+    peri_logger_init(
+        &in->logger,
+        peri_log_level_parse(peri_settings_str(settings, "log.level", "info")),
+        write_log, NULL);
     peri_settings_destroy(settings);
     peri_bundle_close(bundle);
     return 0;

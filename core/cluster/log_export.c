@@ -65,6 +65,7 @@ static void begin(peri_master *master)
     peri_log_record_init(&it->record);
     it->tail = peri_log_tail_create(master, 0, on_lines, it);
     master->log_export = it;
+    peri_log_tail_read(it->tail); /* what is to come begins here */
 }
 
 static void on_closed(void *data)

@@ -4,47 +4,46 @@
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
+#include "core/shm/ring_tail.h"
 
 #define LOOK_MS 100
-#define PIECE_BYTES ((size_t)128 << 10)
+#define PIECE_BYTES (PERI_RING_BYTES / 2)
 
 struct peri_log_tail {
     uv_timer_t timer;
     peri_master *master;
     peri_log_tail_fn on_lines;
     void *data;
+    size_t max_bytes; /* of a ring, in the next look */
     peri_buf buf;
     uint64_t at[PERI_SLOTS_MAX + 1];
 };
 
-/* True: there may be more at once. */
+/* True: lines were given. */
 static bool read_ring(peri_log_tail *tail, int i)
 {
     uint64_t at = tail->at[i];
 
     peri_buf_clear(&tail->buf);
-    if (peri_ring_read(&tail->master->segment->log[i], &at, PIECE_BYTES,
-                       &tail->buf) == 0) {
-        tail->at[i] = at;
-        return false;
-    }
-    if (!tail->on_lines(tail->data, peri_buf_slice(&tail->buf))) {
-        return false;
+    peri_ring_read_along(&tail->master->segment->log[i], &at, tail->max_bytes,
+                         &tail->buf);
+    if (tail->buf.length > 0 &&
+        !tail->on_lines(tail->data, peri_buf_slice(&tail->buf))) {
+        return false; /* from the same place the next time */
     }
     tail->at[i] = at;
-    return true;
+    return tail->buf.length > 0;
 }
 
 void peri_log_tail_read(peri_log_tail *tail)
 {
     int high = tail->master->records_high;
-    bool any = false;
+    bool any = read_ring(tail, PERI_LOG_OF_MASTER);
 
-    for (int i = 0; i <= high; i++) {
-        while (read_ring(tail, i < high ? i : PERI_LOG_OF_MASTER)) {
-            any = true;
-        }
+    for (int i = 0; i < high; i++) {
+        any |= read_ring(tail, i);
     }
+    tail->max_bytes = PIECE_BYTES;
     if (any) {
         tail->on_lines(tail->data, PERI_SLICE(""));
     }
@@ -59,17 +58,12 @@ peri_log_tail *peri_log_tail_create(peri_master *master, size_t back_bytes,
                                     peri_log_tail_fn on_lines, void *data)
 {
     peri_log_tail *tail = peri_calloc(1, sizeof *tail);
-    const peri_segment *segment = master->segment;
 
     tail->master = master;
     tail->on_lines = on_lines;
     tail->data = data;
-    peri_buf_init(&tail->buf, 2 * PIECE_BYTES);
-    for (int i = 0; i < master->records_high; i++) {
-        tail->at[i] = peri_ring_back(&segment->log[i], back_bytes);
-    }
-    tail->at[PERI_LOG_OF_MASTER] =
-        peri_ring_back(&segment->log[PERI_LOG_OF_MASTER], back_bytes);
+    tail->max_bytes = back_bytes;
+    peri_buf_init(&tail->buf, PIECE_BYTES);
     uv_timer_init(&master->loop, &tail->timer);
     tail->timer.data = tail;
     uv_timer_start(&tail->timer, on_look, LOOK_MS, LOOK_MS);

@@ -15,7 +15,7 @@ typedef struct peri_log_tail peri_log_tail;
  * cannot take more now, and will be asked again. */
 typedef bool (*peri_log_tail_fn)(void *data, peri_slice lines);
 
-/* back_bytes: how much of each process's past there is to be at first. */
+/* back_bytes: how much of each process's past the first look gives. */
 peri_log_tail *peri_log_tail_create(peri_master *master, size_t back_bytes,
                                     peri_log_tail_fn on_lines, void *data);
 

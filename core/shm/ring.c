@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/base/buf.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
 
@@ -128,84 +129,4 @@ int peri_ring_drain(peri_ring *ring, const peri_ring_out *out, int max_wait_ms)
     rc = drain(ring, out, deadline_ns, &room);
     peri_buf_fini(&room);
     return rc;
-}
-
-/* ---- reading along ---- */
-
-/* What may be written over while it is read: a line that is being put lies
- * beyond the head. */
-#define READ_MARGIN ((size_t)256 << 10)
-
-static uint64_t back(const peri_ring *ring, size_t bytes)
-{
-    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
-
-    return head > bytes ? head - bytes : 0;
-}
-
-/* The oldest position whose bytes are whole. */
-static uint64_t oldest(const peri_ring *ring)
-{
-    return back(ring, PERI_RING_BYTES - READ_MARGIN);
-}
-
-/* The beginning of a line at or behind a position. */
-static uint64_t line_start(const peri_ring *ring, uint64_t at)
-{
-    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
-
-    while (at > 0 && at < head &&
-           ring->data[(at - 1) & (PERI_RING_BYTES - 1)] != '\n') {
-        at++;
-    }
-    return at;
-}
-
-uint64_t peri_ring_back(const peri_ring *ring, size_t bytes)
-{
-    uint64_t at = back(ring, bytes);
-    uint64_t first = oldest(ring);
-
-    return line_start(ring, at > first ? at : first);
-}
-
-static void copy_out(const peri_ring *ring, uint64_t from, size_t length,
-                     peri_buf *buf)
-{
-    size_t at = (size_t)(from & (PERI_RING_BYTES - 1));
-    size_t first = PERI_RING_BYTES - at;
-
-    first = first < length ? first : length;
-    peri_buf_append(buf, ring->data + at, first);
-    peri_buf_append(buf, ring->data, length - first);
-}
-
-size_t peri_ring_read(const peri_ring *ring, uint64_t *at, size_t max_bytes,
-                      peri_buf *buf)
-{
-    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
-    size_t start = buf->length;
-    size_t length;
-    const char *end;
-
-    if (*at < oldest(ring)) {
-        *at = peri_ring_back(ring, PERI_RING_BYTES - READ_MARGIN);
-    }
-    length = head > *at ? (size_t)(head - *at) : 0;
-    length = length < max_bytes ? length : max_bytes;
-    if (length == 0 || peri_buf_reserve(buf, length) < 0) {
-        return 0;
-    }
-    copy_out(ring, *at, length, buf);
-    end = memrchr(buf->data + start, '\n', length);
-    if (*at < oldest(ring) || end == NULL) {
-        /* Written over meanwhile: the next call begins later. Or one line
-         * that is longer than all we were to read. */
-        *at += end == NULL && length == max_bytes ? length : 0;
-        buf->length = start;
-        return 0;
-    }
-    buf->length = (size_t)(end - buf->data) + 1;
-    *at += buf->length - start;
-    return buf->length - start;
 }

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "core/base/buf.h"
+#include "core/base/slice.h"
 
 /* Room for what a loop that logs without a pause writes before the thread has
  * its turn. Only touched pages cost memory. */
@@ -52,17 +52,5 @@ typedef struct peri_ring_out {
  * a slow destination is waited for in all; 0: never. Returns 0 when all is out,
  * PERI_ETIMEOUT, or -errno. */
 int peri_ring_drain(peri_ring *ring, const peri_ring_out *out, int max_wait_ms);
-
-/* ---- reading along ---- */
-
-/* Copies lines from position *at on, also such as have been written out long
- * ago, into buf, whole lines of about max_bytes; *at moves on. What was written
- * over meanwhile is passed over. Any process may, at any time; *at is at first
- * 0 or peri_ring_back(). 0: nothing is new. */
-size_t peri_ring_read(const peri_ring *ring, uint64_t *at, size_t max_bytes,
-                      peri_buf *buf);
-
-/* A position of about so many bytes ago. */
-uint64_t peri_ring_back(const peri_ring *ring, size_t bytes);
 
 #endif

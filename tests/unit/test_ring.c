@@ -20,6 +20,7 @@
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/loop/log_sink.h"
+#include "core/shm/ring_tail.h"
 #include "core/shm/ring_writer.h"
 #include "core/shm/segment.h"
 
@@ -178,48 +179,42 @@ static void a_blocked_pipe_is_left_in_time(void **state)
     drop_ring(ring);
 }
 
-static void lines_are_read_along_from_any_place(void **state)
+static void lines_are_read_along_as_they_come(void **state)
 {
     peri_ring *ring = make_ring();
     uint64_t at = 0;
-    uint64_t late;
+    uint64_t late = 0;
     peri_buf got;
     char room[256];
     int next = 0;
     int fd = make_file();
 
     (void)state;
-    peri_buf_init(&got, 1 << 20);
+    peri_buf_init(&got, PERI_RING_BYTES);
     for (int i = 0; i < 50000; i++) {
         assert_true(
             peri_ring_put(ring, numbered(room, sizeof room, i, i % 99)));
         if (i % 500 == 499) {
             peri_buf_clear(&got);
-            while (peri_ring_read(ring, &at, 4096, &got) > 0) {
-            }
+            assert_int_equal(
+                peri_ring_read_along(ring, &at, PERI_RING_BYTES, &got), 0);
             assert_int_equal(drain(ring, fd, 0), 0);
             for (size_t k = 0; k < got.length;) {
+                const char *end = memchr(got.data + k, '\n', got.length - k);
+
                 assert_int_equal(atoi(got.data + k), next++);
-                k += (size_t)((char *)memchr(got.data + k, '\n',
-                                             got.length - k) -
-                              (got.data + k)) +
-                     1;
+                assert_non_null(end);
+                k = (size_t)(end - got.data) + 1;
             }
         }
     }
     assert_int_equal(next, 50000);
-    assert_int_equal(peri_ring_read(ring, &at, 4096, &got), 0);
 
-    /* What was written over is passed over; the first line is a whole one. */
-    late = 0;
+    /* Who begins late has the newest lines, the first of them a whole one. */
     peri_buf_clear(&got);
-    assert_true(peri_ring_read(ring, &late, 4096, &got) > 0);
-    assert_true(atoi(got.data) > 1000);
-    late = peri_ring_back(ring, 500);
-    peri_buf_clear(&got);
-    while (peri_ring_read(ring, &late, 4096, &got) > 0) {
-    }
+    assert_true(peri_ring_read_along(ring, &late, 500, &got) > 1000000);
     assert_in_range(got.length, 300, 500);
+    assert_in_range(atoi(got.data), 49000, 49999);
     assert_int_equal(late, at);
     peri_buf_fini(&got);
     close(fd);
@@ -425,7 +420,7 @@ int main(void)
         cmocka_unit_test(lines_come_out_in_order_across_the_end),
         cmocka_unit_test(a_full_ring_drops_and_counts),
         cmocka_unit_test(a_blocked_pipe_is_left_in_time),
-        cmocka_unit_test(lines_are_read_along_from_any_place),
+        cmocka_unit_test(lines_are_read_along_as_they_come),
         cmocka_unit_test(what_a_killed_writer_left_is_there),
         cmocka_unit_test(threads_lines_are_whole_and_in_their_order),
         cmocka_unit_test(a_blocked_destination_blocks_nobody_and_is_told_later),
