@@ -146,12 +146,28 @@ static void answer_queues(peri_master *master, peri_exchange *ex)
     peri_dashboard_queues(master, ex, queues_target(ex));
 }
 
+/* It changes nothing, but costs: pages of our own alone. */
+static void answer_profile(peri_master *master, peri_exchange *ex)
+{
+    const char *why = peri_dashboard_suspect_change(ex);
+
+    if (ex->method != PERI_METHOD_POST) {
+        refuse_method(ex, PERI_SLICE("POST"));
+    } else if (why != NULL) {
+        peri_dashboard_refuse(ex, 403, why);
+    } else {
+        peri_dashboard_profile(master, ex);
+    }
+}
+
 static void answer_below(peri_master *master, peri_exchange *ex,
                          peri_slice rest)
 {
     if (peri_slice_equal(rest, PERI_SLICE("/queues")) ||
         peri_slice_starts(rest, PERI_SLICE("/queues/"))) {
         answer_queues(master, ex);
+    } else if (peri_slice_equal(rest, PERI_SLICE("/profile"))) {
+        answer_profile(master, ex);
     } else if (!is_get(ex)) {
         refuse_method(ex, PERI_SLICE("GET, HEAD"));
     } else if (rest.length <= 1) {

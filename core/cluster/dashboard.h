@@ -5,7 +5,8 @@
  *   dashboard_live.c    viewers: what happens, as server-sent events
  *   dashboard_state.c   the numbers, as JSON
  *   dashboard_routes.c  of them those of routes
- *   dashboard_queues.c  what a worker is asked */
+ *   dashboard_queues.c  what a worker is asked
+ *   dashboard_profile.c the flame graph */
 #ifndef PERI_CLUSTER_DASHBOARD_H
 #define PERI_CLUSTER_DASHBOARD_H
 
@@ -75,5 +76,9 @@ void peri_routes_json(const peri_routes *routes, peri_buf *out);
 /* target: what follows /dashboard/queues, query included. */
 void peri_dashboard_queues(peri_master *master, peri_exchange *ex,
                            peri_slice target);
+
+/* ---- dashboard_profile.c ---- */
+
+void peri_dashboard_profile(peri_master *master, peri_exchange *ex);
 
 #endif

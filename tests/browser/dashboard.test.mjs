@@ -236,6 +236,22 @@ describe("the dashboard", () => {
     assert.equal(await page.locator("main img, main script").count(), 0);
   });
 
+  it("draws a flame graph on a button", async () => {
+    await page.getByRole("button", { name: "Flame graph" }).click();
+    await page.locator("#flame-seconds").selectOption("2");
+    await page.getByRole("button", { name: "Take it" }).click();
+    const boxes = page.locator("#flame-body button");
+    await boxes.getByText("all", { exact: true }).waitFor();
+    await until(async () => (await boxes.count()) > 1, { what: "frames" });
+    assert.match(await page.locator("#flame-note").textContent(), /2 workers/);
+    const inner = boxes.nth(1);
+    const name = await inner.textContent();
+    await inner.click();
+    assert.equal(await boxes.nth(1).textContent(), name); // below "all", as wide
+    await boxes.first().click();
+    await page.locator("#flame-close").click();
+  });
+
   it("is used with the keyboard alone", async () => {
     await page.reload();
     await page.getByText("Live", { exact: true }).waitFor();

@@ -384,6 +384,27 @@ test("a page of another site can neither read nor change anything", async (t) =>
   assert.equal(preflight.headers["access-control-allow-origin"], undefined);
 });
 
+test("a profile is taken for the page alone, one at a time", async (t) => {
+  const app = await host(t);
+  const take = (query, headers = CHANGE) =>
+    ask(app, `/dashboard/profile${query}`, { method: "POST", headers, body: "{}" });
+  assert.equal((await ask(app, "/dashboard/profile")).status, 405);
+  assert.equal((await take("?seconds=1", {})).status, 403);
+  for (const query of ["?seconds=0", "?seconds=31", "?seconds=1x", "?kind=none", "?seconds=-1"]) {
+    assert.equal((await take(query)).status, 400, query);
+  }
+  const leaver = await Connection.open(app.admin); // who leaves ends it
+  leaver.write(`POST /dashboard/profile?seconds=30 HTTP/1.1\r\nhost: 127.0.0.1:${app.admin}\r\ncontent-type: application/json\r\nx-perigee-dashboard: 1\r\ncontent-length: 0\r\n\r\n`);
+  await until(async () => (await take("?seconds=1")).status === 409);
+  leaver.end();
+  const { json } = await until(async () => {
+    const answer = await take("?seconds=1");
+    return answer.status === 200 && answer;
+  });
+  assert.match(json.summary, /2 workers/);
+  assert.equal(typeof json.stacks, "string");
+});
+
 test("it can be switched off, and on again by a reload", async (t) => {
   const app = await host(t, {
     workers: 1,
