@@ -17,9 +17,10 @@ static void set_last(double *cells, double value)
 }
 
 static void observe(double *cells, const double *bounds, double count,
-                    double value)
+                    double exponential, double value)
 {
-    peri_cells_observe(cells, bounds, (size_t)count, value);
+    peri_cells_observe(cells, bounds, (size_t)count, (uint32_t)exponential,
+                       value);
 }
 
 static peri_cells *check_cells(lua_State *L)
@@ -42,8 +43,8 @@ static size_t check_list(lua_State *L, int index, size_t max)
     return count;
 }
 
-/* declare(name, help, type, merge, labels, bounds) -> number | nil, err. What
- * is of a wrong form was refused by perigee.metrics. */
+/* declare(name, help, type, merge, labels, bounds, exponential) -> number |
+ * nil, err. What is of a wrong form was refused by perigee.metrics. */
 static int metrics_declare(lua_State *L)
 {
     peri_cells *cells = check_cells(L);
@@ -58,6 +59,7 @@ static int metrics_declare(lua_State *L)
         .label_count = check_list(L, 5, PERI_CELLS_LABELS_MAX),
         .bounds = bounds,
         .bound_count = check_list(L, 6, PERI_CELLS_BOUNDS_MAX),
+        .exponential = (uint32_t)luaL_checkinteger(L, 7),
     };
     int number;
 
@@ -194,5 +196,8 @@ int perilua_open_metrics(lua_State *L)
     set_limit(L, "help_max", PERI_CELLS_HELP_MAX);
     set_limit(L, "labels_max", PERI_CELLS_LABELS_MAX);
     set_limit(L, "bounds_max", PERI_CELLS_BOUNDS_MAX);
+    set_limit(L, "exponential", PERI_EXPONENTIAL_BUCKETS);
+    set_limit(L, "exponential_min", PERI_EXPONENTIAL_BUCKETS_MIN);
+    set_limit(L, "exponential_max", PERI_EXPONENTIAL_BUCKETS_MAX);
     return 1;
 }

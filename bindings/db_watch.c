@@ -25,11 +25,12 @@ typedef struct slot {
 
 struct perilua_db_meter {
     peri_cells *cells;
-    int family;
+    int family; /* negative: nothing is counted */
+    uint32_t exponential;
     slot slots[SLOTS];
 };
 
-perilua_db_meter *perilua_db_meter_create(peri_cells *cells)
+static int declare(peri_cells *cells, uint32_t exponential, uint64_t generation)
 {
     static const char *const labels[LABELS] = {
         "db_system_name", "db_namespace", "db_operation_name", "error_type"};
@@ -40,17 +41,35 @@ perilua_db_meter *perilua_db_meter_create(peri_cells *cells)
         .labels = labels,
         .label_count = LABELS,
         .bounds = bounds,
-        .bound_count = BOUNDS};
-    int number = cells != NULL ? peri_cells_declare(cells, &family, 0) : -1;
+        .bound_count = BOUNDS,
+        .exponential = exponential};
+
+    return peri_cells_declare(cells, &family, generation);
+}
+
+perilua_db_meter *perilua_db_meter_create(peri_cells *cells)
+{
     perilua_db_meter *meter;
 
-    if (number < 0) {
+    if (cells == NULL) {
         return NULL;
     }
     meter = peri_calloc(1, sizeof *meter);
     meter->cells = cells;
-    meter->family = number;
+    meter->family = declare(cells, 0, 0);
     return meter;
+}
+
+void perilua_db_meter_configure(perilua_db_meter *meter, bool enabled,
+                                uint32_t exponential, uint64_t generation)
+{
+    if (meter == NULL) {
+        return;
+    }
+    meter->family =
+        enabled ? declare(meter->cells, exponential, generation) : -1;
+    meter->exponential = exponential;
+    memset(meter->slots, 0, sizeof meter->slots);
 }
 
 void perilua_db_meter_destroy(perilua_db_meter *meter)
@@ -103,10 +122,15 @@ static double *find(perilua_db_meter *meter, const perilua_db_watch *watch)
 static void count(perilua_db_meter *meter, const perilua_db_watch *watch,
                   const char *error, uint64_t took_ns)
 {
-    double *cells =
-        error[0] == '\0' ? find(meter, watch) : look_up(meter, watch, error);
+    double *cells;
 
-    peri_cells_observe(cells, bounds, BOUNDS, (double)took_ns / 1e9);
+    if (meter->family < 0) {
+        return;
+    }
+    cells =
+        error[0] == '\0' ? find(meter, watch) : look_up(meter, watch, error);
+    peri_cells_observe(cells, bounds, BOUNDS, meter->exponential,
+                       (double)took_ns / 1e9);
 }
 
 /* ---- spans ---- */

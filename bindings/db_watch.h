@@ -11,6 +11,10 @@
 typedef struct perilua_db_meter perilua_db_meter;
 
 perilua_db_meter *perilua_db_meter_create(peri_cells *cells);
+/* As metrics.enabled and metrics.exponential say, for a generation that
+ * serves. meter NULL is allowed. */
+void perilua_db_meter_configure(perilua_db_meter *meter, bool enabled,
+                                uint32_t exponential, uint64_t generation);
 void perilua_db_meter_destroy(perilua_db_meter *meter);
 
 /* An operation under way, embedded in its call. */

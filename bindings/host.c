@@ -285,17 +285,24 @@ static void apply_metrics(peri_host *host, const perilua_gen *gen)
                               gen->settings, "metrics.buckets", BUCKETS)),
                           bounds);
 
+    bool enabled = peri_settings_bool(gen->settings, "metrics.enabled", true);
+    uint32_t exponential =
+        peri_settings_bool(gen->settings, "metrics.exponential", false)
+            ? PERI_EXPONENTIAL_BUCKETS
+            : 0;
+
     peri_meter_destroy(host->meter);
     host->meter = NULL;
-    if (host->cells == NULL ||
-        !peri_settings_bool(gen->settings, "metrics.enabled", true)) {
+    perilua_db_meter_configure(host->env.db_meter, enabled, exponential,
+                               gen->number);
+    if (host->cells == NULL || !enabled) {
         return;
     }
     peri_cells_set_series_max(
         host->cells,
         (uint32_t)peri_settings_int(gen->settings, "metrics.series_max", 2000));
-    host->meter = peri_meter_create(host->cells, bounds, count, gen->number,
-                                    host->env.logger);
+    host->meter = peri_meter_create(host->cells, bounds, count, exponential,
+                                    gen->number, host->env.logger);
 }
 
 /* log.stall; needs what workers alone have. */

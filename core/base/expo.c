@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/base/number.h"
-#include "core/base/trace.h"
 #include "core/base/utf8.h"
 
 #define NUMBER_BYTES 40
@@ -23,8 +22,30 @@ void peri_expo_init_sink(peri_expo *expo, const peri_expo_sink *sink,
     *expo = (peri_expo){.sink = sink, .sink_data = data};
 }
 
-bool peri_expo_next_label(peri_slice *labels, peri_slice *name, char *out,
-                          size_t *length)
+double peri_distribution_quantile(const peri_distribution *values, double share)
+{
+    double total = 0;
+    double before = 0;
+
+    for (size_t i = 0; i <= values->count; i++) {
+        total += values->counts[i];
+    }
+    for (size_t i = 0; i < values->count; i++) {
+        double here = values->counts[i];
+
+        if (before + here >= share * total && here > 0) {
+            double low = i > 0 ? values->bounds[i - 1] : 0;
+
+            return low +
+                   (values->bounds[i] - low) * (share * total - before) / here;
+        }
+        before += here;
+    }
+    return values->count > 0 ? values->bounds[values->count - 1] : 0;
+}
+
+bool peri_expo_next_raw_label(peri_slice *labels, peri_slice *name,
+                              peri_slice *value)
 {
     const char *end = labels->data + labels->length;
     const char *equals =
@@ -35,18 +56,32 @@ bool peri_expo_next_label(peri_slice *labels, peri_slice *name, char *out,
         return false;
     }
     *name = peri_slice_of(labels->data, (size_t)(equals - labels->data));
-    *length = 0;
     for (at = equals + 2; at < end && *at != '"'; at++) {
-        if (*at == '\\' && at + 1 < end) {
-            at++;
-            out[(*length)++] = (char)(*at == 'n' ? '\n' : *at);
-        } else {
-            out[(*length)++] = *at;
-        }
+        at += *at == '\\' && at + 1 < end;
     }
+    *value = peri_slice_of(equals + 2, (size_t)(at - equals - 2));
     at += at < end;               /* the quote */
     at += at < end && *at == ','; /* another one follows */
     *labels = peri_slice_of(at, (size_t)(end - at));
+    return true;
+}
+
+bool peri_expo_next_label(peri_slice *labels, peri_slice *name, char *out,
+                          size_t *length)
+{
+    peri_slice value;
+
+    if (!peri_expo_next_raw_label(labels, name, &value)) {
+        return false;
+    }
+    *length = 0;
+    for (size_t i = 0; i < value.length; i++) {
+        bool escaped = value.data[i] == '\\' && i + 1 < value.length;
+
+        i += escaped;
+        out[(*length)++] =
+            (char)(escaped && value.data[i] == 'n' ? '\n' : value.data[i]);
+    }
     return true;
 }
 
@@ -179,31 +214,19 @@ static void line(peri_expo *expo, const char *suffix, peri_slice labels,
     peri_buf_append_byte(out, '\n');
 }
 
-void peri_expo_exemplar(peri_expo *expo, double value, double unix_s,
-                        const unsigned char *trace_id,
-                        const unsigned char *span_id)
+/* Behind the bucket's line, in front of its line feed. */
+static void put_exemplar(peri_expo *expo, const peri_exemplar *exemplar)
 {
     char trace[2 * PERI_TRACE_ID_BYTES];
     char span[2 * PERI_SPAN_ID_BYTES];
 
-    if (!expo->openmetrics) {
-        return;
-    }
-    peri_hex_write(trace_id, PERI_TRACE_ID_BYTES, trace);
-    peri_hex_write(span_id, PERI_SPAN_ID_BYTES, span);
-    expo->exemplar_value = value;
-    snprintf(expo->exemplar, sizeof expo->exemplar,
-             " # {trace_id=\"%.*s\",span_id=\"%.*s\"} %.9g %.3f",
-             (int)sizeof trace, trace, (int)sizeof span, span, value, unix_s);
-}
-
-/* Behind the bucket's line, in front of its line feed. */
-static void put_exemplar(peri_expo *expo)
-{
+    peri_hex_write(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
+    peri_hex_write(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
     expo->out->length--;
-    peri_buf_append_str(expo->out, expo->exemplar);
-    peri_buf_append_byte(expo->out, '\n');
-    expo->exemplar[0] = '\0';
+    peri_buf_printf(expo->out,
+                    " # {trace_id=\"%.*s\",span_id=\"%.*s\"} %.9g %.3f\n",
+                    (int)sizeof trace, trace, (int)sizeof span, span,
+                    exemplar->value, exemplar->unix_s);
 }
 
 static void created_line(peri_expo *expo, peri_slice labels,
@@ -234,39 +257,40 @@ void peri_expo_sample(peri_expo *expo, peri_slice labels, double value,
 }
 
 void peri_expo_histogram(peri_expo *expo, peri_slice labels,
-                         const double *bounds, const double *counts,
-                         size_t count, double sum, uint64_t created_ms)
+                         const peri_distribution *values)
 {
+    const peri_exemplar *exemplar = expo->openmetrics ? values->exemplar : NULL;
     char bound[NUMBER_BYTES];
     double total = 0;
 
     if (expo->sink != NULL) {
-        expo->sink->histogram(expo->sink_data, labels, bounds, counts, count,
-                              sum, created_ms);
+        expo->sink->histogram(expo->sink_data, labels, values);
         return;
     }
-    for (size_t i = 0; i <= count; i++) {
-        size_t length =
-            bound_text(expo, i < count ? bounds[i] : INFINITY, bound);
-
+    for (size_t i = 0; i <= values->count; i++) {
+        double le = i < values->count ? values->bounds[i] : INFINITY;
+        size_t length = bound_text(expo, le, bound);
         size_t before = expo->out->length;
 
-        total += counts[i];
+        total += values->counts[i];
         line(expo, "_bucket", labels, peri_slice_of(bound, length), total);
-        if (expo->exemplar[0] != '\0' && expo->out->length > before &&
-            (i == count || expo->exemplar_value <= bounds[i])) {
-            put_exemplar(expo);
+        if (exemplar != NULL && exemplar->value <= le &&
+            expo->out->length > before) {
+            put_exemplar(expo, exemplar);
+            exemplar = NULL;
         }
     }
-    line(expo, "_sum", labels, PERI_SLICE(""), sum);
+    line(expo, "_sum", labels, PERI_SLICE(""), values->sum);
     line(expo, "_count", labels, PERI_SLICE(""), total);
-    created_line(expo, labels, created_ms);
+    created_line(expo, labels, values->created_ms);
 }
 
 void peri_expo_end(peri_expo *expo)
 {
     if (expo->sink == NULL && expo->openmetrics) {
         peri_buf_append_str(expo->out, "# EOF\n");
+    } else if (expo->sink != NULL && expo->sink->end != NULL) {
+        expo->sink->end(expo->sink_data);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Accept: which text form of metrics a client wants. */
+/* Accept: which form of metrics a client wants. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,47 +23,96 @@ static double quality(peri_slice range)
     return 1;
 }
 
-/* Without version, or 1.0.0: another is none of ours. */
-static bool is_ours(peri_slice range)
+/* What a parameter says, without quotes; empty: it is not there. */
+static peri_slice parameter(peri_slice range, peri_slice name)
 {
-    const char *version =
-        memmem(range.data, range.length, "version=", strlen("version="));
+    const char *end = range.data + range.length;
 
-    if (version == NULL) {
-        return true;
+    for (const char *at = range.data; at < end; at++) {
+        const char *stop;
+
+        if (*at != ';') {
+            continue;
+        }
+        do {
+            at++;
+        } while (at < end && *at == ' ');
+        if ((size_t)(end - at) <= name.length || at[name.length] != '=' ||
+            strncasecmp(at, name.data, name.length) != 0) {
+            at--; /* it may be a semicolon itself */
+            continue;
+        }
+        at += name.length + 1;
+        at += at < end && *at == '"';
+        for (stop = at; stop < end && strchr("\"; ", *stop) == NULL; stop++) {
+        }
+        return peri_slice_of(at, (size_t)(stop - at));
     }
-    version += strlen("version=");
-    version += version < range.data + range.length && *version == '"';
-    return peri_slice_starts(
-        peri_slice_of(version, (size_t)(range.data + range.length - version)),
-        PERI_SLICE("1.0.0"));
+    return PERI_SLICE("");
 }
 
-bool peri_accepts_openmetrics(peri_slice accept)
+static bool is_type(peri_slice range, peri_slice type)
 {
-    const peri_slice name = PERI_SLICE("application/openmetrics-text");
-    double open = 0;
-    double plain = 0;
+    return range.length >= type.length &&
+           strncasecmp(range.data, type.data, type.length) == 0 &&
+           (range.length == type.length ||
+            strchr("; ", range.data[type.length]) != NULL);
+}
+
+/* The form that a media range asks for; -1: none of ours. */
+static int form_of(peri_slice range)
+{
+    if (is_type(range, PERI_SLICE("application/openmetrics-text"))) {
+        peri_slice version = parameter(range, PERI_SLICE("version"));
+
+        return version.length == 0 ||
+                       peri_slice_equal(version, PERI_SLICE("1.0.0"))
+                   ? PERI_FORM_OPENMETRICS
+                   : -1;
+    }
+    if (is_type(range, PERI_SLICE("application/vnd.google.protobuf"))) {
+        peri_slice message = parameter(range, PERI_SLICE("proto"));
+        peri_slice encoding = parameter(range, PERI_SLICE("encoding"));
+
+        return peri_slice_equal(message, PERI_SLICE("io.prometheus.client."
+                                                    "MetricFamily")) &&
+                       peri_slice_equal(encoding, PERI_SLICE("delimited"))
+                   ? PERI_FORM_PROTOBUF
+                   : -1;
+    }
+    return is_type(range, PERI_SLICE("text/plain")) ||
+                   is_type(range, PERI_SLICE("text/*")) ||
+                   is_type(range, PERI_SLICE("*/*"))
+               ? PERI_FORM_TEXT
+               : -1;
+}
+
+peri_metrics_form peri_accepts_metrics(peri_slice accept)
+{
+    double best[3] = {0, 0, 0};
+    int form = PERI_FORM_TEXT;
 
     for (size_t at = 0; at < accept.length;) {
         const char *end = memchr(accept.data + at, ',', accept.length - at);
         size_t length =
             end != NULL ? (size_t)(end - accept.data) - at : accept.length - at;
         peri_slice range = {accept.data + at, length};
+        int asked;
 
         at += length + 1;
         while (range.length > 0 && range.data[0] == ' ') {
             range.data++;
             range.length--;
         }
-        if (range.length >= name.length &&
-            strncasecmp(range.data, name.data, name.length) == 0) {
-            open =
-                is_ours(range) && quality(range) > open ? quality(range) : open;
-        } else if (peri_slice_starts(range, PERI_SLICE("text/")) ||
-                   peri_slice_starts(range, PERI_SLICE("*/*"))) {
-            plain = quality(range) > plain ? quality(range) : plain;
+        asked = form_of(range);
+        if (asked >= 0 && quality(range) > best[asked]) {
+            best[asked] = quality(range);
         }
     }
-    return open > 0 && open >= plain;
+    for (int i = 0; i < 3; i++) { /* of equals the one that says more */
+        if (best[i] > 0 && best[i] >= best[form]) {
+            form = i;
+        }
+    }
+    return (peri_metrics_form)form;
 }

@@ -8,6 +8,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/err.h"
+#include "core/base/expo_proto.h"
 #include "core/cluster/master_state.h"
 #include "core/shm/health.h"
 
@@ -15,6 +16,12 @@
 #define CONNECTIONS_MAX 256
 #define BACKLOG 64
 #define METRICS_MAX ((size_t)256 << 20)
+#define TEXT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+#define OPENMETRICS_TYPE                                                       \
+    "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#define PROTOBUF_TYPE                                                          \
+    "application/vnd.google.protobuf; "                                        \
+    "proto=io.prometheus.client.MetricFamily; encoding=delimited"
 #define READY_MAX_BYTES ((size_t)64 << 10)
 #define BODY_MAX_BYTES 4096
 #define SEND_BUFFER_BYTES (256 << 10)
@@ -100,8 +107,15 @@ static void answer_started(const peri_master *master, peri_exchange *ex)
 static void answer_metrics(peri_master *master, peri_exchange *ex)
 {
     const peri_field vary = {PERI_SLICE("vary"), PERI_SLICE("accept")};
-    bool openmetrics =
-        peri_accepts_openmetrics(peri_exchange_field(ex, PERI_SLICE("accept")));
+    static const peri_slice types[] = {
+        [PERI_FORM_TEXT] = {TEXT_TYPE, sizeof TEXT_TYPE - 1},
+        [PERI_FORM_OPENMETRICS] = {OPENMETRICS_TYPE,
+                                   sizeof OPENMETRICS_TYPE - 1},
+        [PERI_FORM_PROTOBUF] = {PROTOBUF_TYPE, sizeof PROTOBUF_TYPE - 1},
+    };
+    peri_metrics_form form =
+        peri_accepts_metrics(peri_exchange_field(ex, PERI_SLICE("accept")));
+    peri_expo_proto proto;
     peri_expo expo;
     peri_buf text;
 
@@ -111,14 +125,13 @@ static void answer_metrics(peri_master *master, peri_exchange *ex)
         return;
     }
     peri_buf_init(&text, METRICS_MAX);
-    peri_expo_init(&expo, &text, openmetrics);
+    if (form == PERI_FORM_PROTOBUF) {
+        peri_expo_proto_init(&proto, &expo, &text);
+    } else {
+        peri_expo_init(&expo, &text, form == PERI_FORM_OPENMETRICS);
+    }
     peri_metrics_write(master, &expo);
-    peri_exchange_answer(
-        ex, 200,
-        openmetrics ? PERI_SLICE("application/openmetrics-text; version=1.0.0; "
-                                 "charset=utf-8")
-                    : PERI_SLICE("text/plain; version=0.0.4; charset=utf-8"),
-        &vary, 1, peri_buf_slice(&text));
+    peri_exchange_answer(ex, 200, types[form], &vary, 1, peri_buf_slice(&text));
     peri_buf_fini(&text);
 }
 

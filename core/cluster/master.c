@@ -449,6 +449,7 @@ void peri_master_close(peri_master *master)
     peri_ask_close(master);
     peri_admin_destroy(master);
     peri_statsd_destroy(master);
+    peri_compat_destroy(master);
     peri_rotate_destroy(master);
     peri_log_export_destroy(master);
     peri_seats_close(master);

@@ -241,6 +241,7 @@ struct peri_master {
     uint32_t ask_number;
     uint32_t next_asked;
     struct peri_statsd *statsd; /* NULL: nothing is sent */
+    struct peri_compat *compat; /* NULL: nobody has asked */
     struct peri_rotate *rotate; /* NULL: the log file stays */
     struct peri_spare *spare;
     peri_identity *identity; /* NULL: without TLS */
@@ -369,8 +370,15 @@ const char *peri_proc_state_name(const peri_proc *proc);
 int peri_admin_create(peri_master *master, char *why, size_t why_bytes);
 void peri_admin_destroy(peri_master *master);
 int peri_admin_port(const peri_master *master); /* 0: there is none */
-/* accept.c: rather than 0.0.4. */
-bool peri_accepts_openmetrics(peri_slice accept);
+
+typedef enum peri_metrics_form {
+    PERI_FORM_TEXT, /* Prometheus 0.0.4 */
+    PERI_FORM_OPENMETRICS,
+    PERI_FORM_PROTOBUF /* Prometheus', with native histograms */
+} peri_metrics_form;
+
+/* accept.c */
+peri_metrics_form peri_accepts_metrics(peri_slice accept);
 void peri_metrics_write(peri_master *master, peri_expo *out);
 
 /* ---- dashboard.c; dashboard_guard.c, dashboard_live.c, dashboard_state.c,
@@ -396,6 +404,12 @@ void peri_ask_forget(peri_ask *ask);
 void peri_ask_told(peri_proc *proc, const peri_channel_message *message);
 void peri_ask_proc_ended(peri_proc *proc);
 void peri_ask_close(peri_master *master);
+
+/* ---- compat.c ---- */
+
+bool peri_compat_is_wanted(const peri_master *master);
+void peri_compat_write(peri_master *master, peri_expo *out);
+void peri_compat_destroy(peri_master *master);
 
 /* ---- statsd.c ---- */
 

@@ -15,8 +15,7 @@
 
 typedef struct process_sample {
     char labels[64];
-    peri_process_info info;
-    uint64_t cpu_us; /* with what its predecessors used */
+    peri_process_info info; /* CPU time with that of its predecessors */
 } process_sample;
 
 static void sample(peri_expo *out, const char *labels, double value)
@@ -32,7 +31,6 @@ static size_t sample_processes(peri_master *master, process_sample *out)
 
     snprintf(out[0].labels, sizeof out[0].labels, "role=\"master\"");
     peri_process_info_read_all((int)getpid(), &out[0].info);
-    out[0].cpu_us = out[0].info.cpu_us;
     for (peri_list *link = master->procs.next;
          link != &master->procs && count < PROCESSES_MAX; link = link->next) {
         const peri_proc *proc = PERI_CONTAINER(link, peri_proc, link);
@@ -42,8 +40,8 @@ static size_t sample_processes(peri_master *master, process_sample *out)
         snprintf(p->labels, sizeof p->labels, "role=\"worker\",worker=\"%d\"",
                  proc->record);
         peri_process_info_read_all(proc->pid, &p->info);
-        p->cpu_us =
-            p->info.cpu_us + atomic_load(&peri_proc_slot(proc)->cpu_past_us);
+        p->info.user_us += atomic_load(&peri_proc_slot(proc)->user_past_us);
+        p->info.system_us += atomic_load(&peri_proc_slot(proc)->system_past_us);
     }
     return count;
 }
@@ -59,9 +57,24 @@ static uint64_t value_of(const process_sample *p, size_t offset)
     return *(const uint64_t *)(const void *)((const char *)&p->info + offset);
 }
 
-static void write_processes(peri_master *master, peri_expo *out)
+static void write_cpu(const process_sample *samples, size_t count,
+                      const char *name, const char *help, bool user,
+                      bool system, peri_expo *out)
+{
+    peri_expo_head(out, name, PERI_EXPO_COUNTER, help);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t us = (user ? samples[i].info.user_us : 0) +
+                      (system ? samples[i].info.system_us : 0);
+
+        sample(out, samples[i].labels, (double)us / 1e6);
+    }
+}
+
+static void write_processes(peri_master *master, bool compat, peri_expo *out)
 {
     static const process_family gauges[] = {
+        {"process_heap_bytes", "Process heap size in bytes.", /* compat only */
+         offsetof(peri_process_info, data_bytes)},
         {"process_resident_memory_bytes", "Resident memory size in bytes.",
          offsetof(peri_process_info, rss_bytes)},
         {"process_virtual_memory_bytes", "Virtual memory size in bytes.",
@@ -77,12 +90,16 @@ static void write_processes(peri_master *master, peri_expo *out)
     process_sample *samples = peri_calloc(PROCESSES_MAX, sizeof *samples);
     size_t count = sample_processes(master, samples);
 
-    peri_expo_head(out, "process_cpu_seconds_total", PERI_EXPO_COUNTER,
-                   "Total user and system CPU time spent in seconds.");
-    for (size_t i = 0; i < count; i++) {
-        sample(out, samples[i].labels, (double)samples[i].cpu_us / 1e6);
+    write_cpu(samples, count, "process_cpu_seconds_total",
+              "Total user and system CPU time spent in seconds.", true, true,
+              out);
+    if (compat) {
+        write_cpu(samples, count, "process_cpu_user_seconds_total",
+                  "Total user CPU time spent in seconds.", true, false, out);
+        write_cpu(samples, count, "process_cpu_system_seconds_total",
+                  "Total system CPU time spent in seconds.", false, true, out);
     }
-    for (size_t g = 0; g < sizeof gauges / sizeof gauges[0]; g++) {
+    for (size_t g = compat ? 0 : 1; g < sizeof gauges / sizeof gauges[0]; g++) {
         peri_expo_head(out, gauges[g].name, PERI_EXPO_GAUGE, gauges[g].help);
         for (size_t i = 0; i < count; i++) {
             sample(out, samples[i].labels,
@@ -255,6 +272,7 @@ void peri_metrics_write(peri_master *master, peri_expo *out)
 {
     const peri_cells_view view = {master->generation, peri_metrics_is_alive,
                                   master};
+    bool compat = peri_compat_is_wanted(master);
 
     write_workers(master, out);
     write_tls(master, out);
@@ -262,10 +280,13 @@ void peri_metrics_write(peri_master *master, peri_expo *out)
     write_worker_states(master, out);
     write_restarts(master, out);
     write_generations(master, out);
-    write_processes(master, out);
+    write_processes(master, compat, out);
     peri_resources_metrics(master, out);
     if (master->cells != NULL) {
         peri_cells_write(master->cells, &view, out);
+    }
+    if (compat) {
+        peri_compat_write(master, out);
     }
     peri_expo_end(out);
 }

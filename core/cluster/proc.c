@@ -72,11 +72,9 @@ static void log_end(peri_proc *proc, int status)
                     fields, count);
 }
 
-static uint64_t usage_us(const struct rusage *usage)
+static uint64_t time_us(struct timeval time)
 {
-    return (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) *
-               1000000u +
-           (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
+    return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec;
 }
 
 /* Lines that it had to drop and could not tell of. */
@@ -104,7 +102,8 @@ static void settle_record(peri_proc *proc, const struct rusage *usage)
     atomic_store(&slot->state, PERI_SLOT_EMPTY);
     atomic_store(&slot->requests_active, 0);
     atomic_store(&slot->connections_open, 0);
-    atomic_fetch_add(&slot->cpu_past_us, usage_us(usage));
+    atomic_fetch_add(&slot->user_past_us, time_us(usage->ru_utime));
+    atomic_fetch_add(&slot->system_past_us, time_us(usage->ru_stime));
     /* What a slow destination does not take now, the slot's next worker or
      * the master's end will write. */
     peri_logs_drain(&master->logs, &master->segment->log[proc->record], 0);

@@ -50,13 +50,16 @@ void peri_process_info_read(int pid, peri_process_info *out)
     char text[512];
     unsigned long long size = 0;
     unsigned long long resident = 0;
+    unsigned long long data = 0;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
     memset(out, 0, sizeof *out);
     if (read_file(pid, "statm", text, sizeof text) &&
-        sscanf(text, "%llu %llu", &size, &resident) == 2) {
+        sscanf(text, "%llu %llu %*u %*u %*u %llu", &size, &resident, &data) ==
+            3) {
         out->virtual_bytes = size * page;
         out->rss_bytes = resident * page;
+        out->data_bytes = data * page;
     }
 }
 
@@ -108,7 +111,8 @@ void peri_process_info_read_all(int pid, peri_process_info *out)
                " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d "
                "%*d %*d %*d %*d %*d %llu",
                &user, &system, &start) == 3) {
-        out->cpu_us = (user + system) * 1000000u / ticks;
+        out->user_us = user * 1000000u / ticks;
+        out->system_us = system * 1000000u / ticks;
         out->started_unix = boot_time() + start / ticks;
     }
     out->open_fds = count_fds(pid);

@@ -7,7 +7,9 @@
 typedef struct peri_process_info {
     uint64_t rss_bytes;
     uint64_t virtual_bytes;
-    uint64_t cpu_us;       /* user and system */
+    uint64_t data_bytes; /* of private memory that can be written */
+    uint64_t user_us;    /* CPU time */
+    uint64_t system_us;
     uint64_t started_unix; /* s */
     uint64_t open_fds;
     uint64_t max_fds;

@@ -38,14 +38,14 @@ static void on_beat(uv_timer_t *timer)
         pulse->last_ns + (uint64_t)EVERY_MS * 1000000u + ROUNDING_NS;
 
     pulse->last_ns = now_ns;
-    peri_cells_observe(pulse->lag, bounds, BOUNDS,
+    peri_cells_observe(pulse->lag, bounds, BOUNDS, 0,
                        now_ns > due_ns ? (double)(now_ns - due_ns) / 1e9 : 0);
     if (pulse->beats++ % HEAP_EVERY == 0) {
         *pulse->heap = pulse->app.heap_bytes(pulse->app.data);
     }
     took_ns = pulse->app.collect(pulse->app.data, COLLECT_NS);
     if (took_ns > 0) {
-        peri_cells_observe(pulse->gc, bounds, BOUNDS, (double)took_ns / 1e9);
+        peri_cells_observe(pulse->gc, bounds, BOUNDS, 0, (double)took_ns / 1e9);
         pulse->last_ns = peri_clock_monotonic_ns(); /* that is no lag */
     }
 }

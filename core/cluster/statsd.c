@@ -234,40 +234,23 @@ static void take_sample(void *data, peri_slice labels, double value,
     }
 }
 
-/* Within a bucket, as if values lay there evenly. */
-static double quantile(double q, const double *bounds, const double *counts,
-                       size_t count, double total)
-{
-    double wanted = q * total;
-    double before = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        if (before + counts[i] >= wanted && counts[i] > 0) {
-            double low = i > 0 ? bounds[i - 1] : 0;
-
-            return low + (bounds[i] - low) * (wanted - before) / counts[i];
-        }
-        before += counts[i];
-    }
-    return count > 0 ? bounds[count - 1] : 0; /* above all of them */
-}
-
-static void take_histogram(void *data, peri_slice labels, const double *bounds,
-                           const double *counts, size_t count, double sum,
-                           uint64_t created_ms)
+static void take_histogram(void *data, peri_slice labels,
+                           const peri_distribution *all)
 {
     double values[PERI_CELLS_BOUNDS_MAX + 2];
     peri_statsd *s = data;
+    peri_distribution since = *all;
+    size_t count = all->count;
     char key[LINE_BYTES];
     double total = 0;
 
-    (void)created_ms;
     if (count > PERI_CELLS_BOUNDS_MAX || !key_of(s, labels, key, sizeof key)) {
         return;
     }
-    memcpy(values, counts, (count + 1) * sizeof *values);
-    values[count + 1] = sum;
+    memcpy(values, all->counts, (count + 1) * sizeof *values);
+    values[count + 1] = all->sum;
     subtract(s, key, values, count + 2);
+    since.counts = values;
     for (size_t i = 0; i <= count; i++) {
         total += values[i];
     }
@@ -276,14 +259,15 @@ static void take_histogram(void *data, peri_slice labels, const double *bounds,
     }
     emit(s, ".count", labels, total, "c");
     emit(s, ".sum", labels, values[count + 1], "c");
-    gauge(s, ".p50", labels, quantile(0.5, bounds, values, count, total));
-    gauge(s, ".p95", labels, quantile(0.95, bounds, values, count, total));
-    gauge(s, ".p99", labels, quantile(0.99, bounds, values, count, total));
+    gauge(s, ".p50", labels, peri_distribution_quantile(&since, 0.5));
+    gauge(s, ".p95", labels, peri_distribution_quantile(&since, 0.95));
+    gauge(s, ".p99", labels, peri_distribution_quantile(&since, 0.99));
 }
 
 static void push(peri_statsd *s, const struct sockaddr *to, socklen_t length)
 {
-    static const peri_expo_sink sink = {take_head, take_sample, take_histogram};
+    static const peri_expo_sink sink = {take_head, take_sample, take_histogram,
+                                        NULL};
     const peri_settings *settings = s->master->settings;
     peri_expo expo;
 

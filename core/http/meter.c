@@ -25,6 +25,7 @@ struct peri_meter {
     const peri_logger *logger;
     int family;
     size_t bound_count;
+    uint32_t exponential;
     double bounds[PERI_CELLS_BOUNDS_MAX];
     slot slots[TABLE_SLOTS];
 };
@@ -48,8 +49,8 @@ size_t peri_meter_bounds(peri_slice json, double *out)
 }
 
 peri_meter *peri_meter_create(peri_cells *cells, const double *bounds,
-                              size_t bound_count, uint64_t generation,
-                              const peri_logger *logger)
+                              size_t bound_count, uint32_t exponential,
+                              uint64_t generation, const peri_logger *logger)
 {
     static const char *const labels[LABELS] = {
         "http_request_method", "http_route", "http_response_status_code",
@@ -60,7 +61,8 @@ peri_meter *peri_meter_create(peri_cells *cells, const double *bounds,
                                 .labels = labels,
                                 .label_count = LABELS,
                                 .bounds = bounds,
-                                .bound_count = bound_count};
+                                .bound_count = bound_count,
+                                .exponential = exponential};
     int number = peri_cells_declare(cells, &family, generation);
     peri_meter *meter;
 
@@ -72,6 +74,7 @@ peri_meter *peri_meter_create(peri_cells *cells, const double *bounds,
     meter->logger = logger;
     meter->family = number;
     meter->bound_count = bound_count;
+    meter->exponential = exponential;
     memcpy(meter->bounds, bounds, bound_count * sizeof *bounds);
     return meter;
 }
@@ -133,7 +136,7 @@ void peri_meter_observe(peri_meter *meter, const peri_exchange *ex,
         look_up(meter, ex, at);
     }
     peri_cells_observe(at->cells, meter->bounds, meter->bound_count,
-                       (double)took_ns / 1e9);
+                       meter->exponential, (double)took_ns / 1e9);
     if (ex->trace != NULL && ex->trace->context.sampled) {
         peri_cells_set_exemplar(
             at->cells, meter->bound_count, (double)took_ns / 1e9,

@@ -19,8 +19,8 @@ size_t peri_meter_bounds(peri_slice json, double *out);
 
 /* cells and logger are borrowed. NULL: there is no room for the metric. */
 peri_meter *peri_meter_create(peri_cells *cells, const double *bounds,
-                              size_t bound_count, uint64_t generation,
-                              const peri_logger *logger);
+                              size_t bound_count, uint32_t exponential,
+                              uint64_t generation, const peri_logger *logger);
 void peri_meter_destroy(peri_meter *meter);
 
 /* At on_done. now_ns: monotonic, as exchange->started_ns. */

@@ -13,7 +13,10 @@
 
 #define REGION "perigee.metrics"
 #define SERIES_MAX_DEFAULT 2000
-#define SINK_CELLS (PERI_CELLS_BOUNDS_MAX + 2 + PERI_CELLS_EXEMPLAR)
+#define SINK_CELLS                                                             \
+    (PERI_CELLS_BOUNDS_MAX + 2 + PERI_CELLS_EXEMPLAR +                         \
+     PERI_EXPONENTIAL_CELLS(PERI_EXPONENTIAL_BUCKETS_MAX))
+#define SHARES_PAGE_BYTES 1024 /* what is larger lies by itself */
 #define LABEL_NAME_MAX PERI_CELLS_NAME_MAX
 /* ,name="value" with every byte of the value at its longest */
 #define LABEL_BYTES (LABEL_NAME_MAX + 4 + 3 * PERI_CELLS_VALUE_MAX + 2)
@@ -138,6 +141,7 @@ static bool same(directory *dir, const family_record *record,
         record->merge != (uint32_t)family->merge ||
         record->label_count != family->label_count ||
         record->bound_count != family->bound_count ||
+        record->exponential != family->exponential ||
         strcmp(peri_cells_at(dir, record->help), family->help) != 0) {
         return false;
     }
@@ -179,6 +183,7 @@ static int fill_family(peri_cells *cells, family_record *record,
     record->merge = (uint32_t)family->merge;
     record->label_count = (uint32_t)family->label_count;
     record->bound_count = (uint32_t)family->bound_count;
+    record->exponential = family->exponential;
     record->bounds = text;
     record->help = text + (uint32_t)bounds_bytes;
     record->labels = record->help + (uint32_t)help_bytes;
@@ -230,7 +235,10 @@ static bool fits(const peri_cells_family *family)
     if (strlen(family->name) > PERI_CELLS_NAME_MAX ||
         strlen(family->help) > PERI_CELLS_HELP_MAX ||
         family->label_count > PERI_CELLS_LABELS_MAX ||
-        family->bound_count > PERI_CELLS_BOUNDS_MAX) {
+        family->bound_count > PERI_CELLS_BOUNDS_MAX ||
+        family->exponential > PERI_EXPONENTIAL_BUCKETS_MAX ||
+        (family->exponential != 0 &&
+         family->exponential < PERI_EXPONENTIAL_BUCKETS_MIN)) {
         return false;
     }
     for (size_t i = 0; i < family->label_count; i++) {
@@ -394,7 +402,10 @@ static size_t cell_count(const family_record *family)
 {
     switch ((peri_cells_type)family->type) {
     case PERI_CELLS_HISTOGRAM:
-        return family->bound_count + 2 + PERI_CELLS_EXEMPLAR;
+        return family->bound_count + 2 + PERI_CELLS_EXEMPLAR +
+               (family->exponential != 0
+                    ? PERI_EXPONENTIAL_CELLS(family->exponential)
+                    : 0);
     case PERI_CELLS_GAUGE:
         return 2;
     default:
@@ -408,6 +419,10 @@ static uint32_t carve_own(peri_cells *cells, uint32_t bytes)
     struct page *page = &cells->dir->pages[cells->record];
     uint32_t at;
 
+    if (bytes > SHARES_PAGE_BYTES) {
+        at = carve(cells, (size_t)bytes + 128);
+        return at != 0 ? (at + 63) / 64 * 64 : 0;
+    }
     if (page->at + bytes > page->end) {
         uint32_t fresh = carve(cells, PAGE_BYTES + 64);
 

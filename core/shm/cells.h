@@ -31,7 +31,8 @@
 typedef enum peri_cells_type {
     PERI_CELLS_COUNTER, /* cells[0] */
     PERI_CELLS_GAUGE,   /* cells[0]; for LAST, cells[1] is when (ns) */
-    /* bounds + 1 counts, then the sum, then PERI_CELLS_EXEMPLAR cells */
+    /* bounds + 1 counts, then the sum, then PERI_CELLS_EXEMPLAR cells, then,
+     * with exponential buckets, theirs */
     PERI_CELLS_HISTOGRAM
 } peri_cells_type;
 
@@ -52,6 +53,7 @@ typedef struct peri_cells_family {
     size_t label_count;
     const double *bounds; /* rising, finite */
     size_t bound_count;
+    uint32_t exponential; /* buckets that a histogram has besides; 0: none */
 } peri_cells_family;
 
 typedef struct peri_cells peri_cells;
@@ -79,9 +81,14 @@ int peri_cells_declare(peri_cells *cells, const peri_cells_family *family,
 int peri_cells_series(peri_cells *cells, int family, const peri_slice *values,
                       double **out);
 
-/* Adds value to a histogram's cells. */
+/* An example of what was counted: value, when (Unix seconds; 0: there is none,
+ * or it is being written), trace and span as bits. */
+#define PERI_CELLS_EXEMPLAR 5
+
+/* Adds value to a histogram's cells; all but value as it was declared. */
 static inline void peri_cells_observe(double *cells, const double *bounds,
-                                      size_t count, double value)
+                                      size_t count, uint32_t exponential,
+                                      double value)
 {
     size_t i = 0;
 
@@ -90,11 +97,11 @@ static inline void peri_cells_observe(double *cells, const double *bounds,
     }
     cells[i] += 1;
     cells[count + 1] += value;
+    if (exponential != 0) {
+        peri_exponential_observe(cells + count + 2 + PERI_CELLS_EXEMPLAR,
+                                 exponential, value);
+    }
 }
-
-/* An example of what was counted: value, when (Unix seconds; 0: there is none,
- * or it is being written), trace and span as bits. */
-#define PERI_CELLS_EXEMPLAR 5
 
 static inline void peri_cells_set_exemplar(double *cells, size_t count,
                                            double value, double unix_s,
@@ -125,6 +132,13 @@ void peri_cells_each(peri_cells *cells, const peri_cells_view *view,
                      const char *name,
                      void (*fn)(void *data, peri_slice labels, double value),
                      void *data);
+
+/* The same for a histogram. */
+void peri_cells_each_histogram(peri_cells *cells, const peri_cells_view *view,
+                               const char *name,
+                               void (*fn)(void *data, peri_slice labels,
+                                          const peri_distribution *values),
+                               void *data);
 
 /* All families, added up. */
 void peri_cells_write(peri_cells *cells, const peri_cells_view *view,

@@ -22,6 +22,7 @@ typedef struct family_record {
     uint32_t merge;
     uint32_t label_count;
     uint32_t bound_count;
+    uint32_t exponential;
     uint32_t labels;        /* offset: names, each ended by NUL */
     uint32_t bounds;        /* offset */
     uint32_t help;          /* offset */

@@ -7,10 +7,14 @@
 
 #define SUMS_MAX (PERI_CELLS_BOUNDS_MAX + 2)
 
+_Static_assert(sizeof(peri_exemplar) == PERI_CELLS_EXEMPLAR * sizeof(double),
+               "an exemplar is its cells");
+
 typedef struct total {
     double cells[SUMS_MAX];
-    double exemplar[PERI_CELLS_EXEMPLAR]; /* of the one set last */
-    double stamp;                         /* of the one set last */
+    peri_exemplar exemplar;       /* of the one set last; unix_s 0: none */
+    peri_exponential exponential; /* where the family has one */
+    double stamp;                 /* of the one set last */
     bool any;
 } total;
 
@@ -52,16 +56,25 @@ static void merge_gauge(const directory *dir, const peri_cells_view *view,
 /* The latest of all processes; one that is being written is passed over. */
 static void take_exemplar(const double *cells, total *sum)
 {
-    double copy[PERI_CELLS_EXEMPLAR];
     double when = read_cell(&cells[1]);
+    peri_exemplar copy;
 
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    memcpy(copy, cells, sizeof copy);
+    memcpy(&copy, cells, sizeof copy);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    if (when > sum->exemplar[1] && read_cell(&cells[1]) == when) {
-        memcpy(sum->exemplar, copy, sizeof copy);
-        sum->exemplar[1] = when;
+    if (when > sum->exemplar.unix_s && read_cell(&cells[1]) == when) {
+        sum->exemplar = copy;
+        sum->exemplar.unix_s = when;
     }
+}
+
+static void add_exponential(const family_record *family, const double *cells,
+                            total *sum)
+{
+    peri_exponential own;
+
+    peri_exponential_read(cells, family->exponential, &own);
+    peri_exponential_add(&sum->exponential, &own, family->exponential);
 }
 
 static void add_up(directory *dir, const family_record *family,
@@ -75,7 +88,8 @@ static void add_up(directory *dir, const family_record *family,
 
     memset(sum->cells, 0, count * sizeof(double));
     sum->any = false;
-    sum->exemplar[1] = 0;
+    sum->exemplar.unix_s = 0;
+    peri_exponential_init(&sum->exponential);
     while (offset != 0) {
         const chunk *at = peri_cells_at(dir, offset);
 
@@ -89,18 +103,43 @@ static void add_up(directory *dir, const family_record *family,
             if (family->type == PERI_CELLS_HISTOGRAM) {
                 take_exemplar(&at->cells[count], sum);
             }
+            if (family->exponential != 0) {
+                add_exponential(family, &at->cells[count + PERI_CELLS_EXEMPLAR],
+                                sum);
+            }
         }
         offset = at->next;
     }
+}
+
+/* sum's, as long as it lives. */
+static peri_distribution distribution_of(directory *dir,
+                                         const family_record *family,
+                                         const series_record *series,
+                                         const total *sum)
+{
+    return (peri_distribution){
+        .bounds = peri_cells_at(dir, family->bounds),
+        .counts = sum->cells,
+        .count = family->bound_count,
+        .sum = sum->cells[family->bound_count + 1],
+        .exponential = family->exponential != 0 ? &sum->exponential : NULL,
+        .exemplar = sum->exemplar.unix_s > 0 ? &sum->exemplar : NULL,
+        .created_ms = series->created_ms,
+    };
+}
+
+static peri_slice labels_of(directory *dir, const series_record *series)
+{
+    return peri_slice_of(peri_cells_at(dir, series->labels),
+                         series->labels_length);
 }
 
 static void write_series(directory *dir, const family_record *family,
                          const series_record *series,
                          const peri_cells_view *view, peri_expo *expo)
 {
-    peri_slice labels = peri_slice_of(peri_cells_at(dir, series->labels),
-                                      series->labels_length);
-    const double *bounds = peri_cells_at(dir, family->bounds);
+    peri_slice labels = labels_of(dir, series);
     total sum;
 
     add_up(dir, family, series, view, &sum);
@@ -108,14 +147,9 @@ static void write_series(directory *dir, const family_record *family,
         return;
     }
     if (family->type == PERI_CELLS_HISTOGRAM) {
-        if (sum.exemplar[1] > 0) {
-            peri_expo_exemplar(expo, sum.exemplar[0], sum.exemplar[1],
-                               (const unsigned char *)&sum.exemplar[2],
-                               (const unsigned char *)&sum.exemplar[4]);
-        }
-        peri_expo_histogram(
-            expo, labels, bounds, sum.cells, family->bound_count,
-            sum.cells[family->bound_count + 1], series->created_ms);
+        peri_distribution values = distribution_of(dir, family, series, &sum);
+
+        peri_expo_histogram(expo, labels, &values);
     } else {
         peri_expo_sample(expo, labels, sum.cells[0], series->created_ms);
     }
@@ -165,10 +199,15 @@ static void write_family(directory *dir, const family_record *family,
     }
 }
 
+typedef struct visitor {
+    void (*value)(void *data, peri_slice labels, double value);
+    void (*histogram)(void *data, peri_slice labels,
+                      const peri_distribution *values);
+    void *data;
+} visitor;
+
 static void each_series(directory *dir, const family_record *family,
-                        const peri_cells_view *view,
-                        void (*fn)(void *data, peri_slice labels, double value),
-                        void *data)
+                        const peri_cells_view *view, const visitor *to)
 {
     uint32_t index = atomic_load(&family->first);
 
@@ -177,13 +216,33 @@ static void each_series(directory *dir, const family_record *family,
         total sum;
 
         add_up(dir, family, series, view, &sum);
-        if (sum.any) {
-            fn(data,
-               peri_slice_of(peri_cells_at(dir, series->labels),
-                             series->labels_length),
-               sum.cells[0]);
+        if (sum.any && to->value != NULL) {
+            to->value(to->data, labels_of(dir, series), sum.cells[0]);
+        } else if (sum.any) {
+            peri_distribution values =
+                distribution_of(dir, family, series, &sum);
+
+            to->histogram(to->data, labels_of(dir, series), &values);
         }
         index = atomic_load(&series->next);
+    }
+}
+
+static void each_named(peri_cells *cells, const peri_cells_view *view,
+                       const char *name, const visitor *to)
+{
+    directory *dir = cells->dir;
+    uint32_t count = atomic_load(&dir->families);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const family_record *family = &dir->family[i];
+        bool histogram = family->type == PERI_CELLS_HISTOGRAM;
+
+        if (strcmp(family->name, name) == 0 &&
+            histogram == (to->histogram != NULL) &&
+            is_shown(dir, count, i, view)) {
+            each_series(dir, family, view, to);
+        }
     }
 }
 
@@ -192,18 +251,16 @@ void peri_cells_each(peri_cells *cells, const peri_cells_view *view,
                      void (*fn)(void *data, peri_slice labels, double value),
                      void *data)
 {
-    directory *dir = cells->dir;
-    uint32_t count = atomic_load(&dir->families);
+    each_named(cells, view, name, &(visitor){.value = fn, .data = data});
+}
 
-    for (uint32_t i = 0; i < count; i++) {
-        const family_record *family = &dir->family[i];
-
-        if (strcmp(family->name, name) == 0 &&
-            family->type != PERI_CELLS_HISTOGRAM &&
-            is_shown(dir, count, i, view)) {
-            each_series(dir, family, view, fn, data);
-        }
-    }
+void peri_cells_each_histogram(peri_cells *cells, const peri_cells_view *view,
+                               const char *name,
+                               void (*fn)(void *data, peri_slice labels,
+                                          const peri_distribution *values),
+                               void *data)
+{
+    each_named(cells, view, name, &(visitor){.histogram = fn, .data = data});
 }
 
 void peri_cells_write(peri_cells *cells, const peri_cells_view *view,

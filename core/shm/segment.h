@@ -40,7 +40,8 @@ typedef struct peri_slot {
     _Atomic uint32_t state;           /* peri_slot_state; both write */
     _Atomic uint64_t started_ms;      /* Unix time; the master's */
     _Atomic uint64_t restarts_total;  /* the master's */
-    _Atomic uint64_t cpu_past_us;     /* of dead workers; the master's */
+    _Atomic uint64_t user_past_us;    /* CPU time of dead workers; the */
+    _Atomic uint64_t system_past_us;  /* master's, both */
 
     /* When the loop last went round (monotonic ms); old means stuck. */
     _Alignas(64) _Atomic uint64_t heartbeat_ms;

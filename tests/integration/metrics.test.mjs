@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import test from "node:test";
+import { ACCEPT } from "./prometheus_proto.mjs";
 import { Connection, sleep, start, until } from "./helpers.mjs";
 
 // --- a strict parser of the text format ------------------------------------------
@@ -190,6 +191,12 @@ test("the form is chosen by Accept", async (t) => {
     ["application/openmetrics-text;version=0.0.1", text],
     ["application/openmetrics-text;q=0.2, text/plain;q=0.9", text],
     ["application/openmetrics-text;q=0", text],
+    ["APPLICATION/OpenMetrics-Text; Version=\"1.0.0\"; Q=0.9, text/*;q=0.8", open],
+    ["text/plain, application/openmetrics-text", open],
+    ["application/vnd.google.protobuf, text/plain", text], // of another kind
+    ["application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", text],
+    [`${ACCEPT};q=0.3,application/openmetrics-text;version=1.0.0;q=0.8`, open],
+    [`${ACCEPT};q=0,text/plain;q=0.1`, text],
   ]) {
     const answer = await scrape(app, accept);
     assert.equal(answer.status, 200);

@@ -140,8 +140,8 @@ static void openmetrics_has_its_own_names(void **state)
     const char *text;
 
     *cells_of(w->a, counter(w->a, "x_total", 1), "1", "2", NULL) += 1;
-    peri_cells_observe(h, bounds, 3, 1);
-    peri_cells_observe(h, bounds, 3, 7);
+    peri_cells_observe(h, bounds, 3, 0, 1);
+    peri_cells_observe(h, bounds, 3, 0, 7);
     text = scrape(w, true, 1);
     assert_non_null(strstr(text, "# TYPE x counter\nx_total{a=\"1\",b=\"2\"} 1"
                                  "\nx_created{a=\"1\",b=\"2\"} "));
@@ -319,7 +319,7 @@ static void write_for_ever(world *w, int record, unsigned seed)
         if (family == 0) {
             *own += 1;
         } else {
-            peri_cells_observe(own, bounds, 3, 1);
+            peri_cells_observe(own, bounds, 3, 0, 1);
         }
     }
 }

@@ -4,6 +4,7 @@
 --- counting is an addition that LuaJIT compiles. Nobody else writes there.
 
 local core = require "perigee.core.metrics"
+local config = require "perigee.config"
 local errors = require "perigee.error"
 local ffi = require "ffi"
 local time = require "perigee.time"
@@ -21,10 +22,15 @@ local RESERVED = {
   "^db_client_", "^messaging_",
 }
 
+local function default_exponential()
+  local settings = config.metrics
+  return settings and settings.exponential or false
+end
+
 local double_pointer = ffi.typeof "double *"
 local c_set_last = ffi.cast("void (*)(double *, double)", core.set_last)
 local c_observe = ffi.cast(
-  "void (*)(double *, const double *, double, double)", core.observe)
+  "void (*)(double *, const double *, double, double, double)", core.observe)
 
 local huge = math.huge
 
@@ -38,6 +44,7 @@ local huge = math.huge
 
 ---@class perigee.HistogramOptions: perigee.MetricOptions
 ---@field buckets number[]? # upper bounds, rising, 64 at most
+---@field exponential (boolean|{max_buckets: integer?})? # a native histogram, too
 
 -- ---- bound metrics ----
 
@@ -125,7 +132,7 @@ function histogram:observe(value)
   if type(value) ~= "number" or value ~= value then
     error("a histogram takes a number", 2)
   end
-  c_observe(self.cells, self.bounds, self.count, value)
+  c_observe(self.cells, self.bounds, self.count, self.exponential, value)
 end
 
 local function since(started_ms)
@@ -186,6 +193,7 @@ local function bind(metric, values)
     cells = ffi.cast(double_pointer, address),
     bounds = metric.bounds,
     count = metric.bound_count,
+    exponential = metric.exponential,
   }, metric.bound_class)
   return bound, overflow
 end
@@ -364,7 +372,8 @@ local KINDS = {
 local OPTIONS = {
   counter = { name = true, help = true, labels = true },
   gauge = { name = true, help = true, labels = true, merge = true },
-  histogram = { name = true, help = true, labels = true, buckets = true },
+  histogram = { name = true, help = true, labels = true, buckets = true,
+    exponential = true },
 }
 
 local function check_name(name)
@@ -408,6 +417,34 @@ local function check_buckets(buckets)
   end
 end
 
+-- How many exponential buckets a histogram has besides the others.
+local function exponential_of(kind, options)
+  local wanted = options.exponential
+  if kind ~= "histogram" or wanted == false
+    or wanted == nil and not default_exponential() then
+    return 0
+  end
+  return type(wanted) == "table" and wanted.max_buckets or core.exponential
+end
+
+local function check_exponential(wanted)
+  local max = type(wanted) == "table" and wanted.max_buckets
+  if type(wanted) == "table" then
+    for key in pairs(wanted) do
+      if key ~= "max_buckets" then
+        error(("exponential has no option %q"):format(tostring(key)), 0)
+      end
+    end
+  elseif wanted ~= nil and type(wanted) ~= "boolean" then
+    error("exponential: true, false or { max_buckets = n } expected", 0)
+  end
+  if max and (type(max) ~= "number" or max % 1 ~= 0
+    or max < core.exponential_min or max > core.exponential_max) then
+    error(("exponential: max_buckets is an integer from %d to %d")
+      :format(core.exponential_min, core.exponential_max), 0)
+  end
+end
+
 local function check(kind, options, own)
   if type(options) ~= "table" then
     error("a table expected: " .. kind .. "{ name = ... }", 0)
@@ -431,6 +468,7 @@ local function check(kind, options, own)
   check_labels(kind, options.labels or {})
   if kind == "histogram" then
     check_buckets(options.buckets or DEFAULT_BUCKETS)
+    check_exponential(options.exponential)
   elseif options.merge ~= nil and not MERGE[options.merge] then
     error('merge: "sum", "min", "max" or "last" expected', 0)
   end
@@ -443,6 +481,7 @@ local function form(kind, options)
     kind, options.help or "", options.merge or "sum",
     table.concat(options.labels or {}, ","),
     buckets and table.concat(buckets, ",") or "",
+    exponential_of(kind, options),
   }, "\n")
 end
 
@@ -454,7 +493,8 @@ local function make(kind, options)
     or {}
   local labels = { unpack(options.labels or {}) }
   local number, err = core.declare(options.name, options.help or options.name,
-    what.type, MERGE[options.merge or "sum"], labels, buckets)
+    what.type, MERGE[options.merge or "sum"], labels, buckets,
+    exponential_of(kind, options))
   if not number then
     error(err, 0)
   end
@@ -467,6 +507,7 @@ local function make(kind, options)
     cached = 0,
     bounds = ffi.new("double[?]", #buckets, buckets),
     bound_count = #buckets,
+    exponential = exponential_of(kind, options),
     bound_class = options.merge == "last" and last_gauge or what.bound,
     form = form(kind, options),
   }, what.class)
@@ -517,7 +558,8 @@ function M.gauge(options)
 end
 
 --- Declares a distribution, counted in buckets; of durations in seconds unless
---- told.
+--- told. With `exponential` it is also counted in up to 160 buckets that follow
+--- the values, for who takes native histograms.
 ---@param options perigee.HistogramOptions
 ---@return perigee.Histogram
 function M.histogram(options)

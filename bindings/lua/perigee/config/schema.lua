@@ -273,6 +273,8 @@ local log = t.section {
 
 local metrics = t.section {
   enabled = t.boolean { default = true },
+  exponential = t.boolean { default = false },
+  compat = t.enum { default = "none", values = { "none", "prom-client" } },
   series_max = t.integer { default = 2000, min = 1, max = 1000000 },
   buckets = t.list {
     default = t.array { 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
