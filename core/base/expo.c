@@ -22,14 +22,21 @@ void peri_expo_init_sink(peri_expo *expo, const peri_expo_sink *sink,
     *expo = (peri_expo){.sink = sink, .sink_data = data};
 }
 
-double peri_distribution_quantile(const peri_distribution *values, double share)
+double peri_distribution_total(const peri_distribution *values)
 {
     double total = 0;
-    double before = 0;
 
     for (size_t i = 0; i <= values->count; i++) {
         total += values->counts[i];
     }
+    return total;
+}
+
+double peri_distribution_quantile(const peri_distribution *values, double share)
+{
+    double total = peri_distribution_total(values);
+    double before = 0;
+
     for (size_t i = 0; i < values->count; i++) {
         double here = values->counts[i];
 

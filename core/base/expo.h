@@ -68,6 +68,8 @@ void peri_expo_init(peri_expo *expo, peri_buf *out, bool openmetrics);
 void peri_expo_init_sink(peri_expo *expo, const peri_expo_sink *sink,
                          void *data);
 
+double peri_distribution_total(const peri_distribution *values);
+
 /* Where that share of the values lies below, from the classic buckets: as if
  * values lay evenly within one. */
 double peri_distribution_quantile(const peri_distribution *values,

@@ -181,15 +181,10 @@ static int put_histogram(peri_buf *out, const peri_distribution *values)
             ? values->exponential
             : NULL;
     size_t start = peri_protobuf_open(out, 7);
-    double total = 0;
+    /* Prometheus holds one to it that buckets make up the total. */
+    double total =
+        e != NULL ? peri_exponential_total(e) : peri_distribution_total(values);
 
-    if (e != NULL) {
-        total = peri_exponential_total(e); /* Prometheus holds one to it */
-    } else {
-        for (size_t i = 0; i <= values->count; i++) {
-            total += values->counts[i];
-        }
-    }
     return peri_protobuf_number(out, 1, (uint64_t)total) ||
            peri_protobuf_double(out, 2, values->sum) ||
            put_buckets(out, values, total) ||

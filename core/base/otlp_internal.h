@@ -3,6 +3,7 @@
 #define PERI_BASE_OTLP_INTERNAL_H
 
 #include "core/base/otlp.h"
+#include "core/base/otlp_metrics.h"
 
 /* Bit 8: whether the parent is remote is known; bit 9: it is. */
 #define PERI_OTLP_REMOTE_KNOWN 0x100u
@@ -27,6 +28,14 @@ int peri_otlp_put_attributes(peri_buf *out, unsigned field,
 
 /* "attributes":[...] */
 int peri_otlp_json_attributes(peri_buf *out, const peri_attributes *attributes);
+
+int peri_otlp_json_double(peri_buf *out, double value);
+
+/* otlp_metrics_json.c */
+int peri_otlp_json_metric_head(peri_otlp_metric *metric);
+int peri_otlp_json_metric_point(peri_otlp_metric *metric,
+                                const peri_otlp_point *point, bool first);
+int peri_otlp_json_metric_tail(peri_otlp_metric *metric);
 
 int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span);
 int peri_otlp_json_frame(peri_buf *out, peri_otlp_signal signal,

@@ -21,7 +21,7 @@ static int put_id(peri_buf *out, const char *before, const unsigned char *id,
            put(out, "\"");
 }
 
-static int put_double(peri_buf *out, double value)
+int peri_otlp_json_double(peri_buf *out, double value)
 {
     char text[PERI_NUMBER_TEXT_BYTES];
 
@@ -48,7 +48,7 @@ static int put_value(peri_buf *out, const peri_attribute *one)
     case PERI_ATTRIBUTE_DOUBLE:
     default:
         return put(out, "{\"doubleValue\":") ||
-               put_double(out, one->value.real) || put(out, "}");
+               peri_otlp_json_double(out, one->value.real) || put(out, "}");
     }
 }
 

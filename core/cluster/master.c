@@ -106,6 +106,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         master->level_count = 0;
         peri_identity_refresh(master);
         peri_statsd_refresh(master);
+        peri_otlp_push_refresh(master);
         peri_rotate_refresh(master);
         peri_log_export_refresh(master);
     }
@@ -427,6 +428,7 @@ static int start(peri_master *master)
         start_watch(master);
         start_watchdog(master);
         peri_statsd_refresh(master);
+        peri_otlp_push_refresh(master);
         peri_rotate_refresh(master);
     }
     return code;
@@ -449,6 +451,7 @@ void peri_master_close(peri_master *master)
     peri_ask_close(master);
     peri_admin_destroy(master);
     peri_statsd_destroy(master);
+    peri_otlp_push_destroy(master);
     peri_compat_destroy(master);
     peri_rotate_destroy(master);
     peri_log_export_destroy(master);

@@ -10,6 +10,7 @@
  *   admin.c     the admin listener     metrics.c  /metrics
  *   dashboard*.c  its dashboard        ask.c      questions to a worker
  *   resources.c what workers share, for both
+ *   statsd.c, otlp.c  who push metrics
  *   identity.c  certificates
  *   profile.c   profiles of workers, merged
  *
@@ -243,6 +244,10 @@ struct peri_master {
     struct peri_statsd *statsd; /* NULL: nothing is sent */
     struct peri_compat *compat; /* NULL: nobody has asked */
     struct peri_rotate *rotate; /* NULL: the log file stays */
+    struct peri_statsd *statsd;  /* NULL: nothing is sent */
+    struct peri_otlp_push *otlp; /* NULL: the same */
+    struct peri_compat *compat;  /* NULL: nobody has asked */
+    struct peri_rotate *rotate;  /* NULL: the log file stays */
     struct peri_spare *spare;
     peri_identity *identity; /* NULL: without TLS */
     peri_list stop_waiters;
@@ -417,6 +422,13 @@ void peri_compat_destroy(peri_master *master);
  * configuration. */
 void peri_statsd_refresh(peri_master *master);
 void peri_statsd_destroy(peri_master *master); /* sends once more */
+
+/* ---- otlp.c ---- */
+
+/* The same for metrics.otlp. */
+void peri_otlp_push_refresh(peri_master *master);
+void peri_otlp_push_destroy(peri_master *master);
+void peri_otlp_push_metrics(const peri_master *master, peri_expo *out);
 
 /* For peri_cells_view: whether a process writes as that record. */
 bool peri_metrics_is_alive(const void *data, int record);

@@ -282,6 +282,7 @@ void peri_metrics_write(peri_master *master, peri_expo *out)
     write_generations(master, out);
     write_processes(master, compat, out);
     peri_resources_metrics(master, out);
+    peri_otlp_push_metrics(master, out);
     if (master->cells != NULL) {
         peri_cells_write(master->cells, &view, out);
     }

@@ -17,18 +17,12 @@
 
 #include "core/base/alloc.h"
 #include "core/base/number.h"
+#include "core/cluster/deltas.h"
 #include "core/cluster/master_state.h"
 
 #define DATAGRAM_BYTES 1432 /* fits an Ethernet frame */
 #define LINE_BYTES 1024
 #define NAME_BYTES 512
-#define TABLE_MIN 256
-
-/* What a series was at the last push. */
-typedef struct known {
-    char *key; /* NULL: empty */
-    double *values;
-} known;
 
 typedef struct peri_statsd {
     peri_master *master;
@@ -40,75 +34,12 @@ typedef struct peri_statsd {
     bool tags;   /* DogStatsD's */
     int fd;      /* while pushing */
     char *prefix;
-    known *table;
-    size_t slots; /* a power of two */
-    size_t used;
+    peri_deltas deltas;
     const char *name; /* of the family under way */
     peri_expo_type type;
     char datagram[DATAGRAM_BYTES];
     size_t length;
 } peri_statsd;
-
-/* ---- what was ---- */
-
-static uint64_t hash(const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-
-    for (; *text != '\0'; text++) {
-        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
-    }
-    return h;
-}
-
-static known *find(peri_statsd *s, const char *key)
-{
-    size_t at = hash(key) & (s->slots - 1);
-
-    while (s->table[at].key != NULL && strcmp(s->table[at].key, key) != 0) {
-        at = (at + 1) & (s->slots - 1);
-    }
-    return &s->table[at];
-}
-
-static void grow(peri_statsd *s)
-{
-    known *old = s->table;
-    size_t count = s->slots;
-
-    s->slots = count == 0 ? TABLE_MIN : count * 2;
-    s->table = peri_calloc(s->slots, sizeof *s->table);
-    for (size_t i = 0; i < count; i++) {
-        if (old[i].key != NULL) {
-            *find(s, old[i].key) = old[i];
-        }
-    }
-    free(old);
-}
-
-/* Puts what was added since the last push into values. A value that is lower
- * than before has begun anew. */
-static void subtract(peri_statsd *s, const char *key, double *values,
-                     size_t count)
-{
-    known *k;
-
-    if (s->used * 2 >= s->slots) {
-        grow(s);
-    }
-    k = find(s, key);
-    if (k->key == NULL) {
-        k->key = peri_strdup(key);
-        k->values = peri_calloc(count, sizeof(double));
-        s->used++;
-    }
-    for (size_t i = 0; i < count; i++) {
-        double now = values[i];
-
-        values[i] = now >= k->values[i] ? now - k->values[i] : now;
-        k->values[i] = now;
-    }
-}
 
 /* ---- lines ---- */
 
@@ -208,26 +139,16 @@ static void take_head(void *data, const char *name, peri_expo_type type,
     s->type = type;
 }
 
-static bool key_of(const peri_statsd *s, peri_slice labels, char *out,
-                   size_t bytes)
-{
-    int n = snprintf(out, bytes, "%s{%.*s", s->name, (int)labels.length,
-                     labels.data != NULL ? labels.data : "");
-
-    return n > 0 && (size_t)n < bytes;
-}
-
 static void take_sample(void *data, peri_slice labels, double value,
                         uint64_t created_ms)
 {
     peri_statsd *s = data;
-    char key[LINE_BYTES];
 
     (void)created_ms;
     if (s->type != PERI_EXPO_COUNTER) {
         gauge(s, "", labels, value);
-    } else if (key_of(s, labels, key, sizeof key)) {
-        subtract(s, key, &value, 1);
+    } else {
+        peri_deltas_subtract(&s->deltas, s->name, labels, &value, 1);
         if (value > 0) {
             emit(s, "", labels, value, "c");
         }
@@ -241,19 +162,16 @@ static void take_histogram(void *data, peri_slice labels,
     peri_statsd *s = data;
     peri_distribution since = *all;
     size_t count = all->count;
-    char key[LINE_BYTES];
-    double total = 0;
+    double total;
 
-    if (count > PERI_CELLS_BOUNDS_MAX || !key_of(s, labels, key, sizeof key)) {
+    if (count > PERI_CELLS_BOUNDS_MAX) {
         return;
     }
     memcpy(values, all->counts, (count + 1) * sizeof *values);
     values[count + 1] = all->sum;
-    subtract(s, key, values, count + 2);
+    peri_deltas_subtract(&s->deltas, s->name, labels, values, count + 2);
     since.counts = values;
-    for (size_t i = 0; i <= count; i++) {
-        total += values[i];
-    }
+    total = peri_distribution_total(&since);
     if (total == 0) {
         return;
     }
@@ -297,11 +215,7 @@ static void release(peri_statsd *s)
     if (!s->closed || s->looking) {
         return;
     }
-    for (size_t i = 0; i < s->slots; i++) {
-        free(s->table[i].key);
-        free(s->table[i].values);
-    }
-    free(s->table);
+    peri_deltas_fini(&s->deltas);
     free(s->prefix);
     free(s);
 }

@@ -218,7 +218,7 @@ static void each_series(directory *dir, const family_record *family,
         add_up(dir, family, series, view, &sum);
         if (sum.any && to->value != NULL) {
             to->value(to->data, labels_of(dir, series), sum.cells[0]);
-        } else if (sum.any) {
+        } else if (sum.any && to->histogram != NULL) {
             peri_distribution values =
                 distribution_of(dir, family, series, &sum);
 

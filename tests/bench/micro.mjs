@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-// What single calls cost: dictionaries, caches and resilience, beside what
-// nginx with Lua and Node have for it, in turns, on one CPU.
+// What single calls cost: dictionaries, caches, resilience and metrics, beside
+// what nginx with Lua and Node have for it, in turns, on one CPU.
 //
 //   micro.mjs [--rounds 3] [--quick]
 //
-// opossum (a circuit breaker) comes with the tests' packages, if at all; without
-// it, and without nginx, there are no ratios to them.
+// opossum (a circuit breaker) and prom-client come with the tests' packages, if
+// at all; without them, and without nginx, there are no ratios to them.
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,7 +13,8 @@ import http from "node:http";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
-import { SERVER_CPU, nginx } from "./servers.mjs";
+import { host } from "../drills/drill.mjs";
+import { SERVER_CPU, cpu, nginx } from "./servers.mjs";
 
 const { values: options } = parseArgs({
   options: { rounds: { type: "string", default: "3" }, quick: { type: "boolean", default: false } },
@@ -31,6 +32,12 @@ const PAIRS = [
   ["retry without a failure", null, 0],
   ["limiter, shared", null, 0],
   ["bulkhead, free", null, 0],
+  ["inc, bound", "prom inc", 20],
+  ["inc, labels looked up", "prom inc", 3],
+  ["observe, bound", "prom observe", 10],
+  ["observe, labels looked up", "prom observe", 0],
+  ["observe, native", "prom observe", 10],
+  ["scrape of 1000 histograms", "prom render", 4],
 ];
 
 function run(argv) {
@@ -61,12 +68,71 @@ const OPOSSUM = `
     b.shutdown();
   })();`;
 
-function opossum() {
-  try {
-    return createRequire(path.join(ROOT, "tests/package.json")).resolve("opossum");
-  } catch {
-    return process.env.OPOSSUM ?? null;
+// As its users write it: labels as an object each time.
+const PROM = `
+  const prom = require(process.argv[1]);
+  const labelNames = ["method", "route"];
+  const routes = Array.from({ length: 16 }, (_, i) => "/r" + i);
+  const c = new prom.Counter({ name: "c", help: "c", labelNames });
+  const h = new prom.Histogram({ name: "h", help: "h", labelNames });
+  function bench(name, n, f) {
+    for (let i = 0; i < n / 10; i++) f(i);
+    const begun = process.hrtime.bigint();
+    for (let i = 0; i < n; i++) f(i);
+    console.log(name + " " + Number(process.hrtime.bigint() - begun) / n + " ns");
   }
+  bench("prom inc", 4e6, (i) => c.inc({ method: "GET", route: routes[i & 15] }));
+  bench("prom observe", 4e6, (i) => h.observe({ method: "GET", route: routes[i & 15] }, (i & 1023) / 400));
+  prom.register.clear();
+  const all = new prom.Histogram({ name: "all", help: "h", labelNames });
+  for (let i = 0; i < 1000; i++) all.observe({ method: "GET", route: "/route/" + i }, 0.2);
+  (async () => {
+    for (let i = 0; i < 5; i++) await prom.register.metrics();
+    const begun = process.hrtime.bigint();
+    for (let i = 0; i < 40; i++) await prom.register.metrics();
+    console.log("prom render " + Number(process.hrtime.bigint() - begun) / 40 + " ns");
+  })();`;
+
+function find(name) {
+  try {
+    return createRequire(path.join(ROOT, "tests/package.json")).resolve(name);
+  } catch {
+    return process.env[name.toUpperCase()] ?? null;
+  }
+}
+
+// CPU time of the master for each scrape of 1000 series, which two workers count.
+const SCRAPES = 200;
+const SERIES = `
+  local all = require("perigee.metrics").histogram { name = "all", labels = { "method", "route" } }
+  return function(router)
+    router:get("/fill", function()
+      for i = 0, 999 do all:observe(0.2, "GET", "/route/" .. i) end
+      return { pid = require("perigee.host").pid }
+    end)
+  end`;
+
+async function scrapes(into) {
+  const app = await host({ "scripts/routes/a.lua": SERIES });
+  const port = (await app.line((l) => l.msg === "listening" && l.admin)).port;
+  for (const filled = new Set(); filled.size < 2;) {
+    filled.add((await app.get("/fill")).json.pid);
+  }
+  const agent = new http.Agent({ keepAlive: true });
+  const scrape = () => new Promise((resolve, reject) => {
+    http.get({ port, path: "/metrics", agent }, (res) => res.resume().on("end", resolve)).on("error", reject);
+  });
+  for (let i = 0; i < 20; i++) {
+    await scrape();
+  }
+  const before = cpu([app.pid]).all;
+  for (let i = 0; i < SCRAPES; i++) {
+    await scrape();
+  }
+  const ns = ((cpu([app.pid]).all - before) / SCRAPES) * 1e9;
+  into.set("scrape of 1000 histograms", Math.min(into.get("scrape of 1000 histograms") ?? Infinity, ns));
+  agent.destroy();
+  await app.end();
 }
 
 function ask(port) {
@@ -80,12 +146,13 @@ function ask(port) {
 
 const program = path.join(ROOT, "build/release/perigee");
 const server = nginx();
-const breaker = opossum();
+const breaker = find("opossum");
+const prom = find("prom-client");
 const found = new Map();
 await server?.start();
 try {
   for (let i = 0; i < ROUNDS; i++) {
-    for (const name of ["shared", "cache", "resilience"]) {
+    for (const name of ["shared", "cache", "resilience", "metrics"]) {
       const source = readFileSync(path.join(ROOT, `tests/bench/micro/${name}.lua`), "utf8");
       lines(await run([program, "exec", source]), found);
     }
@@ -95,6 +162,10 @@ try {
     if (breaker) {
       lines(await run([process.execPath, "-e", OPOSSUM, breaker]), found);
     }
+    if (prom) {
+      lines(await run([process.execPath, "-e", PROM, prom]), found);
+    }
+    await scrapes(found);
   }
 } finally {
   await server?.stop();

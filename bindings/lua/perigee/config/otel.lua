@@ -1,4 +1,4 @@
---- OTEL_* variables as settings of `trace` and `log.otlp`. As their specification says, an
+--- OTEL_* variables as settings of `trace`, `log.otlp` and `metrics`. As their specification says, an
 --- empty value counts as unset and a senseless one is passed over.
 
 local M = {}
@@ -34,8 +34,9 @@ local function truth(value)
   return value:lower() == "true"
 end
 
-local function known(set)
+local function known(set, form)
   return function(value)
+    value = form and form(value) or value
     return set[value] and value or nil
   end
 end
@@ -69,6 +70,17 @@ local function url(value)
   return value:find "^https?://" and value or nil
 end
 
+local TEMPORALITIES = { cumulative = true, delta = true, lowmemory = true }
+local AGGREGATIONS = {
+  explicit_bucket_histogram = false,
+  base2_exponential_bucket_histogram = true,
+}
+
+-- Whether a list of exporters has ours.
+local function has_otlp(value)
+  return ("," .. value:gsub("%s", "") .. ","):find(",otlp,", 1, true) ~= nil
+end
+
 -- Later ones win: what is said of one signal stands behind the general.
 local RULES = {
   { "OTEL_RESOURCE_ATTRIBUTES", "trace.resource", pairs_of },
@@ -86,6 +98,14 @@ local RULES = {
   { "OTEL_TRACES_SAMPLER", "trace.sampler", known(SAMPLERS) },
   { "OTEL_TRACES_SAMPLER_ARG", "trace.ratio", ratio },
   { "OTEL_PROPAGATORS", "trace.propagators", list },
+  { "OTEL_METRIC_EXPORT_INTERVAL", "metrics.otlp.interval", milliseconds },
+  { "OTEL_METRIC_EXPORT_TIMEOUT", "metrics.otlp.timeout", milliseconds },
+  { "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+    "metrics.otlp.temporality", known(TEMPORALITIES, string.lower) },
+  { "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+    "metrics.exponential", function(value)
+      return AGGREGATIONS[value:lower()]
+    end },
 }
 
 -- What the exporters of all signals have, with and without its name.
@@ -127,6 +147,9 @@ RULES[#RULES + 1] = { "OTEL_LOGS_EXPORTER", "log.otlp.enabled",
     end
     return nil
   end }
+add_exporter("metrics", "metrics.otlp", "metrics.otlp.enabled")
+RULES[#RULES + 1] = { "OTEL_METRICS_EXPORTER", "metrics.otlp.enabled",
+  has_otlp }
 
 M.names = { "OTEL_SDK_DISABLED" }
 for _, rule in ipairs(RULES) do
@@ -140,7 +163,10 @@ function M.apply(get, set)
   for _, rule in ipairs(RULES) do
     local name, path, convert, enables = unpack(rule)
     local text = get(name)
-    local value = text and text ~= "" and (convert or tostring)(text) or nil
+    local value
+    if text and text ~= "" then
+      value = (convert or tostring)(text)
+    end
     if value ~= nil then
       set(path, value, name)
       if path == "trace.resource" and value["service.name"] then
@@ -158,6 +184,7 @@ function M.apply(get, set)
   if disabled and truth(disabled) then
     set("trace.enabled", false, "OTEL_SDK_DISABLED")
     set("log.otlp.enabled", false, "OTEL_SDK_DISABLED")
+    set("metrics.otlp.enabled", false, "OTEL_SDK_DISABLED")
   end
 end
 

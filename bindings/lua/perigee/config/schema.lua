@@ -281,6 +281,14 @@ local metrics = t.section {
       1, 2.5, 5, 7.5, 10 },
     of = t.number { min = 0 },
   },
+  otlp = exported("metrics", {
+    enabled = t.boolean { default = false },
+    interval = t.duration { default = "60s", min = 100 },
+    temporality = t.enum {
+      default = "cumulative",
+      values = { "cumulative", "delta", "lowmemory" },
+    },
+  }),
   statsd = t.section {
     host = t.string(),
     port = port(8125),
