@@ -32,52 +32,49 @@ static size_t read_health(const perilua_gen *gen, peri_health_check *out)
     return count;
 }
 
-static void answer_ready(const perilua_gen *gen, peri_exchange *ex)
+static void answer(const peri_health_check *checks, size_t count,
+                   const char *asked, peri_exchange *ex)
 {
     static const peri_field no_store = {{"Cache-Control", 13}, {"no-store", 8}};
-    static const char *const names[] = {"", "pass", "warn", "fail"};
-    static const char *const ends[] = {"", "passed", "passed, warn", "failed"};
-    peri_health_check checks[PERI_HEALTH_MAX + 2];
-    size_t count = read_health(gen, checks);
+    static const char *const names[] = {"pass", "pass", "warn", "fail"};
     peri_health_status worst = peri_health_worst(checks, count);
-    int status = worst == PERI_HEALTH_FAIL ? 503 : 200;
-    bool verbose = peri_slice_equal(peri_exchange_text(ex, ex->query),
-                                    PERI_SLICE("verbose"));
+    bool verbose = peri_health_is_verbose(peri_exchange_text(ex, ex->query));
     peri_buf text;
 
     peri_buf_init(&text, READY_MAX_BYTES);
     if (verbose) {
-        peri_health_write(checks, count, &text);
-        peri_buf_printf(&text, "readyz %s\n", ends[worst]);
+        peri_health_write(checks, count, asked, &text);
     } else {
-        peri_buf_printf(&text, "{\"status\":\"%s\"}", names[worst]);
+        peri_buf_printf(&text, "{\"status\":\"%s\"}", names[worst & 3]);
     }
-    peri_exchange_answer(ex, status,
+    peri_exchange_answer(ex, worst == PERI_HEALTH_FAIL ? 503 : 200,
                          verbose ? PERI_SLICE("text/plain; charset=utf-8")
                                  : PERI_SLICE("application/json"),
                          &no_store, 1, peri_buf_slice(&text));
     peri_buf_fini(&text);
 }
 
-/* Liveness and start-up are proven by the answer itself. */
 bool perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
                            peri_slice path)
 {
-    static const peri_field no_store = {{"Cache-Control", 13}, {"no-store", 8}};
+    /* Liveness and start-up are proven by the answer itself. */
+    const peri_health_check alive = {PERI_HEALTH_PASS, "worker", "answers"};
+    peri_health_check checks[PERI_HEALTH_MAX + 2];
 
     if (!gen->health_paths ||
         (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
         return false;
     }
     if (peri_slice_equal(path, PERI_SLICE("/readyz"))) {
-        answer_ready(gen, ex);
+        size_t count = read_health(gen, checks);
+
+        answer(checks, count, "readyz", ex);
         return true;
     }
     if (!peri_slice_equal(path, PERI_SLICE("/livez")) &&
         !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
         return false;
     }
-    peri_exchange_answer(ex, 200, PERI_SLICE("application/json"), &no_store, 1,
-                         PERI_SLICE("{\"status\":\"pass\"}"));
+    answer(&alive, 1, path.data[1] == 'l' ? "livez" : "startupz", ex);
     return true;
 }

@@ -69,23 +69,18 @@ static void answer_text(peri_exchange *ex, int status, peri_slice text)
 
 static bool is_verbose(const peri_exchange *ex)
 {
-    peri_slice query = peri_exchange_text(ex, ex->query);
-
-    return peri_slice_starts(query, PERI_SLICE("verbose"));
+    return peri_health_is_verbose(peri_exchange_text(ex, ex->query));
 }
 
-static void answer_ready(const peri_master *master, peri_exchange *ex)
+static void answer_checks(peri_exchange *ex, const char *asked,
+                          const peri_health_check *checks, size_t count)
 {
-    static const char *const ends[] = {"", "passed", "passed, warn", "failed"};
-    peri_health_check checks[PERI_HEALTH_MAX + 2];
-    size_t count = run_checks(master, checks);
     peri_health_status worst = peri_health_worst(checks, count);
     peri_buf text;
 
     peri_buf_init(&text, READY_MAX_BYTES);
     if (is_verbose(ex) || worst == PERI_HEALTH_FAIL) {
-        peri_health_write(checks, count, &text);
-        peri_buf_printf(&text, "readyz %s\n", ends[worst]);
+        peri_health_write(checks, count, asked, &text);
     } else {
         peri_buf_append_str(&text,
                             worst == PERI_HEALTH_WARN ? "warn\n" : "ok\n");
@@ -95,13 +90,30 @@ static void answer_ready(const peri_master *master, peri_exchange *ex)
     peri_buf_fini(&text);
 }
 
+static void answer_ready(const peri_master *master, peri_exchange *ex)
+{
+    peri_health_check checks[PERI_HEALTH_MAX + 2];
+    size_t count = run_checks(master, checks);
+
+    answer_checks(ex, "readyz", checks, count);
+}
+
+static void answer_alive(peri_exchange *ex)
+{
+    const peri_health_check alive = {PERI_HEALTH_PASS, "master", "answers"};
+
+    answer_checks(ex, "livez", &alive, 1);
+}
+
 /* Once it has served, it has started: stays so. */
 static void answer_started(const peri_master *master, peri_exchange *ex)
 {
-    bool started = master->phase != PERI_MASTER_STARTING;
+    const peri_health_check started =
+        master->phase != PERI_MASTER_STARTING
+            ? (peri_health_check){PERI_HEALTH_PASS, "started", "has served"}
+            : (peri_health_check){PERI_HEALTH_FAIL, "started", "starting"};
 
-    answer_text(ex, started ? 200 : 503,
-                started ? PERI_SLICE("ok\n") : PERI_SLICE("starting\n"));
+    answer_checks(ex, "startupz", &started, 1);
 }
 
 static void answer_metrics(peri_master *master, peri_exchange *ex)
@@ -149,7 +161,7 @@ static void on_request(void *data, peri_exchange *ex)
     } else if (peri_slice_equal(path, PERI_SLICE("/metrics"))) {
         answer_metrics(master, ex);
     } else if (peri_slice_equal(path, PERI_SLICE("/livez"))) {
-        answer_text(ex, 200, PERI_SLICE("ok\n"));
+        answer_alive(ex);
     } else if (peri_slice_equal(path, PERI_SLICE("/readyz"))) {
         answer_ready(master, ex);
     } else if (peri_slice_equal(path, PERI_SLICE("/startupz"))) {

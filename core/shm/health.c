@@ -183,9 +183,38 @@ peri_health_status peri_health_worst(const peri_health_check *checks,
     return worst;
 }
 
-void peri_health_write(const peri_health_check *checks, size_t count,
-                       peri_buf *out)
+bool peri_health_is_verbose(peri_slice query)
 {
+    const peri_slice name = PERI_SLICE("verbose");
+
+    for (size_t at = 0; at < query.length;) {
+        const char *from = query.data + at;
+        const char *end = memchr(from, '&', query.length - at);
+        peri_slice one = peri_slice_of(from, end != NULL ? (size_t)(end - from)
+                                                         : query.length - at);
+
+        at += one.length + 1;
+        if (peri_slice_starts(one, name)) {
+            peri_slice rest =
+                peri_slice_of(one.data + name.length, one.length - name.length);
+
+            if (rest.length == 0 ||
+                (rest.data[0] == '=' &&
+                 !peri_slice_equal(rest, PERI_SLICE("=0")) &&
+                 !peri_slice_equal(rest, PERI_SLICE("=false")))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void peri_health_write(const peri_health_check *checks, size_t count,
+                       const char *asked, peri_buf *out)
+{
+    static const char *const ends[] = {"passed", "passed", "passed, warn",
+                                       "failed"};
+
     for (size_t i = 0; i < count; i++) {
         char mark = checks[i].status == PERI_HEALTH_PASS   ? '+'
                     : checks[i].status == PERI_HEALTH_WARN ? '!'
@@ -194,4 +223,6 @@ void peri_health_write(const peri_health_check *checks, size_t count,
         peri_buf_printf(out, "[%c] %s: %s\n", mark, checks[i].name,
                         checks[i].detail);
     }
+    peri_buf_printf(out, "%s %s\n", asked,
+                    ends[peri_health_worst(checks, count) & 3]);
 }

@@ -52,8 +52,13 @@ size_t peri_health_read(peri_health *health, peri_health_check *out,
 peri_health_status peri_health_worst(const peri_health_check *checks,
                                      size_t count);
 
-/* "[+] name: detail" for each, "[!]" for degraded, "[-]" for failed ones. */
+/* Whether a query asks for the long form: verbose, also with a value that is
+ * neither false nor 0, anywhere in it. */
+bool peri_health_is_verbose(peri_slice query);
+
+/* The long form: "[+] name: detail" for each, "[!]" for degraded, "[-]" for
+ * failed ones, then what became of all of them, as what was asked for. */
 void peri_health_write(const peri_health_check *checks, size_t count,
-                       peri_buf *out);
+                       const char *asked, peri_buf *out);
 
 #endif

@@ -91,6 +91,23 @@ test("required checks decide on readiness, others make it warn", async (t) => {
   await app.both((a) => a.status === 200 && /readyz passed\n$/.test(a.text));
 });
 
+test("each path has a verbose form, wherever the word stands in the query", async (t) => {
+  const app = await begin(t);
+  const { port } = await app.line((l) => l.msg === "listening" && l.admin);
+  for (const at of [app.port, port]) {
+    for (const name of ["livez", "readyz", "startupz"]) {
+      for (const query of ["verbose", "verbose=1", "a=b&verbose", "verbose&x"]) {
+        const answer = await get(at, `/${name}?${query}`);
+        assert.equal(answer.status, 200);
+        assert.match(answer.text, new RegExp(`^(\\[\\+\\] [\\w ]+: .+\\n)+${name} passed\\n$`), `${at} ${name}?${query}`);
+      }
+      for (const query of ["", "?verbosely", "?verbose=false", "?x=verbose"]) {
+        assert.doesNotMatch((await get(at, `/${name}${query}`)).text, /\[\+\]/);
+      }
+    }
+  }
+});
+
 test("an open breaker and stale values show as warn, in status and in metrics", async (t) => {
   const app = await begin(t);
   assert.equal((await app.get("/work")).status, 204);

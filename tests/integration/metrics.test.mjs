@@ -240,6 +240,22 @@ test("counters do not go back when a worker is killed, nor by a reload", async (
   }
 });
 
+test("counters do not go back when workers come and go", async (t) => {
+  const app = await serve(t);
+  await hit(app, "a", 20);
+  let before = await families(app);
+  for (const [signal, workers] of [["SIGTTIN", 3], ["SIGTTOU", 2], ["SIGTTOU", 1], ["SIGTTIN", 2]]) {
+    process.kill(app.pid, signal);
+    await until(() => app.workers().length === workers, { timeout_ms: 30_000, what: `${workers} workers` });
+    assert_grown(before, await families(app));
+    await until(async () => (await hit(app, "a", 4)).every((a) => a.status === 200), { timeout_ms: 30_000 });
+    const after = await families(app);
+    assert_grown(before, after);
+    before = after;
+  }
+  assert.ok(value(before, "hits_total", 'hits_total{page="a"}') >= 36);
+});
+
 test("a killed worker's gauge no longer counts", async (t) => {
   const app = await serve(t);
   await until(async () => {
