@@ -108,24 +108,25 @@ static void on_sample(void *data, peri_slice labels, double value,
     }
 }
 
-static void on_histogram(void *data, peri_slice labels, const double *bounds,
-                         const double *counts, size_t count, double sum,
-                         uint64_t created_ms)
+static void on_histogram(void *data, peri_slice labels,
+                         const peri_distribution *d)
 {
     family_walk *walk = data;
 
-    (void)created_ms;
     if (walk->is_routes) {
-        peri_routes_add(walk->routes, labels, bounds, counts, count, sum);
+        peri_routes_add(walk->routes, labels, d->bounds, d->counts, d->count,
+                        d->sum);
     } else if (begin_row(walk, labels)) {
         peri_buf_printf(walk->out, ",\"sum\":%.9g,\"bounds\":[",
-                        isfinite(sum) ? sum : 0);
-        for (size_t i = 0; i < count; i++) {
-            peri_buf_printf(walk->out, "%s%.9g", i > 0 ? "," : "", bounds[i]);
+                        isfinite(d->sum) ? d->sum : 0);
+        for (size_t i = 0; i < d->count; i++) {
+            peri_buf_printf(walk->out, "%s%.9g", i > 0 ? "," : "",
+                            d->bounds[i]);
         }
         peri_buf_append_str(walk->out, "],\"counts\":[");
-        for (size_t i = 0; i <= count; i++) {
-            peri_buf_printf(walk->out, "%s%.0f", i > 0 ? "," : "", counts[i]);
+        for (size_t i = 0; i <= d->count; i++) {
+            peri_buf_printf(walk->out, "%s%.0f", i > 0 ? "," : "",
+                            d->counts[i]);
         }
         peri_buf_append_str(walk->out, "]}");
     }

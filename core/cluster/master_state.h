@@ -241,9 +241,6 @@ struct peri_master {
     int ask_count;
     uint32_t ask_number;
     uint32_t next_asked;
-    struct peri_statsd *statsd; /* NULL: nothing is sent */
-    struct peri_compat *compat; /* NULL: nobody has asked */
-    struct peri_rotate *rotate; /* NULL: the log file stays */
     struct peri_statsd *statsd;  /* NULL: nothing is sent */
     struct peri_otlp_push *otlp; /* NULL: the same */
     struct peri_compat *compat;  /* NULL: nobody has asked */

@@ -100,8 +100,9 @@ static void an_open_breaker_is_a_warning(void **state)
     assert_int_equal(read_all(w), 1);
     peri_buf_init(&text, 1024);
     peri_health_write(w->checks, 1, "readyz", &text);
-    assert_memory_equal(text.data, "[!] breaker pay: warn: open\n"
-                                   "readyz passed, warn\n",
+    assert_memory_equal(text.data,
+                        "[!] breaker pay: warn: open\n"
+                        "readyz passed, warn\n",
                         text.length);
     peri_buf_fini(&text);
     peri_breaker_force(breaker, PERI_BREAKER_CLOSED);
