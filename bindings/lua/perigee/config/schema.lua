@@ -197,7 +197,7 @@ local function exported(signal, own)
     queue_max = t.integer { default = 2048, min = 1, max = 100000 },
   }
   for name, kind in pairs(own) do
-    all[name] = kind
+    all[name] = kind or nil
   end
   return t.section(all)
 end
@@ -282,6 +282,9 @@ local metrics = t.section {
     of = t.number { min = 0 },
   },
   otlp = exported("metrics", {
+    batch_delay = false, -- all of it leaves at once
+    batch_max = false,
+    queue_max = false,
     enabled = t.boolean { default = false },
     interval = t.duration { default = "60s", min = 100 },
     temporality = t.enum {
