@@ -57,6 +57,9 @@ static bool read_context(lua_State *L, int table, peri_trace_remote *out)
     lua_getfield(L, table, "sampled");
     out->context.sampled = lua_toboolean(L, -1);
     lua_pop(L, 1);
+    lua_getfield(L, table, "random");
+    out->context.random = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     out->state = field(L, table, "tracestate");
     if (!peri_tracestate_is_sane(out->state)) {
         out->state = PERI_SLICE("");
@@ -81,11 +84,15 @@ static void set_hex(lua_State *L, const char *name, const unsigned char *bytes,
 static void push_context(lua_State *L, const peri_trace_context *context,
                          peri_slice state, peri_slice baggage)
 {
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
     set_hex(L, "trace_id", context->trace_id, PERI_TRACE_ID_BYTES);
     set_hex(L, "span_id", context->span_id, PERI_SPAN_ID_BYTES);
     lua_pushboolean(L, context->sampled);
     lua_setfield(L, -2, "sampled");
+    if (context->random) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "random");
+    }
     if (state.length != 0) {
         perilua_push_slice(L, state);
         lua_setfield(L, -2, "tracestate");
@@ -158,6 +165,16 @@ static void leave(span_box *box)
     box->previous = NULL;
 }
 
+static span_box *new_box(lua_State *L)
+{
+    span_box *box = lua_newuserdata(L, sizeof *box);
+
+    memset(box, 0, sizeof *box);
+    luaL_getmetatable(L, SPAN);
+    lua_setmetatable(L, -2);
+    return box;
+}
+
 /* start(name, kind[, parent]) -> span; nil when nobody records it. It is the
  * task's current one until finish. parent: a context as a table. */
 static int trace_start(lua_State *L)
@@ -177,15 +194,57 @@ static int trace_start(lua_State *L)
         (!has_parent && current != NULL && !current->recording)) {
         return 0;
     }
-    box = lua_newuserdata(L, sizeof *box);
-    memset(box, 0, sizeof *box);
-    luaL_getmetatable(L, SPAN);
-    lua_setmetatable(L, -2);
+    box = new_box(L);
     box->span = has_parent || current == NULL
                     ? peri_trace_begin(tracer, name, kind, &remote, 0)
                     : peri_trace_child(current, name, kind);
     enter(vm, box);
     return 1;
+}
+
+/* child(name, kind) -> span, below the current one; nil: that is not recorded.
+ */
+static int trace_child(lua_State *L)
+{
+    perilua_vm *vm = perilua_vm_of(L);
+    peri_slice name = perilua_check_slice(L, 1);
+    peri_span_kind kind = (peri_span_kind)luaL_checkint(L, 2);
+    peri_trace_span *current = perilua_trace_current(vm);
+    span_box *box;
+
+    if (current == NULL || !current->recording) {
+        return 0;
+    }
+    box = new_box(L);
+    box->span = peri_trace_child(current, name, kind);
+    enter(vm, box);
+    return 1;
+}
+
+/* hold() -> the current span, for adopt(); nil: there is none. */
+static int trace_hold(lua_State *L)
+{
+    peri_trace_span *current = perilua_trace_current(perilua_vm_of(L));
+
+    if (current == NULL) {
+        return 0;
+    }
+    new_box(L)->span = current;
+    peri_trace_ref(current);
+    return 1;
+}
+
+/* adopt(held): the running task, which is at nothing yet, is at that span. */
+static int trace_adopt(lua_State *L)
+{
+    perilua_task *task = perilua_vm_of(L)->current;
+    span_box *box = check_box(L, 1);
+
+    if (task != NULL && task->span == NULL && box->span != NULL) {
+        task->span = box->span; /* the box's reference moves */
+        box->span = NULL;
+    }
+    return 0;
 }
 
 /* finish(span). */
@@ -365,12 +424,21 @@ static int trace_wanted(lua_State *L)
 int perilua_open_trace(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"start", trace_start},     {"finish", trace_finish},
-        {"set", trace_set},         {"event", trace_event},
-        {"status", trace_status},   {"rename", trace_rename},
-        {"link", trace_link},       {"current", trace_current},
-        {"headers", trace_headers}, {"extract", trace_extract},
-        {"wanted", trace_wanted},   {NULL, NULL},
+        {"start", trace_start},
+        {"finish", trace_finish},
+        {"set", trace_set},
+        {"event", trace_event},
+        {"status", trace_status},
+        {"rename", trace_rename},
+        {"link", trace_link},
+        {"current", trace_current},
+        {"headers", trace_headers},
+        {"extract", trace_extract},
+        {"wanted", trace_wanted},
+        {"child", trace_child},
+        {"hold", trace_hold},
+        {"adopt", trace_adopt},
+        {NULL, NULL},
     };
 
     lua_newtable(L);

@@ -13,6 +13,8 @@ typedef struct record {
 void peri_attributes_init(peri_attributes *attributes)
 {
     peri_buf_init(&attributes->packed, PERI_ATTRIBUTES_BYTES);
+    attributes->count_max = PERI_ATTRIBUTES_MAX;
+    attributes->value_max = PERI_ATTRIBUTE_VALUE_MAX;
     attributes->count = 0;
     attributes->dropped = 0;
 }
@@ -85,7 +87,7 @@ void peri_attributes_add(peri_attributes *attributes, const peri_attribute *one)
     size_t mark;
     int rc;
 
-    if (attributes->count >= PERI_ATTRIBUTES_MAX || one->key.length == 0) {
+    if (attributes->count >= attributes->count_max || one->key.length == 0) {
         attributes->dropped++;
         return;
     }
@@ -94,7 +96,7 @@ void peri_attributes_add(peri_attributes *attributes, const peri_attribute *one)
     mark = out->length;
     if (rc == 0 && one->type == PERI_ATTRIBUTE_STRING) {
         head.key_length = (uint8_t)(mark - start - sizeof head);
-        rc = peri_utf8_append(out, one->text, PERI_ATTRIBUTE_VALUE_MAX);
+        rc = peri_utf8_append(out, one->text, attributes->value_max);
         head.text_length = (uint32_t)(out->length - mark);
     } else if (rc == 0) {
         head.key_length = (uint8_t)(mark - start - sizeof head);

@@ -10,15 +10,19 @@
 
 #include "core/base/buf.h"
 
-#define PERI_ATTRIBUTES_MAX 128
+#define PERI_ATTRIBUTES_MAX 128 /* unless count_max says otherwise */
 #define PERI_ATTRIBUTES_BYTES ((size_t)64 << 10)
 #define PERI_ATTRIBUTE_KEY_MAX 255
-#define PERI_ATTRIBUTE_VALUE_MAX 4096 /* bytes of a text; the rest is cut */
+#define PERI_ATTRIBUTE_VALUE_MAX                                               \
+    4096 /* bytes of a text, unless value_max says otherwise; the rest is cut  \
+          */
 
 typedef struct peri_attributes {
     peri_buf packed;
     uint32_t count;
     uint32_t dropped;
+    uint32_t count_max;
+    uint32_t value_max;
 } peri_attributes;
 
 typedef enum peri_attribute_type {

@@ -124,7 +124,7 @@ static int put_link(peri_buf *out, const peri_trace_context *link)
 
     return peri_protobuf_bytes(out, 1, link->trace_id, PERI_TRACE_ID_BYTES) ||
            peri_protobuf_bytes(out, 2, link->span_id, PERI_SPAN_ID_BYTES) ||
-           peri_protobuf_fixed32(out, 6, link->sampled) ||
+           peri_protobuf_fixed32(out, 6, peri_otlp_link_flags(link)) ||
            peri_protobuf_close(out, start);
 }
 
@@ -167,6 +167,7 @@ static int put_span(peri_buf *out, const peri_otlp_span *span)
     for (size_t i = 0; rc == 0 && i < span->link_count; i++) {
         rc = put_link(out, &span->links[i]);
     }
+    rc = rc || peri_protobuf_number(out, 14, span->dropped_links);
     return rc || put_status(out, span) ||
            peri_protobuf_fixed32(out, 16, peri_otlp_flags(span)) ||
            peri_protobuf_close(out, start);

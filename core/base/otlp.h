@@ -59,6 +59,7 @@ typedef struct peri_otlp_span {
     uint32_t dropped_events;
     const peri_trace_context *links;
     size_t link_count;
+    uint32_t dropped_links;
 } peri_otlp_span;
 
 /* Appends the span, as the frame below takes it. 0 or PERI_ELIMIT: nothing was

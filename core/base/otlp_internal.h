@@ -16,9 +16,14 @@ static inline bool peri_otlp_has_parent(const peri_otlp_span *span)
     return memcmp(span->parent_id, none, sizeof none) != 0;
 }
 
+static inline uint32_t peri_otlp_link_flags(const peri_trace_context *context)
+{
+    return (context->sampled ? 1u : 0u) | (context->random ? 2u : 0u);
+}
+
 static inline uint32_t peri_otlp_flags(const peri_otlp_span *span)
 {
-    return (span->context.sampled ? 1u : 0u) | PERI_OTLP_REMOTE_KNOWN |
+    return peri_otlp_link_flags(&span->context) | PERI_OTLP_REMOTE_KNOWN |
            (span->parent_is_remote ? PERI_OTLP_REMOTE : 0u);
 }
 

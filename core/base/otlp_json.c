@@ -66,6 +66,12 @@ int peri_otlp_json_attributes(peri_buf *out, const peri_attributes *attributes)
     return rc || put(out, "]");
 }
 
+/* ,"NAME":count; nothing when it is 0. */
+static int put_count(peri_buf *out, const char *name, uint32_t count)
+{
+    return count == 0 ? 0 : peri_buf_printf(out, ",\"%s\":%u", name, count);
+}
+
 static int put_events(peri_buf *out, const peri_otlp_span *span)
 {
     int rc = put(out, ",\"events\":[");
@@ -93,7 +99,8 @@ static int put_links(peri_buf *out, const peri_otlp_span *span)
                     span->links[i].trace_id, PERI_TRACE_ID_BYTES) ||
              put_id(out, ",\"spanId\":\"", span->links[i].span_id,
                     PERI_SPAN_ID_BYTES) ||
-             put(out, "}");
+             peri_buf_printf(out, ",\"flags\":%u}",
+                             peri_otlp_link_flags(&span->links[i]));
     }
     return rc || put(out, "]");
 }
@@ -133,10 +140,10 @@ int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span)
                          span->kind, span->start_unix_ns, span->end_unix_ns,
                          peri_otlp_flags(span)) ||
          peri_otlp_json_attributes(out, span->attributes);
-    if (span->attributes->dropped != 0) {
-        rc = rc || peri_buf_printf(out, ",\"droppedAttributesCount\":%u",
-                                   span->attributes->dropped);
-    }
+    rc = rc ||
+         put_count(out, "droppedAttributesCount", span->attributes->dropped) ||
+         put_count(out, "droppedEventsCount", span->dropped_events) ||
+         put_count(out, "droppedLinksCount", span->dropped_links);
     if (span->event_count != 0) {
         rc = rc || put_events(out, span);
     }

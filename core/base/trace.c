@@ -6,6 +6,12 @@
 #include "core/base/err.h"
 
 #define TRACESTATE_MEMBERS_MAX 32
+#define TRACESTATE_LARGE 128 /* bytes of a member that goes first */
+#define TENANT_MAX 241
+#define VENDOR_MAX 14
+#define STATE_TEXT_MAX 256 /* of keys, and of values */
+#define FLAG_SAMPLED 1
+#define FLAG_RANDOM 2
 #define TRACE_HEX ((size_t)PERI_TRACE_ID_BYTES * 2)
 #define SPAN_HEX ((size_t)PERI_SPAN_ID_BYTES * 2)
 
@@ -77,7 +83,8 @@ int peri_traceparent_read(peri_slice text, peri_trace_context *out)
          (version == 0 || at[PERI_TRACEPARENT_BYTES] != '-'))) {
         return PERI_EFORMAT;
     }
-    out->sampled = (flags & 1) != 0;
+    out->sampled = (flags & FLAG_SAMPLED) != 0;
+    out->random = (flags & FLAG_RANDOM) != 0;
     return read_ids(peri_slice_of(at + 3, TRACE_HEX),
                     peri_slice_of(at + 36, SPAN_HEX), out);
 }
@@ -88,8 +95,145 @@ void peri_traceparent_write(const peri_trace_context *context, char *out)
     peri_hex_write(context->trace_id, PERI_TRACE_ID_BYTES, out + 3);
     out[35] = '-';
     peri_hex_write(context->span_id, PERI_SPAN_ID_BYTES, out + 36);
-    memcpy(out + 52, context->sampled ? "-01" : "-00", 3);
+    memcpy(out + 52, "-0", 2);
+    out[54] = (char)('0' + (context->sampled ? FLAG_SAMPLED : 0) +
+                     (context->random ? FLAG_RANDOM : 0));
 }
+
+/* ---- tracestate ---- */
+
+static bool is_lower(char c)
+{
+    return c >= 'a' && c <= 'z';
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_word(peri_slice text, size_t max_bytes, bool digit_first)
+{
+    if (text.length == 0 || text.length > max_bytes ||
+        !(is_lower(text.data[0]) || (digit_first && is_digit(text.data[0])))) {
+        return false;
+    }
+    for (size_t i = 1; i < text.length; i++) {
+        char c = text.data[i];
+
+        if (!is_lower(c) && !is_digit(c) && c != '_' && c != '-' && c != '*' &&
+            c != '/') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* "key", or "tenant@vendor". */
+static bool is_key(peri_slice text)
+{
+    const char *at = memchr(text.data, '@', text.length);
+    size_t tenant = at != NULL ? (size_t)(at - text.data) : 0;
+
+    if (at == NULL) {
+        return is_word(text, STATE_TEXT_MAX, false);
+    }
+    return is_word(peri_slice_of(text.data, tenant), TENANT_MAX, true) &&
+           is_word(peri_slice_of(at + 1, text.length - tenant - 1), VENDOR_MAX,
+                   false);
+}
+
+/* The text's ends are not blank. */
+static bool is_value(peri_slice text)
+{
+    if (text.length == 0 || text.length > STATE_TEXT_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+
+        if (c < ' ' || c > '~' || c == '=') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Takes what is before the next comma, without blanks around it; it may be
+ * empty. False: the end. */
+static bool next_member(peri_slice *rest, peri_slice *out)
+{
+    const char *comma;
+    const char *end;
+
+    if (rest->data == NULL) {
+        return false;
+    }
+    comma = memchr(rest->data, ',', rest->length);
+    end = comma != NULL ? comma : rest->data + rest->length;
+    *out = peri_slice_of(rest->data, (size_t)(end - rest->data));
+    *rest = comma != NULL
+                ? peri_slice_of(comma + 1, rest->length - out->length - 1)
+                : (peri_slice){NULL, 0};
+    while (out->length > 0 && (out->data[0] == ' ' || out->data[0] == '\t')) {
+        out->data++;
+        out->length--;
+    }
+    while (out->length > 0 && (out->data[out->length - 1] == ' ' ||
+                               out->data[out->length - 1] == '\t')) {
+        out->length--;
+    }
+    return true;
+}
+
+static bool is_member(peri_slice text)
+{
+    const char *equals = memchr(text.data, '=', text.length);
+    size_t key = equals != NULL ? (size_t)(equals - text.data) : 0;
+
+    return equals != NULL && is_key(peri_slice_of(text.data, key)) &&
+           is_value(peri_slice_of(equals + 1, text.length - key - 1));
+}
+
+bool peri_tracestate_is_sane(peri_slice text)
+{
+    peri_slice member;
+    size_t members = 0;
+
+    while (next_member(&text, &member)) {
+        if (member.length == 0) {
+            continue; /* is allowed, and counts for nothing */
+        }
+        if (!is_member(member) || ++members > TRACESTATE_MEMBERS_MAX) {
+            return false;
+        }
+    }
+    return members > 0;
+}
+
+void peri_tracestate_append(peri_buf *out, peri_slice text)
+{
+    peri_slice member;
+
+    if (text.length <= PERI_TRACESTATE_MAX) {
+        peri_buf_append_slice(out, text);
+        return;
+    }
+    while (next_member(&text, &member)) {
+        if (member.length == 0 || member.length > TRACESTATE_LARGE) {
+            continue;
+        }
+        if (out->length + 1 + member.length > PERI_TRACESTATE_MAX) {
+            return;
+        }
+        if (out->length != 0) {
+            peri_buf_append_byte(out, ',');
+        }
+        peri_buf_append_slice(out, member);
+    }
+}
+
+/* ---- baggage ---- */
 
 static bool is_printable(peri_slice text)
 {
@@ -103,36 +247,6 @@ static bool is_printable(peri_slice text)
     return true;
 }
 
-bool peri_tracestate_is_sane(peri_slice text)
-{
-    const char *at = text.data;
-    const char *end = text.data + text.length;
-    size_t members = 0;
-
-    if (text.length == 0 || text.length > PERI_TRACESTATE_MAX ||
-        !is_printable(text)) {
-        return false;
-    }
-    while (at < end) {
-        const char *comma = memchr(at, ',', (size_t)(end - at));
-        const char *stop = comma != NULL ? comma : end;
-
-        while (at < stop && (*at == ' ' || *at == '\t')) {
-            at++;
-        }
-        if (at < stop) { /* an empty one is allowed, and counts for nothing */
-            const char *equals = memchr(at, '=', (size_t)(stop - at));
-
-            if (equals == NULL || equals == at || equals + 1 == stop ||
-                ++members > TRACESTATE_MEMBERS_MAX) {
-                return false;
-            }
-        }
-        at = stop + 1;
-    }
-    return members > 0;
-}
-
 bool peri_baggage_is_sane(peri_slice text)
 {
     return text.length > 0 && text.length <= PERI_BAGGAGE_MAX &&
@@ -141,9 +255,21 @@ bool peri_baggage_is_sane(peri_slice text)
 
 /* ---- B3 ---- */
 
-int peri_b3_multi_read(peri_slice trace_id, peri_slice span_id,
-                       peri_slice sampled, peri_slice flags,
-                       peri_trace_context *out)
+/* What was decided: "0", "1" or, in its place, "d" (debug). Nothing: nobody
+ * has. -1: none of these. */
+static int read_decision(peri_slice text)
+{
+    if (text.length == 0 || peri_slice_equal(text, PERI_SLICE("0"))) {
+        return 0;
+    }
+    return peri_slice_equal(text, PERI_SLICE("1")) ||
+                   peri_slice_equal(text, PERI_SLICE("d"))
+               ? 1
+               : -1;
+}
+
+static int read_b3(peri_slice trace_id, peri_slice span_id, int decision,
+                   peri_trace_context *out)
 {
     char wide[TRACE_HEX];
 
@@ -152,14 +278,28 @@ int peri_b3_multi_read(peri_slice trace_id, peri_slice span_id,
         memcpy(wide + TRACE_HEX / 2, trace_id.data, TRACE_HEX / 2);
         trace_id = peri_slice_of(wide, sizeof wide);
     }
-    if (read_ids(trace_id, span_id, out) < 0) {
+    if (decision < 0 || read_ids(trace_id, span_id, out) < 0) {
         return PERI_EFORMAT;
     }
-    out->sampled = (sampled.length == 1 &&
-                    (sampled.data[0] == '1' || sampled.data[0] == 'd')) ||
-                   peri_slice_equal_nocase(sampled, PERI_SLICE("true")) ||
-                   peri_slice_equal(flags, PERI_SLICE("1"));
+    out->sampled = decision == 1;
+    out->random = false;
     return 0;
+}
+
+int peri_b3_multi_read(peri_slice trace_id, peri_slice span_id,
+                       peri_slice sampled, peri_slice flags,
+                       peri_trace_context *out)
+{
+    /* What old senders wrote. */
+    int decision = peri_slice_equal_nocase(sampled, PERI_SLICE("true")) ? 1
+                   : peri_slice_equal_nocase(sampled, PERI_SLICE("false"))
+                       ? 0
+                       : read_decision(sampled);
+
+    if (peri_slice_equal(flags, PERI_SLICE("1"))) {
+        decision = 1; /* debug */
+    }
+    return read_b3(trace_id, span_id, decision, out);
 }
 
 static peri_slice next_part(peri_slice *text)
@@ -176,19 +316,26 @@ static peri_slice next_part(peri_slice *text)
 
 int peri_b3_read(peri_slice text, peri_trace_context *out)
 {
+    unsigned char parent[PERI_SPAN_ID_BYTES];
     peri_slice parts[4];
 
     if (text.length == 0) {
         return PERI_EFORMAT;
     }
     for (int i = 0; i < 4; i++) {
+        bool more = text.length != 0;
+
         parts[i] = next_part(&text);
+        if (more && parts[i].length == 0) {
+            return PERI_EFORMAT;
+        }
     }
-    if (text.length != 0) {
+    if (text.length != 0 ||
+        (parts[3].length != 0 &&
+         peri_trace_id_read(parts[3], parent, sizeof parent) < 0)) {
         return PERI_EFORMAT;
     }
-    return peri_b3_multi_read(parts[0], parts[1], parts[2], PERI_SLICE(""),
-                              out);
+    return read_b3(parts[0], parts[1], read_decision(parts[2]), out);
 }
 
 /* ---- sampling ---- */

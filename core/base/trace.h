@@ -1,26 +1,27 @@
 /* Trace: what identifies a span, as headers carry it, and who is sampled.
  *
- * W3C Trace Context (level 1) and B3, in both of its forms. What is malformed
- * is no context at all: a new trace begins. */
+ * W3C Trace Context (level 1, and level 2's flag `random`) and B3, in both of
+ * its forms. What is malformed is no context at all: a new trace begins. */
 #ifndef PERI_BASE_TRACE_H
 #define PERI_BASE_TRACE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/base/slice.h"
+#include "core/base/buf.h"
 
 #define PERI_TRACE_ID_BYTES 16
 #define PERI_SPAN_ID_BYTES 8
 /* Without a NUL: "00-" 32 "-" 16 "-01". */
 #define PERI_TRACEPARENT_BYTES 55
-#define PERI_TRACESTATE_MAX 1024 /* longer ones are not passed on */
+#define PERI_TRACESTATE_MAX 1024 /* of what is passed on */
 #define PERI_BAGGAGE_MAX 8192
 
 typedef struct peri_trace_context {
     unsigned char trace_id[PERI_TRACE_ID_BYTES];
     unsigned char span_id[PERI_SPAN_ID_BYTES];
     bool sampled;
+    bool random; /* whoever began the trace says that its id is */
 } peri_trace_context;
 
 /* One traceparent. 0 or PERI_EFORMAT. */
@@ -29,12 +30,19 @@ int peri_traceparent_read(peri_slice text, peri_trace_context *out);
 /* PERI_TRACEPARENT_BYTES; no NUL follows. */
 void peri_traceparent_write(const peri_trace_context *context, char *out);
 
-/* Whether it may be passed on: a list of up to 32 members, of its length. */
+/* Whether it is a list of 1 to 32 members, each as the standard has them. */
 bool peri_tracestate_is_sane(peri_slice text);
+
+/* A sane one as it is passed on: of one that is longer than
+ * PERI_TRACESTATE_MAX, members of more than 128 bytes are left out, then those
+ * at its end. */
+void peri_tracestate_append(peri_buf *out, peri_slice text);
+
 bool peri_baggage_is_sane(peri_slice text);
 
 /* The b3 header: "trace-span[-sampled[-parent]]"; or the four X-B3-* ones,
- * those that are absent being empty. 0 or PERI_EFORMAT. */
+ * those that are absent being empty. 0 or PERI_EFORMAT. Where nobody has
+ * decided it is not sampled. */
 int peri_b3_read(peri_slice text, peri_trace_context *out);
 int peri_b3_multi_read(peri_slice trace_id, peri_slice span_id,
                        peri_slice sampled, peri_slice flags,

@@ -48,6 +48,20 @@ static peri_settings *settings_of(int bundle_fd)
     return settings;
 }
 
+static void say_note(void *data, const char *key, const char *text)
+{
+    const peri_master *master = data;
+
+    (void)key;
+    peri_log(&master->logger, PERI_LOG_WARN, "configuration: %s", text);
+}
+
+/* What of the configuration was passed over. */
+static void say_notes(peri_master *master)
+{
+    peri_settings_each(master->settings, "note.", say_note, master);
+}
+
 /* What only a new start can change. */
 static void warn_fixed(const peri_master *master, const peri_settings *fresh)
 {
@@ -104,6 +118,7 @@ void peri_master_switch(peri_master *master, uint64_t generation, int bundle_fd)
         master->settings = fresh;
         master->logger.level = peri_logs_level(fresh);
         master->level_count = 0;
+        say_notes(master);
         peri_identity_refresh(master);
         peri_statsd_refresh(master);
         peri_otlp_push_refresh(master);
@@ -326,6 +341,7 @@ static int open_files(peri_master *master)
     if (open_logs(master, why, sizeof why) < 0) {
         return fail(EXIT_OS, why);
     }
+    say_notes(master);
     master->regions = peri_regions_attach(peri_segment_area(master->segment),
                                           PERI_REGIONS_BYTES);
     master->cells = peri_cells_open(master->regions, -1);

@@ -159,7 +159,8 @@ peri_exporter *peri_exporter_create(uv_loop_t *loop, peri_client *client,
     e->gzip = options->gzip;
     e->timeout_ms = options->timeout_ms;
     e->delay_ms = options->delay_ms;
-    e->batch_max = options->batch_max;
+    e->batch_max = options->batch_max < options->queue_max ? options->batch_max
+                                                           : options->queue_max;
     e->queue_max = options->queue_max;
     e->counts = *counts;
     peri_attributes_init(&e->resource);

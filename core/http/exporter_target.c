@@ -202,9 +202,14 @@ static void fill_resource(peri_attributes *resource,
     set_text(resource, "host.name", logger->hostname);
     peri_attributes_add_int(resource, "process.pid", logger->pid);
     peri_settings_each(settings, "trace.resource.", add_resource, resource);
-    set_text(resource, "service.name",
-             peri_settings_str(settings, "trace.service_name",
-                               "unknown_service:perigee"));
+    /* A name of its own stands over one among the resource's attributes. */
+    if (peri_settings_str(settings, "trace.resource.service.name", NULL) ==
+            NULL ||
+        peri_settings_bool(settings, "explicit.trace.service_name", false)) {
+        set_text(resource, "service.name",
+                 peri_settings_str(settings, "trace.service_name",
+                                   "unknown_service:perigee"));
+    }
 }
 
 peri_exporter *peri_exporter_configured(uv_loop_t *loop, peri_client *client,

@@ -90,6 +90,7 @@ static void forget_events(peri_trace_span *span)
     span->event_count = 0;
     span->link_count = 0;
     span->dropped_events = 0;
+    span->dropped_links = 0;
 }
 
 void peri_tracer_free_spans(peri_tracer *tracer)
@@ -121,6 +122,8 @@ static peri_trace_span *take(peri_tracer *tracer)
     span->is_tail = false;
     span->failed = false;
     span->held_count = 0;
+    span->attributes.count_max = tracer->limits.attributes;
+    span->attributes.value_max = tracer->limits.attribute_bytes;
     make_id(tracer, span->context.span_id, PERI_SPAN_ID_BYTES);
     return span;
 }
@@ -178,11 +181,11 @@ static void start_clock(peri_trace_span *span, uint64_t started_ns)
 
 static void carry(peri_trace_span *span, const peri_trace_remote *remote)
 {
-    span->context.sampled = remote->context.sampled;
+    span->context.random = remote->context.random;
     memcpy(span->context.trace_id, remote->context.trace_id,
            PERI_TRACE_ID_BYTES);
     memcpy(span->parent_id, remote->context.span_id, PERI_SPAN_ID_BYTES);
-    peri_buf_append_slice(&span->state, remote->state);
+    peri_tracestate_append(&span->state, remote->state);
 }
 
 peri_trace_span *peri_trace_begin(peri_tracer *tracer, peri_slice name,
@@ -200,6 +203,7 @@ peri_trace_span *peri_trace_begin(peri_tracer *tracer, peri_slice name,
         carry(span, remote);
     } else {
         make_id(tracer, span->context.trace_id, PERI_TRACE_ID_BYTES);
+        span->context.random = false; /* level 1 knows no such flag */
         memset(span->parent_id, 0, sizeof span->parent_id);
     }
     if (remote != NULL) {
@@ -227,6 +231,7 @@ peri_trace_span *peri_trace_child(peri_trace_span *parent, peri_slice name,
     span->kind = (uint8_t)kind;
     span->parent_is_remote = false;
     span->context.sampled = parent->context.sampled;
+    span->context.random = parent->context.random;
     span->recording = parent->recording;
     memcpy(span->context.trace_id, parent->context.trace_id,
            PERI_TRACE_ID_BYTES);
@@ -270,7 +275,7 @@ peri_attributes *peri_trace_event(peri_trace_span *span, peri_slice name)
     if (!span->recording || span->ended) {
         return NULL;
     }
-    if (span->event_count >= PERI_SPAN_EVENTS_MAX) {
+    if (span->event_count >= span->tracer->limits.events) {
         span->dropped_events++;
         return NULL;
     }
@@ -283,12 +288,18 @@ peri_attributes *peri_trace_event(peri_trace_span *span, peri_slice name)
     event->name = text.data;
     event->unix_ns = peri_clock_wall_ns();
     peri_attributes_init(&event->attributes);
+    event->attributes.count_max = span->tracer->limits.event_attributes;
+    event->attributes.value_max = span->tracer->limits.attribute_bytes;
     return &event->attributes;
 }
 
 void peri_trace_link(peri_trace_span *span, const peri_trace_context *to)
 {
-    if (!span->recording || span->link_count >= PERI_SPAN_LINKS_MAX) {
+    if (!span->recording || span->ended) {
+        return;
+    }
+    if (span->link_count >= span->tracer->limits.links) {
+        span->dropped_links++;
         return;
     }
     span->links = peri_realloc(span->links,
@@ -319,6 +330,7 @@ static void fill(const peri_trace_span *span, uint64_t now_ns,
         .dropped_events = span->dropped_events,
         .links = span->links,
         .link_count = span->link_count,
+        .dropped_links = span->dropped_links,
     };
     memcpy(out->parent_id, span->parent_id, PERI_SPAN_ID_BYTES);
 }

@@ -12,8 +12,6 @@
 #include "core/shm/cells.h"
 #include "core/shm/recorder.h"
 
-#define PERI_SPAN_EVENTS_MAX 128
-#define PERI_SPAN_LINKS_MAX 128
 #define PERI_SPAN_TEXT_MAX 1024 /* of names and messages */
 
 typedef struct peri_tracer peri_tracer;
@@ -40,6 +38,7 @@ typedef struct peri_trace_span {
     uint32_t dropped_events;
     peri_trace_context *links;
     size_t link_count;
+    uint32_t dropped_links;
     /* of a root */
     peri_buf state;
     peri_buf baggage;

@@ -150,6 +150,26 @@ static void stop(peri_tracer *tracer)
     }
 }
 
+static uint32_t limit(const peri_settings *settings, const char *key,
+                      int64_t fallback)
+{
+    return (uint32_t)peri_settings_int(settings, key, fallback);
+}
+
+static peri_tracer_limits limits_of(const peri_settings *settings)
+{
+    return (peri_tracer_limits){
+        .attributes =
+            limit(settings, "trace.limits.attributes", PERI_ATTRIBUTES_MAX),
+        .attribute_bytes = limit(settings, "trace.limits.attribute_length",
+                                 PERI_ATTRIBUTE_VALUE_MAX),
+        .events = limit(settings, "trace.limits.events", 128),
+        .event_attributes = limit(settings, "trace.limits.event_attributes",
+                                  PERI_ATTRIBUTES_MAX),
+        .links = limit(settings, "trace.limits.links", 128),
+    };
+}
+
 void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings)
 {
     char *text = peri_tracer_is_wanted(settings) ? text_of(settings) : NULL;
@@ -170,6 +190,7 @@ void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings)
     tracer->sampling = peri_sampling_parse(
         peri_settings_str(settings, "trace.sampler", "parentbased_always_on"),
         number(settings, "trace.ratio", 1));
+    tracer->limits = limits_of(settings);
     tracer->propagators = propagators_of(settings);
     tracer->tail_slow_ns =
         (uint64_t)peri_settings_int(settings, "trace.keep_slow", 0) * 1000000u;

@@ -11,6 +11,15 @@ typedef enum peri_propagators {
     PERI_PROPAGATE_B3_MULTI = 8
 } peri_propagators;
 
+/* Of one span. */
+typedef struct peri_tracer_limits {
+    uint32_t attributes;
+    uint32_t attribute_bytes; /* of a text */
+    uint32_t events;
+    uint32_t event_attributes;
+    uint32_t links;
+} peri_tracer_limits;
+
 struct peri_tracer {
     uv_loop_t *loop;
     peri_client *client;
@@ -20,6 +29,7 @@ struct peri_tracer {
     peri_recorder *recorder; /* NULL: none */
     char *configured;        /* its settings as text; NULL: off */
     peri_sampling sampling;
+    peri_tracer_limits limits;
     unsigned propagators;
     bool tail; /* what is not sampled may be kept in the end */
     bool keeps_failed;

@@ -70,12 +70,11 @@ bool peri_trace_extract(const peri_tracer *tracer,
             out->state = PERI_SLICE("");
         }
     }
-    if (!out->is_there && (propagators & PERI_PROPAGATE_B3) != 0) {
+    /* Whichever of its forms is sent, both are read. */
+    if (!out->is_there &&
+        (propagators & (PERI_PROPAGATE_B3 | PERI_PROPAGATE_B3_MULTI)) != 0) {
         out->is_there =
-            peri_b3_read(get(data, PERI_SLICE("b3")), &out->context) == 0;
-    }
-    if (!out->is_there && (propagators & PERI_PROPAGATE_B3_MULTI) != 0) {
-        out->is_there =
+            peri_b3_read(get(data, PERI_SLICE("b3")), &out->context) == 0 ||
             peri_b3_multi_read(get(data, PERI_SLICE("x-b3-traceid")),
                                get(data, PERI_SLICE("x-b3-spanid")),
                                get(data, PERI_SLICE("x-b3-sampled")),

@@ -236,6 +236,64 @@ describe("variables", function()
     assert.equal("false", of "trace.enabled")
   end)
 
+  it("of OpenTelemetry that make no sense are noted, and passed over", function()
+    local environ = {
+      OTEL_TRACES_SAMPLER = "jaeger_remote", OTEL_TRACES_SAMPLER_ARG = "2",
+      OTEL_EXPORTER_OTLP_PROTOCOL = "grpc", OTEL_BSP_MAX_QUEUE_SIZE = "-5",
+      OTEL_BSP_SCHEDULE_DELAY = "1.5", OTEL_PROPAGATORS = "b3,jaeger,baggage",
+      OTEL_RESOURCE_ATTRIBUTES = "a=1,nonsense",
+      OTEL_EXPORTER_OTLP_ENDPOINT = "collector:4318",
+      OTEL_EXPORTER_OTLP_HEADERS = "a=x%0ay", OTEL_SDK_DISABLED = "1",
+    }
+    local result = load { environ = environ }
+    local notes = {}
+    for name in result.settings:gmatch "\nnote%.%d+\tenvironment ([%u_]+): " do
+      notes[name] = true
+    end
+    notes.OTEL_RESOURCE_ATTRIBUTES = result.settings:find(
+      "note.001\tenvironment OTEL_RESOURCE_ATTRIBUTES: is no list", 1, true)
+      ~= nil or nil
+    for name in pairs(environ) do
+      assert.is_true(notes[name], name)
+    end
+    local function of(key)
+      return (effective({ environ = environ }, key))
+    end
+    assert.equal("parentbased_always_on", of "trace.sampler")
+    assert.equal("1", of "trace.ratio")
+    assert.equal("http/protobuf", of "trace.protocol")
+    assert.equal("2048", of "trace.queue_max")
+    assert.equal("5000", of "trace.batch_delay")
+    assert.equal('["b3","baggage"]', of "trace.propagators")
+    assert.equal("false", of "trace.enabled")
+  end)
+
+  it("of OpenTelemetry set limits, the narrower name first", function()
+    local environ = {
+      OTEL_ATTRIBUTE_COUNT_LIMIT = "7", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT = "9",
+      OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT = "100", OTEL_SPAN_LINK_COUNT_LIMIT = "0",
+      OTEL_SPAN_EVENT_COUNT_LIMIT = "1000000",
+      OTEL_EXPORTER_OTLP_HEADERS = "a=1,authorization=Basic dTpw==",
+      OTEL_EXPORTER_OTLP_TRACES_HEADERS = "a=2",
+      OTEL_RESOURCE_ATTRIBUTES = "team=red",
+    }
+    local files = default_lua
+      "return { trace = { resource = { zone = 'z', team = 'blue' } } }"
+    local function of(key)
+      return (effective({ environ = environ, files = files }, key))
+    end
+    assert.equal("9", of "trace.limits.attributes")
+    assert.equal("7", of "trace.limits.event_attributes")
+    assert.equal("100", of "trace.limits.attribute_length")
+    assert.equal("0", of "trace.limits.links")
+    assert.equal("1024", of "trace.limits.events")
+    assert.equal("red", of "trace.resource.team")
+    assert.equal("z", of "trace.resource.zone")
+    local config = assert(load { environ = environ, files = files }.config)
+    local headers = json.decode(config).trace.headers
+    assert.same({ a = "2", authorization = "Basic dTpw==" }, headers)
+  end)
+
   it("that are empty count as unset", function()
     assert.equal("3000", (effective({ environ = { PORT = "",
       PERIGEE_HTTP__PORT = "" } }, "http.port")))

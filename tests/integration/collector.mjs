@@ -33,6 +33,7 @@ function span_of(span, id) {
     links: (span.links ?? []).map((l) => ({ trace_id: id(l.traceId), span_id: id(l.spanId) })),
     status: span.status?.code ?? 0,
     message: span.status?.message,
+    dropped: ["droppedAttributesCount", "droppedEventsCount", "droppedLinksCount"].map((name) => span[name] ?? 0),
   };
 }
 

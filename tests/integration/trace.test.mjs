@@ -280,3 +280,76 @@ test("a job is a part of the trace that added it", async (t) => {
   const failed = await until(() => to.spans.find((s) => s.name === "process mail" && s.status === 2), { timeout_ms: 30_000 });
   assert.equal(failed.attributes["error.type"], "not_found");
 });
+
+const CACHE = `
+  local cache = require("perigee.cache").new("prices", { levels = { "shared" } })
+  local db = require("perigee.sqlite").get "main"
+  router:get("/price", function()
+    return { price = cache:get("apple", function() return db:one("select 3 as price").price end) }
+  end)
+`;
+
+test("a cache shows what it does, and what its loads do", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { route: CACHE, settings: { ...FAST, "trace.endpoint": to.url } });
+  assert.deepEqual((await app.get("/price")).json, { price: 3 });
+  const server = await to.span("GET /price");
+  const get = await to.span("cache get prices");
+  const load = await to.span("cache load prices");
+  const select = await to.span("SELECT");
+  assert.deepEqual([get, load, select].map((s) => s.parent_id), [server.span_id, get.span_id, load.span_id]);
+  assert.deepEqual(get.attributes, { "cache.name": "prices", "cache.key": "apple", "cache.result": "miss" });
+  await app.get("/price");
+  const hit = await until(() => by_name(to.spans, "cache get prices")[1], { timeout_ms: 30_000 });
+  assert.equal(hit.attributes["cache.result"], "hit");
+  assert.equal(hit.attributes["cache.level"], "shared");
+  assert.equal(by_name(to.spans, "cache load prices").length, 1);
+});
+
+test("limits hold, and what makes no sense in a variable is said", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { vars: {
+    OTEL_EXPORTER_OTLP_ENDPOINT: to.url, OTEL_BSP_SCHEDULE_DELAY: "50", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: "2", OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT: "5",
+    OTEL_SPAN_EVENT_COUNT_LIMIT: "1", OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_TRACES_SAMPLER_ARG: "none" },
+  route: `
+    local trace = require "perigee.trace"
+    router:get("/much", function()
+      return trace.span("much", nil, function(span)
+        span:set("a", "123456789"):set("b", 2):set("c", 3)
+        span:event("one", { a = 1, b = 2, c = 3 }):event "two"
+        return "much"
+      end)
+    end)` });
+  await app.get("/much");
+  const much = await to.span("much");
+  assert.deepEqual(much.attributes, { a: "12345", b: 2 });
+  assert.deepEqual(much.events.map((e) => e.name), ["one"]);
+  assert.deepEqual(much.dropped, [1, 1, 0]);
+  assert.equal(to.requests[0].resource["service.name"], "unknown_service:perigee");
+  const notes = app.lines.filter((l) => l.level === 40).map((l) => l.msg).sort();
+  assert.deepEqual(notes, [
+    "configuration: environment OTEL_EXPORTER_OTLP_PROTOCOL: grpc is not spoken here; http/protobuf is used",
+    "configuration: environment OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1"]);
+});
+
+test("contexts go on as W3C says", async (t) => {
+  const app = await start(t, { route: ROUTE, settings: { "trace.enabled": "true", "trace.exporter": "none" } });
+  const out = async (headers) => (await app.get("/out", { headers })).json.out;
+  const parent = `00-${TRACE}-${PARENT}-03`;
+  const go = await out({ traceparent: parent, tracestate: ["a=1", "b=2 , c@d=3"], baggage: ["k=1", "l=2"] });
+  assert.match(go.traceparent, new RegExp(`^00-${TRACE}-(?!${PARENT})[0-9a-f]{16}-03$`));
+  assert.equal(go.tracestate, "a=1,b=2 , c@d=3");
+  assert.equal(go.baggage, "k=1,l=2");
+  assert.match((await out({ traceparent: `cc-${TRACE}-${PARENT}-ff-more` })).traceparent, new RegExp(`^00-${TRACE}-[0-9a-f]{16}-03$`));
+  for (const bad of ["A=1", "a=b=c", "a", Array.from({ length: 33 }, (_, i) => `k${i}=1`).join(",")]) {
+    const passed = await out({ traceparent: parent, tracestate: bad });
+    assert.equal(passed.tracestate, undefined, bad);
+    assert.ok(passed.traceparent.includes(TRACE));
+  }
+  for (const bad of [parent.toUpperCase(), `${parent}-`, `ff-${TRACE}-${PARENT}-01`, `00-${"0".repeat(32)}-${PARENT}-01`, "00", "-".repeat(55)]) {
+    const fresh = await out({ traceparent: bad, tracestate: "a=1" });
+    assert.match(fresh.traceparent, /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/);
+    assert.ok(!fresh.traceparent.includes(TRACE), bad);
+    assert.equal(fresh.tracestate, undefined);
+  }
+});

@@ -37,6 +37,11 @@ static void a_traceparent_goes_there_and_back(void **state)
     context.sampled = false;
     peri_traceparent_write(&context, text);
     assert_memory_equal(text, "00-" TRACE "-" SPAN "-00", sizeof text);
+    assert_int_equal(
+        peri_traceparent_read(PERI_SLICE("00-" TRACE "-" SPAN "-fe"), &context),
+        0);
+    peri_traceparent_write(&context, text); /* of the flags two are known */
+    assert_memory_equal(text, "00-" TRACE "-" SPAN "-02", sizeof text);
 }
 
 static void malformed_traceparents_are_refused(void **state)
@@ -73,7 +78,22 @@ static void tracestate_has_limits(void **state)
     (void)state;
     assert_true(is_state("a=1"));
     assert_true(is_state("a=1, b@c=x y ,,d=2"));
+    assert_true(is_state("a=1 \t , \t b=2,"));
+    assert_true(is_state("z0_-*/=!\"#$%&'()*+-./:;<>?@[\\]^_`{|}~"));
+    assert_true(is_state("0a@b=1"));
     assert_false(is_state(""));
+    assert_false(is_state(", ,"));
+    assert_false(is_state("a =1"));
+    assert_false(is_state("A=1"));
+    assert_false(is_state("a.b=1"));
+    assert_false(is_state("0a=1"));
+    assert_false(is_state("a@=1,b=2"));
+    assert_false(is_state("@a=1"));
+    assert_false(is_state("a@@b=1"));
+    assert_false(is_state("a@b@c=1"));
+    assert_false(is_state("a=b=c"));
+    assert_false(is_state("a=\x7f"));
+    assert_false(is_state("a=\xc3\xa4"));
     assert_false(is_state("a"));
     assert_false(is_state("=1"));
     assert_false(is_state("a="));
@@ -84,6 +104,66 @@ static void tracestate_has_limits(void **state)
     assert_true(is_state(many));
     strcat(many, ",k=v");
     assert_false(is_state(many));
+}
+
+static void has_state(bool expected, int key, int tenant, int vendor, int value)
+{
+    char text[1024] = "";
+    char *at = text;
+
+    for (int i = 0; i < key + tenant; i++) {
+        *at++ = 'k';
+    }
+    at += sprintf(at, "%s", vendor > 0 ? "@" : "");
+    for (int i = 0; i < vendor; i++) {
+        *at++ = 'v';
+    }
+    *at++ = '=';
+    for (int i = 0; i < value; i++) {
+        *at++ = '1';
+    }
+    *at = '\0';
+    assert_int_equal(is_state(text), expected);
+}
+
+static void keys_and_values_of_tracestate_have_lengths(void **state)
+{
+    (void)state;
+    has_state(true, 256, 0, 0, 256);
+    has_state(false, 257, 0, 0, 1);
+    has_state(false, 1, 0, 0, 257);
+    has_state(true, 0, 241, 14, 1);
+    has_state(false, 0, 242, 14, 1);
+    has_state(false, 0, 241, 15, 1);
+}
+
+static void a_long_tracestate_loses_large_members_first(void **state)
+{
+    char text[4096] = "";
+    char large[200];
+    peri_buf out;
+
+    (void)state;
+    memset(large, 'x', sizeof large);
+    memcpy(large, "l=", 2);
+    large[150] = '\0';
+    for (int i = 0; i < 30; i++) {
+        sprintf(text + strlen(text), "k%02d=%.40s,%s%s", i, large + 2,
+                i == 0 ? large : "", i == 0 ? "," : "");
+    }
+    peri_buf_init(&out, PERI_TRACESTATE_MAX);
+    peri_tracestate_append(&out, peri_slice_str("a=1"));
+    assert_int_equal(out.length, 3);
+    peri_buf_clear(&out);
+    assert_true(strlen(text) > PERI_TRACESTATE_MAX);
+    peri_tracestate_append(&out, peri_slice_str(text));
+    assert_true(out.length > 512 && out.length <= PERI_TRACESTATE_MAX);
+    assert_true(peri_tracestate_is_sane(peri_buf_slice(&out)));
+    assert_memory_equal(out.data, "k00=xxxx", 8);
+    assert_null(memmem(out.data, out.length, "l=", 2));
+    assert_non_null(memmem(out.data, out.length, ",k01=", 5));
+    assert_null(memmem(out.data, out.length, "k29=", 4));
+    peri_buf_fini(&out);
 }
 
 static bool reads_b3(const char *text, peri_trace_context *out)
@@ -106,6 +186,19 @@ static void b3_has_two_forms(void **state)
     assert_false(reads_b3("0", &context));
     assert_false(reads_b3("", &context));
     assert_false(reads_b3(TRACE "-" SPAN "-1-05e3ac9a4f6e3b90-x", &context));
+    assert_false(reads_b3(TRACE "-" SPAN "-1-05e3ac9a4f6e3b9", &context));
+    assert_false(reads_b3(TRACE "-" SPAN "-2", &context));
+    assert_false(reads_b3(TRACE "--1", &context));
+    assert_false(reads_b3(TRACE "-" SPAN "-true", &context));
+    assert_int_equal(peri_b3_multi_read(PERI_SLICE(TRACE), PERI_SLICE(SPAN),
+                                        PERI_SLICE("yes"), PERI_SLICE(""),
+                                        &context),
+                     PERI_EFORMAT);
+    assert_int_equal(peri_b3_multi_read(PERI_SLICE(TRACE), PERI_SLICE(SPAN),
+                                        PERI_SLICE("0"), PERI_SLICE("1"),
+                                        &context),
+                     0);
+    assert_true(context.sampled);
     /* ids of 64 bits are filled up */
     assert_int_equal(peri_b3_multi_read(PERI_SLICE("8448eb211c80319c"),
                                         PERI_SLICE(SPAN), PERI_SLICE("1"),
@@ -234,6 +327,8 @@ int main(void)
         cmocka_unit_test(a_traceparent_goes_there_and_back),
         cmocka_unit_test(malformed_traceparents_are_refused),
         cmocka_unit_test(tracestate_has_limits),
+        cmocka_unit_test(keys_and_values_of_tracestate_have_lengths),
+        cmocka_unit_test(a_long_tracestate_loses_large_members_first),
         cmocka_unit_test(b3_has_two_forms),
         cmocka_unit_test(the_ratio_sampler_takes_its_share),
         cmocka_unit_test(samplers_with_a_parent_do_as_it_did),

@@ -9,6 +9,7 @@ local levels = require "perigee.cache.levels"
 local metrics = require "perigee.metrics"
 local near = require "perigee.cache.near"
 local shared = require "perigee.shared"
+local spans = require "perigee.cache.spans"
 local units = require "perigee.units"
 local versions = require "perigee.cache.versions"
 
@@ -82,11 +83,19 @@ local function get_missing(self, key, load, opts, entry, now_ms)
   return own.value, own.err
 end
 
-local function get_slowly(self, key, load, opts)
+local function note(span, level, result)
+  if span then
+    span:set("cache.level", level)
+    span:set("cache.result", result)
+  end
+end
+
+local get_slowly = spans.wrap(function(self, key, load, opts, span)
   local now_ms = c_now(self.dict.c)
   local entry, level = levels.find(self, key, now_ms)
   if entry and entry.fresh_ms > now_ms then
     self:count(level, "hit")
+    note(span, level, "hit")
     if level == "shared" then
       self.counts.shared_hits = self.counts.shared_hits + 1
       if self.near then
@@ -103,8 +112,9 @@ local function get_slowly(self, key, load, opts)
   if self.far then
     self:count("shared", level == "shared" and result or "miss")
   end
+  note(span, result == "stale" and level or nil, result)
   return get_missing(self, key, load, opts, entry, now_ms)
-end
+end)
 
 local function check_key(key)
   if type(key) == "number" then

@@ -19,6 +19,7 @@ local wanted = core.wanted()
 ---@field trace_id string   # 32 hexadecimal digits
 ---@field span_id string    # 16
 ---@field sampled boolean
+---@field random boolean?    # who began the trace says that its id is
 ---@field tracestate string?
 ---@field baggage string?   # as the header carries it
 
@@ -279,6 +280,25 @@ M.own.wanted = wanted
 ---@return perigee.Span?
 function M.own.start(name, kind, parent)
   return core.start(name, kind, parent)
+end
+
+--- Below the current span only; nil when that is not recorded.
+---@param name string
+---@param kind integer
+---@return perigee.Span?
+function M.own.child(name, kind)
+  return core.child(name, kind)
+end
+
+--- Where the task is, for adopt() in a task that is no child of it.
+---@return userdata?
+function M.own.hold()
+  return core.hold()
+end
+
+---@param here userdata
+function M.own.adopt(here)
+  core.adopt(here)
 end
 
 ---@param span perigee.Span

@@ -6,6 +6,7 @@ local event = require("perigee.core.task").event
 local health = require "perigee.core.health"
 local flight = require "perigee.cache.flight"
 local levels = require "perigee.cache.levels"
+local spans = require "perigee.cache.spans"
 local task = require "perigee.task"
 
 local M = {}
@@ -190,7 +191,8 @@ local function run(self, key, load, opts, own)
   end)
 end
 
-local function fly(self, key, load, opts, own)
+local function fly(self, key, load, opts, own, here)
+  local span = spans.load_begins(self, key, here)
   local ok, value, err = pcall(run, self, key, load, opts, own)
   if not ok then
     value, err = nil, errors.is(value) and value or errors.wrap(value)
@@ -198,6 +200,7 @@ local function fly(self, key, load, opts, own)
   if self.flights[key] == own then
     self.flights[key] = nil
   end
+  spans.load_ends(span, err)
   own.land(value, err)
 end
 
@@ -219,7 +222,7 @@ function M.join(self, key, load, opts)
     end
   end
   self.flights[key] = own
-  task.spawn_detached(fly, self, key, load, opts, own)
+  task.spawn_detached(fly, self, key, load, opts, own, spans.here())
   return own
 end
 

@@ -118,7 +118,15 @@ local function apply_bare(context, variables)
   otel.apply(function(name)
     return (M.lookup(context, variables, name))
   end, function(path, value, name)
-    context.tree:set(split(path), value, variables.label(name))
+    local keys, layer = split(path), value
+    for i = #keys, 1, -1 do
+      layer = { [keys[i]] = layer }
+    end
+    context.tree:merge(layer, function()
+      return variables.label(name)
+    end)
+  end, function(name, why)
+    context.note(variables.label(name) .. ": " .. why)
   end)
 end
 
@@ -157,7 +165,7 @@ local function apply_file(context, variables, name, keys)
 end
 
 --- Lays the variables' settings over the tree of the context.
----@param context table  # {tree, schema, dir, fault, secrets}
+---@param context table  # {tree, schema, dir, fault, note, secrets}
 ---@param variables perigee.config.Variables
 function M.apply(context, variables)
   apply_bare(context, variables)

@@ -328,7 +328,8 @@ end
 -- ---- all of it ----
 
 local function new_context(input)
-  local context = { input = input, dir = input.dir, faults = {}, secrets = {},
+  local context = { input = input, dir = input.dir, faults = {}, notes = {},
+    secrets = {},
     schema = schema.root, tree = tree.new(types.defaults(schema.root)) }
   local told = {}
   function context.fault(source, message)
@@ -336,6 +337,13 @@ local function new_context(input)
     if not told[text] then
       told[text] = true
       context.faults[#context.faults + 1] = text
+    end
+  end
+  -- What is passed over, and said in the log.
+  function context.note(text)
+    if not told[text] then
+      told[text] = true
+      context.notes[#context.notes + 1] = text
     end
   end
   function context.fault_at(path, message)
@@ -417,7 +425,7 @@ local function write(context, config, result)
     return
   end
   result.config = text
-  result.settings = output.settings(leaves)
+  result.settings = output.settings(leaves, context.notes)
   result.sources = json.encode(output.sources(leaves, context.secrets))
 end
 

@@ -1,5 +1,5 @@
---- OTEL_* variables as settings of `trace`, `log.otlp` and `metrics`. As their specification says, an
---- empty value counts as unset and a senseless one is passed over.
+--- OTEL_* variables as settings. As their specification says, an empty value
+--- counts as unset; one that makes no sense is passed over, and noted.
 
 local M = {}
 
@@ -9,76 +9,136 @@ local function percent_decode(text)
   end))
 end
 
--- "a=1,b=2" of the W3C baggage format, without properties.
+local function trim(text)
+  return text:match "^%s*(.-)%s*$"
+end
+
+-- "a=1,b=2" of the W3C baggage format, without properties. Nil, why.
 local function pairs_of(text)
   local result = {}
   for item in text:gmatch "[^,]+" do
-    local key, value = item:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
-    if key then
+    if item:find "%S" then
+      local key, value = item:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
+      if not key or (key .. value):gsub("%%%x%x", ""):find "%%" then
+        return nil, "is no list of key=value"
+      end
       result[percent_decode(key)] = percent_decode(value)
     end
   end
   return result
 end
 
-local SAMPLERS = { always_on = true, always_off = true, traceidratio = true,
-  parentbased_always_on = true, parentbased_always_off = true,
-  parentbased_traceidratio = true }
+local function headers_of(text)
+  local result, why = pairs_of(text)
+  for name, value in pairs(result or {}) do
+    if name:find "[^%w!#$%%&'*+.^_`|~-]" or value:find "[%z\1-\8\10-\31\127]" then
+      return nil, "has a header that cannot be sent"
+    end
+  end
+  return result, why
+end
+
+local function one_of(...)
+  local names = { ... }
+  return function(text)
+    text = trim(text)
+    for _, name in ipairs(names) do
+      if text == name then
+        return name
+      end
+    end
+    return nil, ("must be one of %s"):format(table.concat(names, ", "))
+  end
+end
+
+local function protocol(text)
+  if trim(text) == "grpc" then
+    return nil, "grpc is not spoken here; http/protobuf is used"
+  end
+  return one_of("http/protobuf", "http/json")(text)
+end
+
+-- From min on; what is above max is taken for it.
+local function whole(min, max)
+  return function(text)
+    local number = text:match "^%s*%d+%s*$" and tonumber(text)
+    if not number or number < min then
+      return nil, ("must be a whole number from %d on"):format(min)
+    end
+    return math.min(number, max)
+  end
+end
+
+local milliseconds = whole(1, 2 ^ 31 - 1)
+
+local function ratio(text)
+  local number = tonumber(text)
+  if number and number >= 0 and number <= 1 then
+    return number
+  end
+  return nil, "must be a number from 0 to 1"
+end
+
+local function url(text)
+  text = trim(text)
+  if text:find "^[hH][tT][tT][pP][sS]?://[^/?#]" then
+    return text
+  end
+  return nil, "must be an http or https URL"
+end
+
 local PROPAGATORS = { tracecontext = true, baggage = true, b3 = true,
   b3multi = true, none = true }
 
-local PROTOCOLS = { ["http/protobuf"] = true, ["http/json"] = true }
-local COMPRESSIONS = { none = true, gzip = true }
-
-local function truth(value)
-  return value:lower() == "true"
+-- Those that are known; the others are noted.
+local function propagators(text)
+  local result, unknown = {}, {}
+  for item in text:gmatch "[^,%s]+" do
+    local list = PROPAGATORS[item] and result or unknown
+    list[#list + 1] = item
+  end
+  local why = unknown[1] and "knows no " .. table.concat(unknown, ", ") or nil
+  return result[1] and result or nil, why
 end
 
-local function known(set, form)
-  return function(value)
-    value = form and form(value) or value
-    return set[value] and value or nil
+local SAMPLER = one_of("always_on", "always_off", "traceidratio",
+  "parentbased_always_on", "parentbased_always_off",
+  "parentbased_traceidratio")
+
+local TEMPORALITY = one_of("cumulative", "delta", "lowmemory")
+local AGGREGATION = one_of("explicit_bucket_histogram",
+  "base2_exponential_bucket_histogram")
+
+local function in_lower(convert)
+  return function(text)
+    return convert(text:lower())
   end
 end
 
-local function milliseconds(value)
-  local number = tonumber(value)
-  return number and number >= 1 and number < 2 ^ 31 and number or nil
-end
+local EXPORTERS = { otlp = true, none = true, prometheus = true }
 
-local function count(value)
-  local number = tonumber(value)
-  return number and number >= 1 and number % 1 == 0 and number or nil
-end
-
-local function ratio(value)
-  local number = tonumber(value)
-  return number and number >= 0 and number <= 1 and number or nil
-end
-
-local function list(value)
-  local result = {}
-  for item in value:gmatch "[^,%s]+" do
-    if PROPAGATORS[item] then
-      result[#result + 1] = item
+-- Whether a list of exporters has ours; those that nobody here is are noted.
+local function has_otlp(text)
+  local has, unknown = false, {}
+  for name in text:gmatch "[^,%s]+" do
+    has = has or name == "otlp"
+    if not EXPORTERS[name] then
+      unknown[#unknown + 1] = name
     end
   end
-  return #result > 0 and result or nil
+  local why = unknown[1] and "knows no " .. table.concat(unknown, ", ") or nil
+  if why and not has then
+    return nil, why
+  end
+  return has, why
 end
 
-local function url(value)
-  return value:find "^https?://" and value or nil
-end
-
-local TEMPORALITIES = { cumulative = true, delta = true, lowmemory = true }
-local AGGREGATIONS = {
-  explicit_bucket_histogram = false,
-  base2_exponential_bucket_histogram = true,
-}
-
--- Whether a list of exporters has ours.
-local function has_otlp(value)
-  return ("," .. value:gsub("%s", "") .. ","):find(",otlp,", 1, true) ~= nil
+local function trace_exporter(text)
+  local has, why = has_otlp(text)
+  if has == nil then
+    return nil, why
+  end
+  return has and "otlp" or "none", why
 end
 
 -- Later ones win: what is said of one signal stands behind the general.
@@ -87,33 +147,50 @@ local RULES = {
   { "OTEL_SERVICE_NAME", "trace.service_name" },
   { "OTEL_BSP_EXPORT_TIMEOUT", "trace.timeout", milliseconds },
   { "OTEL_BSP_SCHEDULE_DELAY", "trace.batch_delay", milliseconds },
-  { "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "trace.batch_max", count },
-  { "OTEL_BSP_MAX_QUEUE_SIZE", "trace.queue_max", count },
+  { "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "trace.batch_max", whole(1, 10000) },
+  { "OTEL_BSP_MAX_QUEUE_SIZE", "trace.queue_max", whole(1, 100000) },
   { "OTEL_BLRP_EXPORT_TIMEOUT", "log.otlp.timeout", milliseconds },
   { "OTEL_BLRP_SCHEDULE_DELAY", "log.otlp.batch_delay", milliseconds },
-  { "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "log.otlp.batch_max", count },
-  { "OTEL_BLRP_MAX_QUEUE_SIZE", "log.otlp.queue_max", count },
-  { "OTEL_TRACES_EXPORTER", "trace.exporter",
-    known { otlp = true, none = true } },
-  { "OTEL_TRACES_SAMPLER", "trace.sampler", known(SAMPLERS) },
+  { "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "log.otlp.batch_max",
+    whole(1, 10000) },
+  { "OTEL_BLRP_MAX_QUEUE_SIZE", "log.otlp.queue_max", whole(1, 100000) },
+  { "OTEL_TRACES_EXPORTER", "trace.exporter", trace_exporter },
+  { "OTEL_TRACES_SAMPLER", "trace.sampler", SAMPLER },
   { "OTEL_TRACES_SAMPLER_ARG", "trace.ratio", ratio },
-  { "OTEL_PROPAGATORS", "trace.propagators", list },
+  { "OTEL_PROPAGATORS", "trace.propagators", propagators },
+  { "OTEL_ATTRIBUTE_COUNT_LIMIT", "trace.limits.attributes", whole(0, 1024) },
+  { "OTEL_ATTRIBUTE_COUNT_LIMIT", "trace.limits.event_attributes",
+    whole(0, 1024) },
+  { "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "trace.limits.attributes",
+    whole(0, 1024) },
+  { "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "trace.limits.event_attributes",
+    whole(0, 1024) },
+  { "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "trace.limits.attribute_length",
+    whole(0, 32768) },
+  { "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "trace.limits.attribute_length",
+    whole(0, 32768) },
+  { "OTEL_SPAN_EVENT_COUNT_LIMIT", "trace.limits.events", whole(0, 1024) },
+  { "OTEL_SPAN_LINK_COUNT_LIMIT", "trace.limits.links", whole(0, 1024) },
   { "OTEL_METRIC_EXPORT_INTERVAL", "metrics.otlp.interval", milliseconds },
   { "OTEL_METRIC_EXPORT_TIMEOUT", "metrics.otlp.timeout", milliseconds },
   { "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-    "metrics.otlp.temporality", known(TEMPORALITIES, string.lower) },
+    "metrics.otlp.temporality", in_lower(TEMPORALITY) },
   { "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-    "metrics.exponential", function(value)
-      return AGGREGATIONS[value:lower()]
+    "metrics.exponential", function(text)
+      local name, why = in_lower(AGGREGATION)(text)
+      if name then
+        return name == "base2_exponential_bucket_histogram"
+      end
+      return nil, why
     end },
 }
 
 -- What the exporters of all signals have, with and without its name.
 local EXPORTER = {
-  { "HEADERS", "headers", pairs_of },
+  { "HEADERS", "headers", headers_of },
   { "TIMEOUT", "timeout", milliseconds },
-  { "PROTOCOL", "protocol", known(PROTOCOLS) },
-  { "COMPRESSION", "compression", known(COMPRESSIONS) },
+  { "PROTOCOL", "protocol", protocol },
+  { "COMPRESSION", "compression", one_of("none", "gzip") },
   { "CERTIFICATE", "certificate" },
   { "CLIENT_CERTIFICATE", "client_certificate" },
   { "CLIENT_KEY", "client_key" },
@@ -124,8 +201,9 @@ local function add_exporter(signal, section, own, general)
   local function add(...)
     RULES[#RULES + 1] = { ... }
   end
-  add("OTEL_EXPORTER_OTLP_ENDPOINT", section .. ".endpoint", function(value)
-    return url(value) and value:gsub("/+$", "") .. "/v1/" .. signal
+  add("OTEL_EXPORTER_OTLP_ENDPOINT", section .. ".endpoint", function(text)
+    local base, why = url(text)
+    return base and base:gsub("/+$", "") .. "/v1/" .. signal, why
   end, general)
   add("OTEL_EXPORTER_OTLP_" .. signal:upper() .. "_ENDPOINT",
     section .. ".endpoint", url, own)
@@ -140,32 +218,34 @@ end
 add_exporter("traces", "trace", "trace.enabled", "trace.enabled")
 -- Lines have a destination anyway: sent is what was asked for.
 add_exporter("logs", "log.otlp", "log.otlp.enabled")
-RULES[#RULES + 1] = { "OTEL_LOGS_EXPORTER", "log.otlp.enabled",
-  function(value)
-    if value == "otlp" or value == "none" then
-      return value == "otlp"
-    end
-    return nil
-  end }
+RULES[#RULES + 1] = { "OTEL_LOGS_EXPORTER", "log.otlp.enabled", has_otlp }
 add_exporter("metrics", "metrics.otlp", "metrics.otlp.enabled")
 RULES[#RULES + 1] = { "OTEL_METRICS_EXPORTER", "metrics.otlp.enabled",
   has_otlp }
 
-M.names = { "OTEL_SDK_DISABLED" }
-for _, rule in ipairs(RULES) do
-  M.names[#M.names + 1] = rule[1]
+--- Whether OTEL_SDK_DISABLED says so; other words than true and false do not.
+local function is_disabled(text, note)
+  local word = text and trim(text):lower() or ""
+  if word ~= "" and word ~= "true" and word ~= "false" then
+    note("OTEL_SDK_DISABLED", "must be true or false")
+  end
+  return word == "true"
 end
 
---- Gives the settings that the variables stand for.
+--- Gives the settings that the variables stand for; notes what is passed over.
 ---@param get fun(name: string): string?
 ---@param set fun(path: string, value: any, name: string)
-function M.apply(get, set)
+---@param note fun(name: string, why: string)
+function M.apply(get, set, note)
   for _, rule in ipairs(RULES) do
     local name, path, convert, enables = unpack(rule)
     local text = get(name)
-    local value
-    if text and text ~= "" then
-      value = (convert or tostring)(text)
+    local value, why
+    if text and text:find "%S" then
+      value, why = (convert or trim)(text)
+    end
+    if why then
+      note(name, why)
     end
     if value ~= nil then
       set(path, value, name)
@@ -180,8 +260,7 @@ function M.apply(get, set)
       end
     end
   end
-  local disabled = get "OTEL_SDK_DISABLED"
-  if disabled and truth(disabled) then
+  if is_disabled(get "OTEL_SDK_DISABLED", note) then
     set("trace.enabled", false, "OTEL_SDK_DISABLED")
     set("log.otlp.enabled", false, "OTEL_SDK_DISABLED")
     set("metrics.otlp.enabled", false, "OTEL_SDK_DISABLED")

@@ -90,11 +90,16 @@ local function flatten(list, path, lines)
 end
 
 --- core/base/settings.h: "key<TAB>value" a line. Values with a line break and
---- the application's own are left out. `explicit.KEY` marks what somebody set.
+--- the application's own are left out. `explicit.KEY` marks what somebody set,
+--- `note.N` are for the log.
 ---@param leaves perigee.config.Leaf[]
+---@param notes string[]
 ---@return string
-function M.settings(leaves)
+function M.settings(leaves, notes)
   local lines = {}
+  for i, note in ipairs(notes) do
+    lines[i] = ("note.%03d\t%s"):format(i, (note:gsub("%c", " ")))
+  end
   for _, leaf in ipairs(leaves) do
     local path, value = leaf.path, leaf.value
     if path:sub(1, 4) ~= "app." and path ~= "app" then

@@ -319,6 +319,13 @@ local trace = exported("traces", {
       "parentbased_traceidratio" },
   },
   ratio = t.number { default = 1, min = 0, max = 1 },
+  limits = t.section {
+    attributes = t.integer { default = 128, min = 0, max = 1024 },
+    attribute_length = t.integer { default = 4096, min = 0, max = 32768 },
+    events = t.integer { default = 128, min = 0, max = 1024 },
+    event_attributes = t.integer { default = 128, min = 0, max = 1024 },
+    links = t.integer { default = 128, min = 0, max = 1024 },
+  },
   propagators = t.list {
     default = t.array { "tracecontext", "baggage" },
     of = t.enum { values = { "tracecontext", "baggage", "b3", "b3multi",

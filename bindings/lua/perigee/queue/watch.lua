@@ -15,6 +15,8 @@ local function describe(span, driver, queue, operation)
   span:set("messaging.system", SYSTEM[driver] or driver)
   span:set("messaging.destination.name", queue)
   span:set("messaging.operation.name", operation)
+  span:set("messaging.operation.type", operation == "add" and "send"
+    or operation)
 end
 
 -- Options may be shared by all jobs that have none.
@@ -39,7 +41,9 @@ function M.producing(driver, queue, entries)
   local span = trace.own.start("add " .. queue, PRODUCER)
   if span then
     describe(span, driver, queue, "add")
-    span:set("messaging.batch.message_count", #entries)
+    if #entries > 1 then -- of batches only, say the conventions
+      span:set("messaging.batch.message_count", #entries)
+    end
   end
   if not trace.own.headers() then
     return span
