@@ -5,6 +5,7 @@
 #include "core/base/protobuf.h"
 
 #define SCOPE "perigee"
+#define SPAN_ATTRIBUTE 9 /* field number */
 
 peri_slice peri_otlp_content_type(peri_otlp_format format)
 {
@@ -158,7 +159,8 @@ static int put_span(peri_buf *out, const peri_otlp_span *span)
          peri_protobuf_number(out, 6, span->kind) ||
          peri_protobuf_fixed64(out, 7, span->start_unix_ns) ||
          peri_protobuf_fixed64(out, 8, span->end_unix_ns) ||
-         peri_otlp_put_attributes(out, 9, span->attributes) ||
+         peri_otlp_put_attributes(out, SPAN_ATTRIBUTE, span->attributes) ||
+         peri_buf_append_slice(out, span->encoded) ||
          peri_protobuf_number(out, 10, span->attributes->dropped);
     for (size_t i = 0; rc == 0 && i < span->event_count; i++) {
         rc = put_event(out, &span->events[i]);
@@ -192,6 +194,21 @@ static int frame_protobuf(peri_buf *out, const peri_attributes *resource,
     return rc || peri_buf_append_slice(out, items) ||
            peri_protobuf_close(out, scope_spans) ||
            peri_protobuf_close(out, all);
+}
+
+int peri_otlp_append_attributes(peri_buf *out,
+                                const peri_attributes *attributes)
+{
+    return peri_otlp_put_attributes(out, SPAN_ATTRIBUTE, attributes);
+}
+
+int peri_otlp_append_text(peri_buf *out, const char *key, peri_slice text)
+{
+    const peri_attribute one = {.type = PERI_ATTRIBUTE_STRING,
+                                .key = peri_slice_str(key),
+                                .text = text};
+
+    return put_attribute(out, SPAN_ATTRIBUTE, &one);
 }
 
 /* ---- both ---- */

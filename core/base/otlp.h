@@ -54,6 +54,7 @@ typedef struct peri_otlp_span {
     uint64_t start_unix_ns;
     uint64_t end_unix_ns;
     const peri_attributes *attributes;
+    peri_slice encoded; /* more, of peri_otlp_append_...; protobuf only */
     const peri_span_event *events;
     size_t event_count;
     uint32_t dropped_events;
@@ -70,6 +71,11 @@ int peri_otlp_append_span(peri_buf *out, peri_otlp_format format,
 /* The same for a line of the log. */
 int peri_otlp_append_log(peri_buf *out, peri_otlp_format format,
                          const peri_log_record *record);
+
+/* A span's attributes, in protobuf. 0 or PERI_ELIMIT. text: plain ASCII. */
+int peri_otlp_append_attributes(peri_buf *out,
+                                const peri_attributes *attributes);
+int peri_otlp_append_text(peri_buf *out, const char *key, peri_slice text);
 
 /* A whole request: items, appended one behind the other, in their frame. In
  * protobuf each is field 2, in JSON each has a comma in front. */

@@ -12,7 +12,9 @@ void peri_exporter_batch_done(peri_exporter *e)
     e->queued -= b->count;
     e->queued_bytes -= b->items.length;
     peri_list_remove(&b->link);
-    peri_buf_fini(&b->items);
+    peri_buf_fini(&e->spare);
+    e->spare = b->items;
+    peri_exporter_clear(&e->spare);
     free(b);
 }
 
@@ -41,7 +43,8 @@ peri_buf *peri_exporter_begin(peri_exporter *e, uint32_t items)
     if (e->filling == NULL) {
         e->filling = peri_calloc(1, sizeof *e->filling);
         peri_list_init(&e->filling->link);
-        peri_buf_init(&e->filling->items, PERI_EXPORTER_BYTES_MAX);
+        e->filling->items = e->spare;
+        peri_buf_init(&e->spare, PERI_EXPORTER_BYTES_MAX);
         uv_timer_start(&e->flush, on_flush, e->delay_ms, 0);
         e->filled = 0;
     }
@@ -92,6 +95,7 @@ static void on_closed(uv_handle_t *handle)
         return;
     }
     peri_buf_fini(&e->body);
+    peri_buf_fini(&e->spare);
     peri_attributes_fini(&e->resource);
     peri_exporter_target_fini(&e->target);
     free(e);
@@ -168,6 +172,7 @@ peri_exporter *peri_exporter_create(uv_loop_t *loop, peri_client *client,
                           peri_buf_slice(&options->resource->packed));
     e->resource.count = options->resource->count;
     peri_buf_init(&e->body, PERI_EXPORTER_BYTES_MAX * 2);
+    peri_buf_init(&e->spare, PERI_EXPORTER_BYTES_MAX);
     peri_list_init(&e->full);
     uv_timer_init(loop, &e->flush);
     uv_timer_init(loop, &e->pause);

@@ -46,6 +46,7 @@ struct peri_exporter {
     peri_exporter_batch *filling; /* NULL: nothing has come */
     size_t filled;                /* bytes of it that are committed */
     peri_list full;
+    peri_buf spare; /* of a batch that is over, for the next */
     uint32_t queued; /* items in all batches */
     size_t queued_bytes;
     /* One of these at a time, with the first of the full ones: */
@@ -71,6 +72,18 @@ void peri_exporter_end(peri_exporter *e);
 
 /* exporter_send.c: if nothing is on its way. */
 void peri_exporter_send_next(peri_exporter *e);
+
+/* Memory that is kept for the next batch: a new piece of it costs more than
+ * what is written there. */
+#define PERI_EXPORTER_KEPT_BYTES ((size_t)1 << 20)
+
+static inline void peri_exporter_clear(peri_buf *buf)
+{
+    if (buf->capacity > PERI_EXPORTER_KEPT_BYTES) {
+        peri_buf_fini(buf);
+    }
+    peri_buf_clear(buf);
+}
 
 static inline peri_exporter_batch *peri_exporter_first(const peri_exporter *e)
 {

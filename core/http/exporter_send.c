@@ -236,12 +236,12 @@ static void start_call(peri_exporter *e)
     int rc = get_identity(e, &options.identity, why, sizeof why);
 
     if (rc < 0) { /* files: somebody may mend them */
-        peri_buf_fini(&e->body);
+        peri_exporter_clear(&e->body);
         again_or_lose(e, peri_slice_str(why), PERI_SLICE(""));
         return;
     }
     rc = peri_call_start(e->client, &options, on_event, e, &e->call);
-    peri_buf_fini(&e->body);
+    peri_exporter_clear(&e->body);
     if (rc < 0) {
         e->call = NULL;
         lose(e, PERI_SLICE("a request that cannot be sent"));
@@ -286,7 +286,7 @@ static void send_first(peri_exporter *e)
     b->attempts++;
     if (peri_otlp_frame(&e->body, e->format, e->signal, &e->resource,
                         peri_buf_slice(&b->items)) != 0) {
-        peri_buf_fini(&e->body);
+        peri_exporter_clear(&e->body);
         lose(e, PERI_SLICE("a batch that is too large"));
     } else if (!e->gzip) {
         start_call(e);

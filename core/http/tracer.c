@@ -10,6 +10,7 @@
 
 #define FREE_SPANS_MAX 256
 #define HELD_BYTES_MAX ((size_t)256 << 10)
+#define WALL_FRESH_NS 100000000u
 
 /* ---- ids ---- */
 
@@ -60,6 +61,7 @@ static void span_init(peri_trace_span *span)
     peri_buf_init(&span->name, PERI_SPAN_TEXT_MAX);
     peri_buf_init(&span->message, PERI_SPAN_TEXT_MAX);
     peri_attributes_init(&span->attributes);
+    peri_buf_init(&span->encoded, PERI_ATTRIBUTES_BYTES);
     peri_buf_init(&span->state, PERI_TRACESTATE_MAX);
     peri_buf_init(&span->baggage, PERI_BAGGAGE_MAX);
     peri_buf_init(&span->held, HELD_BYTES_MAX);
@@ -71,6 +73,7 @@ static void span_fini(peri_trace_span *span)
     peri_buf_fini(&span->name);
     peri_buf_fini(&span->message);
     peri_attributes_fini(&span->attributes);
+    peri_buf_fini(&span->encoded);
     peri_buf_fini(&span->state);
     peri_buf_fini(&span->baggage);
     peri_buf_fini(&span->held);
@@ -128,25 +131,33 @@ static peri_trace_span *take(peri_tracer *tracer)
     return span;
 }
 
+static void forget_all(peri_trace_span *span)
+{
+    forget_events(span);
+    peri_buf_clear(&span->name);
+    peri_buf_clear(&span->message);
+    peri_attributes_clear(&span->attributes);
+    peri_buf_clear(&span->encoded);
+    peri_buf_clear(&span->flight);
+    span->flight_dropped = 0;
+    peri_buf_fini(&span->held);
+    peri_buf_init(&span->held, HELD_BYTES_MAX);
+}
+
 static void give_back(peri_trace_span *span)
 {
     peri_tracer *tracer = span->tracer;
 
-    forget_events(span);
+    if (span->recording) { /* else nothing was kept */
+        forget_all(span);
+    }
+    peri_buf_clear(&span->state);
+    peri_buf_clear(&span->baggage);
     if (tracer->free_count >= FREE_SPANS_MAX) {
         span_fini(span);
         free(span);
         return;
     }
-    peri_buf_clear(&span->name);
-    peri_buf_clear(&span->message);
-    peri_attributes_clear(&span->attributes);
-    peri_buf_clear(&span->state);
-    peri_buf_clear(&span->baggage);
-    peri_buf_clear(&span->flight);
-    span->flight_dropped = 0;
-    peri_buf_fini(&span->held);
-    peri_buf_init(&span->held, HELD_BYTES_MAX);
     span->next_free = tracer->free_spans;
     tracer->free_spans = span;
     tracer->free_count++;
@@ -169,14 +180,18 @@ void peri_trace_unref(peri_trace_span *span)
     }
 }
 
+/* started_ns: monotonic; 0: now. The wall clock is read once in a while. */
 static void start_clock(peri_trace_span *span, uint64_t started_ns)
 {
-    uint64_t now_ns = peri_clock_monotonic_ns();
-    uint64_t before_ns =
-        started_ns != 0 && started_ns < now_ns ? now_ns - started_ns : 0;
+    peri_tracer *tracer = span->tracer;
+    uint64_t at_ns = started_ns != 0 ? started_ns : peri_clock_monotonic_ns();
 
-    span->start_ns = now_ns - before_ns;
-    span->start_unix_ns = peri_clock_wall_ns() - before_ns;
+    if (at_ns - tracer->wall_read_ns > WALL_FRESH_NS) { /* or is before it */
+        tracer->wall_read_ns = peri_clock_monotonic_ns();
+        tracer->wall_offset_ns = peri_clock_wall_ns() - tracer->wall_read_ns;
+    }
+    span->start_ns = at_ns;
+    span->start_unix_ns = at_ns + tracer->wall_offset_ns;
 }
 
 static void carry(peri_trace_span *span, const peri_trace_remote *remote)
@@ -325,6 +340,7 @@ static void fill(const peri_trace_span *span, uint64_t now_ns,
         .start_unix_ns = span->start_unix_ns,
         .end_unix_ns = span->start_unix_ns + took_ns,
         .attributes = &span->attributes,
+        .encoded = peri_buf_slice(&span->encoded),
         .events = span->events,
         .event_count = span->event_count,
         .dropped_events = span->dropped_events,

@@ -33,6 +33,7 @@ typedef struct peri_trace_span {
     peri_buf name;
     peri_buf message;
     peri_attributes attributes;
+    peri_buf encoded; /* more of them, as OTLP's protobuf has them */
     peri_span_event *events;
     size_t event_count;
     uint32_t dropped_events;

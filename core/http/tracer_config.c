@@ -40,6 +40,7 @@ peri_tracer *peri_tracer_create(uv_loop_t *loop, peri_client *client,
     tracer->counts.dropped = counter(cells, "dropped");
     tracer->counts.failed = counter(cells, "failed");
     peri_tracer_seed(tracer);
+    peri_tracer_init_memos(tracer);
     return tracer;
 }
 
@@ -127,6 +128,7 @@ static void release(peri_tracer *tracer)
         return;
     }
     peri_tracer_free_spans(tracer);
+    peri_tracer_fini_memos(tracer);
     free(tracer->configured);
     free(tracer);
     closed(data);
@@ -208,6 +210,10 @@ void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings)
             PERI_OTLP_TRACES, &tracer->counts);
         tracer->open_exporters += tracer->exporter != NULL;
     }
+    tracer->memorizes =
+        tracer->exporter != NULL &&
+        peri_exporter_format(tracer->exporter) == PERI_OTLP_PROTOBUF &&
+        tracer->limits.attribute_bytes >= PERI_TRACER_MEMO_MAX;
 }
 
 void peri_tracer_close(peri_tracer *tracer, void (*closed)(void *data),

@@ -20,6 +20,18 @@ typedef struct peri_tracer_limits {
     uint32_t links;
 } peri_tracer_limits;
 
+/* Attributes of requests that were encoded once; see tracer_server.c. */
+#define PERI_TRACER_KINDS 64
+#define PERI_TRACER_MEMO_MAX 512 /* bytes of a text */
+#define PERI_TRACER_OWN_ATTRIBUTES 12
+
+typedef struct peri_tracer_memo {
+    peri_buf text; /* what they are of */
+    uint32_t what;
+    bool is_there;
+    peri_buf encoded;
+} peri_tracer_memo;
+
 struct peri_tracer {
     uv_loop_t *loop;
     peri_client *client;
@@ -35,6 +47,13 @@ struct peri_tracer {
     bool keeps_failed;
     uint64_t tail_slow_ns;
     uint64_t random[4];
+    uint64_t wall_offset_ns; /* between the two clocks, as of */
+    uint64_t wall_read_ns;
+    bool memorizes; /* protobuf, and no narrow limits */
+    peri_tracer_memo kinds[PERI_TRACER_KINDS];
+    peri_tracer_memo host;
+    peri_tracer_memo client_address;
+    peri_tracer_memo agent;
     peri_trace_span *free_spans;
     size_t free_count;
     int open_exporters;
@@ -45,5 +64,7 @@ struct peri_tracer {
 
 void peri_tracer_seed(peri_tracer *tracer);
 void peri_tracer_free_spans(peri_tracer *tracer);
+void peri_tracer_init_memos(peri_tracer *tracer);
+void peri_tracer_fini_memos(peri_tracer *tracer);
 
 #endif

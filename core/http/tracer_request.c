@@ -1,4 +1,5 @@
-/* Tracer: headers in and out, and the spans of requests that are served. */
+/* Tracer: headers in and out. What the spans of requests hold is in
+ * tracer_server.c. */
 #include "core/http/exchange.h"
 #include "core/http/tracer_internal.h"
 
@@ -135,117 +136,37 @@ static peri_slice get_field(void *data, peri_slice name)
     return count > 1 ? peri_buf_slice(joined) : first;
 }
 
+/* Whether a field may be one of those above; most requests have none. */
+static bool may_have_context(const peri_exchange *ex)
+{
+    for (uint16_t i = 0; i < ex->field_count; i++) {
+        peri_slice name = peri_exchange_text(ex, ex->fields[i].name);
+        char first = (char)(name.data[0] | 0x20);
+
+        if (first == 't' || first == 'b' ||
+            (first == 'x' && name.length > 5 && (name.data[2] | 0x20) == 'b')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void peri_tracer_request(peri_tracer *tracer, peri_exchange *ex)
 {
+    peri_slice method = peri_exchange_text(ex, ex->method_text);
     lookup l = {.ex = ex};
     peri_trace_remote remote;
 
+    if (!may_have_context(ex)) {
+        ex->trace = peri_trace_begin(tracer, method, PERI_SPAN_SERVER, NULL,
+                                     ex->started_ns);
+        return;
+    }
     peri_buf_init(&l.joined[0], PERI_BAGGAGE_MAX);
     peri_buf_init(&l.joined[1], PERI_BAGGAGE_MAX);
     peri_trace_extract(tracer, get_field, &l, &remote);
-    ex->trace =
-        peri_trace_begin(tracer, peri_exchange_text(ex, ex->method_text),
-                         PERI_SPAN_SERVER, &remote, ex->started_ns);
+    ex->trace = peri_trace_begin(tracer, method, PERI_SPAN_SERVER, &remote,
+                                 ex->started_ns);
     peri_buf_fini(&l.joined[0]);
     peri_buf_fini(&l.joined[1]);
-}
-
-static void note_host(peri_attributes *to, const peri_exchange *ex)
-{
-    peri_slice host = peri_exchange_field(ex, PERI_SLICE("host"));
-    const char *colon;
-    size_t digits;
-    int64_t port = 0;
-
-    if (host.length == 0) {
-        return;
-    }
-    colon = memrchr(host.data, ':', host.length);
-    digits = colon != NULL ? (size_t)(host.data + host.length - colon - 1) : 0;
-    if (digits == 0 || digits > 5 || memchr(colon, ']', digits + 1) != NULL) {
-        peri_attributes_add_text(to, "server.address", host);
-        return;
-    }
-    for (size_t i = 1; i <= digits; i++) {
-        port = port * 10 + (colon[i] - '0'); /* scan has seen digits only */
-    }
-    peri_attributes_add_text(
-        to, "server.address",
-        peri_slice_of(host.data, (size_t)(colon - host.data)));
-    peri_attributes_add_int(to, "server.port", port);
-}
-
-static void note_request(peri_attributes *to, peri_exchange *ex)
-{
-    peri_slice query = peri_exchange_text(ex, ex->query);
-    peri_slice agent = peri_exchange_field(ex, PERI_SLICE("user-agent"));
-
-    if (ex->method == PERI_METHOD_OTHER) {
-        peri_attributes_add_text(to, "http.request.method",
-                                 PERI_SLICE("_OTHER"));
-        peri_attributes_add_text(to, "http.request.method_original",
-                                 peri_exchange_text(ex, ex->method_text));
-    } else {
-        peri_attributes_add_text(to, "http.request.method",
-                                 peri_exchange_text(ex, ex->method_text));
-    }
-    peri_attributes_add_text(to, "url.path", peri_exchange_text(ex, ex->path));
-    if (query.length != 0) {
-        peri_attributes_add_text(to, "url.query", query);
-    }
-    peri_attributes_add_text(to, "url.scheme",
-                             ex->is_tls ? PERI_SLICE("https")
-                                        : PERI_SLICE("http"));
-    peri_attributes_add_text(to, "network.protocol.version",
-                             ex->version_minor == 0 ? PERI_SLICE("1.0")
-                                                    : PERI_SLICE("1.1"));
-    note_host(to, ex);
-    peri_attributes_add_text(to, "client.address", peri_exchange_remote(ex));
-    if (agent.length != 0) {
-        peri_attributes_add_text(to, "user_agent.original", agent);
-    }
-}
-
-static void note_answer(peri_trace_span *span, const peri_exchange *ex)
-{
-    peri_attributes *to = &span->attributes;
-    char status[8];
-
-    peri_attributes_add_int(to, "http.response.status_code", ex->status);
-    if (ex->gone) {
-        peri_attributes_add_text(to, "error.type", PERI_SLICE("aborted"));
-    } else if (ex->status >= 500) {
-        snprintf(status, sizeof status, "%u", ex->status);
-        peri_attributes_add_text(to, "error.type", peri_slice_str(status));
-        peri_trace_set_status(span, PERI_SPAN_ERROR, PERI_SLICE(""));
-    }
-}
-
-/* "GET /users/:id"; paths are not names: there are too many of them. */
-static void name_it(peri_trace_span *span, const peri_exchange *ex)
-{
-    const char *pattern = ex->route != NULL ? ex->route->pattern : NULL;
-
-    if (pattern == NULL) {
-        return;
-    }
-    peri_attributes_add_text(&span->attributes, "http.route",
-                             peri_slice_str(pattern));
-    peri_buf_append_byte(&span->name, ' ');
-    peri_utf8_append(&span->name, peri_slice_str(pattern),
-                     PERI_SPAN_TEXT_MAX / 2);
-}
-
-void peri_tracer_done(peri_exchange *ex, uint64_t now_ns)
-{
-    peri_trace_span *span = ex->trace;
-
-    ex->trace = NULL;
-    if (span->recording) {
-        note_request(&span->attributes, ex);
-        note_answer(span, ex);
-        name_it(span, ex);
-    }
-    peri_trace_end(span, now_ns);
-    peri_trace_unref(span);
 }

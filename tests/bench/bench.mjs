@@ -11,6 +11,8 @@
 // TLS: tls-ROUTE over TLS 1.3 (whose default cipher both take), handshake with a
 // connection and a full handshake for each request (Connection: close, no
 // tickets); --tls-key 2048 for RSA instead of P-256.
+// traces: /json without traces, with one in a hundred, with all exported to a
+// collector's stand-in on CPU 1.
 // All servers of a run are up together, one worker each, pinned to CPU 0; only
 // the one measured gets requests, from wrk on CPU 1. Rounds go A B A B, and a
 // ratio is the median of the ratios of the rounds, so the machine's drift
@@ -23,13 +25,13 @@ import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
 import { print_queues } from "./queue_redis.mjs";
 import {
-  CLIENT_CPU, SERVER_CPU, certificate, cpu, dial, nginx, other, perigee, probe, pss_kb, redis, sleep,
+  CLIENT_CPU, SERVER_CPU, certificate, cpu, dial, free_port, nginx, other, perigee, probe, pss_kb, redis, sleep,
   tls_servers, tree,
 } from "./servers.mjs";
 
 const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64 local@64 "
-  + "tls-json@64 handshake@64";
-const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json" };
+  + "tls-json@64 handshake@64 traces@64";
+const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json", traces: "/json" };
 const BODY = '{"name":"lua"}';
 const PIPELINED = 16;
 
@@ -236,6 +238,38 @@ async function measure_tls(names, rounds, secs, everything) {
   }
 }
 
+const traced = (name) => /^traces\b/.test(name);
+
+/** The same server three times; all but the first traces. */
+async function measure_traces(names, rounds, secs, everything) {
+  const collector = spawn("taskset", ["-c", CLIENT_CPU, process.execPath, path.join(ROOT, "tests/bench/collector.mjs")],
+    { stdio: ["ignore", "pipe", "inherit"] });
+  const [port] = await once(collector.stdout, "data");
+  const settings = { "trace.endpoint": `http://127.0.0.1:${String(port).trim()}/v1/traces`, "trace.queue_max": 20000 };
+  const admin = await free_port();
+  const servers = [
+    perigee("without traces", { copies: true }),
+    perigee("1 % traced", { copies: true, settings: { ...settings, "trace.sampler": "traceidratio", "trace.ratio": 0.01 } }),
+    perigee("100 % traced", { copies: true, settings: { ...settings, "admin.port": admin } }),
+  ];
+  try {
+    for (const server of servers) {
+      await server.start();
+    }
+    for (const name of names) {
+      const kept = await measure(servers, name, rounds, secs, null);
+      everything[name] = Object.fromEntries(kept);
+      print_case(name, kept, servers[0].name);
+      const text = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
+      const spans = Object.fromEntries([...text.matchAll(/^perigee_trace_spans_total\{result="(\w+)"\} (\d+)/gm)].map((m) => m.slice(1)));
+      console.log(`\nspans exported ${spans.exported}, dropped ${spans.dropped ?? 0}, failed ${spans.failed ?? 0}`);
+    }
+  } finally {
+    await Promise.all(servers.map((server) => server.process && server.stop()));
+    collector.kill();
+  }
+}
+
 async function main() {
   const quick = options.quick;
   const rounds = quick ? 2 : Number(options.rounds);
@@ -252,7 +286,7 @@ async function main() {
     console.log("one CPU alone: server and load take it from each other");
   }
   const all_cases = options.cases.trim().split(/[ ,]+/);
-  let cases = all_cases.filter((name) => !speaks_tls(name));
+  let cases = all_cases.filter((name) => !speaks_tls(name) && !traced(name));
   const store = cases.some(stores) ? await redis() : null;
   if (store === null && cases.some(stores)) {
     console.log("redis-server is not installed: no cache case");
@@ -284,6 +318,9 @@ async function main() {
   }
   if (all_cases.some(speaks_tls)) {
     await measure_tls(all_cases.filter(speaks_tls), rounds, secs, everything);
+  }
+  if (all_cases.some(traced)) {
+    await measure_traces(all_cases.filter(traced), rounds, secs, everything);
   }
   if (!options["no-start"]) {
     await print_start(makers, quick ? 3 : 9);

@@ -1,6 +1,6 @@
 // Servers under measurement: process trees pinned to one CPU.
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -154,10 +154,18 @@ export function tls_servers({ cert, key }) {
   return [() => perigee("perigee", { settings, secure: true }), () => nginx({ cert, key })];
 }
 
-export function perigee(name = "perigee", { workers = 1, settings = {}, secure = false } = {}) {
+/** copies: beside others, in a folder of its own: a folder has one host. */
+export function perigee(name = "perigee", { workers = 1, settings = {}, secure = false, copies = false } = {}) {
   const program = path.join(ROOT, "build/release/perigee");
+  let folder = path.join(ROOT, "tests/bench/app");
+  if (copies) {
+    const copy = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
+    process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
+    ["config", "scripts"].forEach((part) => cpSync(path.join(folder, part), path.join(copy, part), { recursive: true }));
+    folder = copy;
+  }
   return new Server(name, (port) => [
-    program, "run", path.join(ROOT, "tests/bench/app"), "-e", "production",
+    program, "run", folder, "-e", "production",
     "-p", String(port), "-w", String(workers), "--set", "admin.port=0",
     ...Object.entries(settings).flatMap(([key, value]) => ["--set", `${key}=${value}`]),
   ], { secure });

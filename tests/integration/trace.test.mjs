@@ -298,11 +298,11 @@ test("a cache shows what it does, and what its loads do", async (t) => {
   const load = await to.span("cache load prices");
   const select = await to.span("SELECT");
   assert.deepEqual([get, load, select].map((s) => s.parent_id), [server.span_id, get.span_id, load.span_id]);
-  assert.deepEqual(get.attributes, { "cache.name": "prices", "cache.key": "apple", "cache.result": "miss" });
+  assert.deepEqual(get.attributes, { "perigee.cache.name": "prices", "perigee.cache.key": "apple", "perigee.cache.result": "miss" });
   await app.get("/price");
   const hit = await until(() => by_name(to.spans, "cache get prices")[1], { timeout_ms: 30_000 });
-  assert.equal(hit.attributes["cache.result"], "hit");
-  assert.equal(hit.attributes["cache.level"], "shared");
+  assert.equal(hit.attributes["perigee.cache.result"], "hit");
+  assert.equal(hit.attributes["perigee.cache.level"], "shared");
   assert.equal(by_name(to.spans, "cache load prices").length, 1);
 });
 

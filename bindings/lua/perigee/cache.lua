@@ -85,8 +85,8 @@ end
 
 local function note(span, level, result)
   if span then
-    span:set("cache.level", level)
-    span:set("cache.result", result)
+    span:set("perigee.cache.level", level)
+    span:set("perigee.cache.result", result)
   end
 end
 

@@ -8,8 +8,8 @@ local M = {}
 local INTERNAL = 1 -- a span's kind
 
 local function describe(span, self, key)
-  span:set("cache.name", self.name)
-  span:set("cache.key", key)
+  span:set("perigee.cache.name", self.name)
+  span:set("perigee.cache.key", key)
 end
 
 local function done(span, ok, ...)

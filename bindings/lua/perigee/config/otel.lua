@@ -31,7 +31,8 @@ end
 local function headers_of(text)
   local result, why = pairs_of(text)
   for name, value in pairs(result or {}) do
-    if name:find "[^%w!#$%%&'*+.^_`|~-]" or value:find "[%z\1-\8\10-\31\127]" then
+    if name:find "[^%w!#$%%&'*+.^_`|~-]"
+      or value:find "[%z\1-\8\10-\31\127]" then
       return nil, "has a header that cannot be sent"
     end
   end
