@@ -46,7 +46,7 @@ struct peri_exporter {
     peri_exporter_batch *filling; /* NULL: nothing has come */
     size_t filled;                /* bytes of it that are committed */
     peri_list full;
-    peri_buf spare; /* of a batch that is over, for the next */
+    peri_buf spare;  /* of a batch that is over, for the next */
     uint32_t queued; /* items in all batches */
     size_t queued_bytes;
     /* One of these at a time, with the first of the full ones: */

@@ -38,12 +38,16 @@ const PAIRS = [
   ["observe, labels looked up", "prom observe", 0],
   ["observe, native", "prom observe", 10],
   ["scrape of 1000 histograms", "prom render", 4],
+  ["span, not sampled", null, 0],
 ];
 
-function run(argv) {
+// A span costs something only where traces are on.
+const ENV = { PERIGEE_TRACE__ENABLED: "true", PERIGEE_TRACE__SAMPLER: "always_off", PERIGEE_TRACE__EXPORTER: "none" };
+
+function run(argv, env = {}) {
   return new Promise((resolve) => {
     const child = spawn("taskset", ["-c", SERVER_CPU, ...argv],
-      { cwd: path.join(ROOT, "tests/bench/app"), stdio: ["ignore", "pipe", "ignore"] });
+      { cwd: path.join(ROOT, "tests/bench/app"), stdio: ["ignore", "pipe", "ignore"], env: { ...process.env, ...env } });
     let text = "";
     child.stdout.on("data", (chunk) => (text += chunk));
     child.on("close", () => resolve(text));
@@ -152,9 +156,9 @@ const found = new Map();
 await server?.start();
 try {
   for (let i = 0; i < ROUNDS; i++) {
-    for (const name of ["shared", "cache", "resilience", "metrics"]) {
+    for (const name of ["shared", "cache", "resilience", "metrics", "trace"]) {
       const source = readFileSync(path.join(ROOT, `tests/bench/micro/${name}.lua`), "utf8");
-      lines(await run([program, "exec", source]), found);
+      lines(await run([program, "exec", source], name === "trace" ? ENV : {}), found);
     }
     if (server) {
       lines(await ask(server.port), found);

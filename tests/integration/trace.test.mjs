@@ -209,6 +209,23 @@ test("a collector that is away costs no request; what is left leaves at the stop
   assert.equal(to.spans.length, 5);
 });
 
+test("what turns out to be slow is kept, with what it called", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { settings: { ...FAST, "trace.endpoint": to.url, "trace.sampler": "always_off", "trace.keep_slow": "2s" }, route: `
+    local trace = require "perigee.trace"
+    local task = require "perigee.task"
+    router:get("/quick", function() return "quick" end)
+    router:get("/slow", function()
+      return trace.span("wait", nil, function() task.sleep "2100ms" return "slow" end)
+    end)` });
+  const slow = app.get("/slow");
+  assert.equal((await app.get("/quick")).status, 200);
+  assert.equal((await slow).status, 200);
+  const server = await to.span("GET /slow");
+  assert.equal((await to.span("wait")).parent_id, server.span_id);
+  assert.deepEqual(to.spans.map((s) => s.name).sort(), ["GET /slow", "wait"]);
+});
+
 const DATA = `
   local redis = require "perigee.redis"
   local db = require("perigee.sqlite").get "main"
