@@ -318,7 +318,7 @@ static int skip(lua_State *L)
     lua_settop(L, 0);
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->path_ref);
     if (c->depth > 0) {
-        count_table(c, 0, (size_t)(c->entries[c->depth - 1] + 1));
+        count_table(c, 0, (size_t)c->entries[c->depth - 1] + 1);
         pop_object(c, L);
     }
     return 0;
