@@ -248,14 +248,16 @@ end
 
 --- Given up by the queue itself: its job crashed its worker again and again.
 ---@param id string
+---@param round integer  # of the job; the delivery may be in a later one
 ---@param reason string
 ---@param now_ms integer
 ---@return boolean? changed
 ---@return perigee.Error? err
-function M.give_up(id, reason, now_ms)
+function M.give_up(id, round, reason, now_ms)
   local done, err = db:exec([[UPDATE deliveries SET status = 'dead', error = ?,
       next_attempt_at_ms = NULL, updated_at_ms = ?
-    WHERE id = ? AND status = 'pending']], reason, now_ms, id)
+    WHERE id = ? AND round = ? AND status = 'pending']],
+    reason, now_ms, id, round)
   if not done then
     return nil, err
   end

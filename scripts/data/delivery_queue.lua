@@ -45,15 +45,15 @@ function M.find(delivery)
   return queue.get(M.NAME):job(id_of(delivery))
 end
 
---- Calls a function with the delivery's id for each job that has failed for
---- good, whoever found that.
----@param fn fun(delivery_id: string, reason: string?)
+--- Calls a function with the delivery's id and round for each job that has
+--- failed for good, whoever found that.
+---@param fn fun(delivery_id: string, round: integer, reason: string?)
 ---@return fun() off
 function M.on_failed(fn)
   return queue.get(M.NAME):on("failed", function(event)
-    local id = tostring(event.id):match "^(.*)%.%d+$"
+    local id, round = tostring(event.id):match "^(.*)%.(%d+)$"
     if id then
-      fn(id, event.failure)
+      fn(id, tonumber(round), event.failure)
     end
   end)
 end

@@ -212,10 +212,11 @@ end
 --- A job has failed for good. Sending has recorded that already, but for jobs
 --- that crashed their worker again and again.
 ---@param id string
+---@param round integer  # one that was replayed meanwhile is in a later one
 ---@param reason string?
-function M.given_up(id, reason)
-  local changed, err = deliveries.give_up(id, reason or "its job failed",
-    time.now())
+function M.given_up(id, round, reason)
+  local changed, err = deliveries.give_up(id, round,
+    reason or "its job failed", time.now())
   if err then
     log.error("a failed delivery cannot be recorded",
       { delivery = id, err = err })
@@ -238,7 +239,7 @@ local function look_after(delivery)
       return nil, err
     end
   elseif job.state == "failed" then
-    M.given_up(delivery.id, job.failure)
+    M.given_up(delivery.id, delivery.round, job.failure)
     return true
   end
   return deliveries.touch(delivery.id, time.now())
