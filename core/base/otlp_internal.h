@@ -35,6 +35,9 @@ int peri_otlp_put_attributes(peri_buf *out, unsigned field,
 int peri_otlp_json_attributes(peri_buf *out, const peri_attributes *attributes);
 
 int peri_otlp_json_double(peri_buf *out, double value);
+/* What comes before it, count bytes in hexadecimal, a quotation mark. */
+int peri_otlp_json_id(peri_buf *out, const char *before,
+                      const unsigned char *id, size_t count);
 
 /* otlp_metrics_json.c */
 int peri_otlp_json_metric_head(peri_otlp_metric *metric);

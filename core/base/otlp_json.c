@@ -11,8 +11,8 @@ static int put(peri_buf *out, const char *text)
     return peri_buf_append_str(out, text);
 }
 
-static int put_id(peri_buf *out, const char *before, const unsigned char *id,
-                  size_t count)
+int peri_otlp_json_id(peri_buf *out, const char *before,
+                      const unsigned char *id, size_t count)
 {
     char hex[2 * PERI_TRACE_ID_BYTES];
 
@@ -95,10 +95,11 @@ static int put_links(peri_buf *out, const peri_otlp_span *span)
     int rc = put(out, ",\"links\":[");
 
     for (size_t i = 0; rc == 0 && i < span->link_count; i++) {
-        rc = put_id(out, i == 0 ? "{\"traceId\":\"" : ",{\"traceId\":\"",
-                    span->links[i].trace_id, PERI_TRACE_ID_BYTES) ||
-             put_id(out, ",\"spanId\":\"", span->links[i].span_id,
-                    PERI_SPAN_ID_BYTES) ||
+        rc = peri_otlp_json_id(out,
+                               i == 0 ? "{\"traceId\":\"" : ",{\"traceId\":\"",
+                               span->links[i].trace_id, PERI_TRACE_ID_BYTES) ||
+             peri_otlp_json_id(out, ",\"spanId\":\"", span->links[i].span_id,
+                               PERI_SPAN_ID_BYTES) ||
              peri_buf_printf(out, ",\"flags\":%u}",
                              peri_otlp_link_flags(&span->links[i]));
     }
@@ -119,14 +120,14 @@ static int put_status(peri_buf *out, const peri_otlp_span *span)
 int peri_otlp_json_span(peri_buf *out, const peri_otlp_span *span)
 {
     const peri_trace_context *context = &span->context;
-    int rc =
-        put_id(out, ",{\"traceId\":\"", context->trace_id,
-               PERI_TRACE_ID_BYTES) ||
-        put_id(out, ",\"spanId\":\"", context->span_id, PERI_SPAN_ID_BYTES);
+    int rc = peri_otlp_json_id(out, ",{\"traceId\":\"", context->trace_id,
+                               PERI_TRACE_ID_BYTES) ||
+             peri_otlp_json_id(out, ",\"spanId\":\"", context->span_id,
+                               PERI_SPAN_ID_BYTES);
 
     if (peri_otlp_has_parent(span)) {
-        rc = rc || put_id(out, ",\"parentSpanId\":\"", span->parent_id,
-                          PERI_SPAN_ID_BYTES);
+        rc = rc || peri_otlp_json_id(out, ",\"parentSpanId\":\"",
+                                     span->parent_id, PERI_SPAN_ID_BYTES);
     }
     if (span->state.length != 0) {
         rc = rc || put(out, ",\"traceState\":") ||

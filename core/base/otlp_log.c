@@ -47,21 +47,6 @@ static int put_record(peri_buf *out, const peri_log_record *record)
            peri_protobuf_close(out, start);
 }
 
-static int put(peri_buf *out, const char *text)
-{
-    return peri_buf_append_str(out, text);
-}
-
-static int put_id(peri_buf *out, const char *before, const unsigned char *id,
-                  size_t count)
-{
-    char hex[2 * PERI_TRACE_ID_BYTES];
-
-    peri_hex_write(id, count, hex);
-    return put(out, before) || peri_buf_append(out, hex, 2 * count) ||
-           put(out, "\"");
-}
-
 static int put_json(peri_buf *out, const peri_log_record *record)
 {
     severity of = severity_of(record->level);
@@ -73,7 +58,8 @@ static int put_json(peri_buf *out, const peri_log_record *record)
                         "\"body\":{\"stringValue\":",
                         record->unix_ns, record->unix_ns, of.number, of.text) ||
         peri_json_append_string(out, peri_buf_slice(&record->message)) ||
-        put(out, "},") || peri_otlp_json_attributes(out, &record->attributes);
+        peri_buf_append_str(out, "},") ||
+        peri_otlp_json_attributes(out, &record->attributes);
 
     if (record->attributes.dropped != 0) {
         rc = rc || peri_buf_printf(out, ",\"droppedAttributesCount\":%u",
@@ -81,11 +67,12 @@ static int put_json(peri_buf *out, const peri_log_record *record)
     }
     if (record->traced) {
         rc = rc ||
-             put_id(out, ",\"traceId\":\"", record->trace_id,
-                    PERI_TRACE_ID_BYTES) ||
-             put_id(out, ",\"spanId\":\"", record->span_id, PERI_SPAN_ID_BYTES);
+             peri_otlp_json_id(out, ",\"traceId\":\"", record->trace_id,
+                               PERI_TRACE_ID_BYTES) ||
+             peri_otlp_json_id(out, ",\"spanId\":\"", record->span_id,
+                               PERI_SPAN_ID_BYTES);
     }
-    return rc || put(out, "}");
+    return rc || peri_buf_append_str(out, "}");
 }
 
 int peri_otlp_append_log(peri_buf *out, peri_otlp_format format,
