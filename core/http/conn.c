@@ -100,12 +100,14 @@ static void input_waiting(peri_conn *conn)
 }
 
 /* An incomplete head is not scanned again before a line or twice as much has
- * come: a byte at a time would cost the square of its length. */
+ * come: a byte at a time would cost the square of its length. One that is too
+ * long is refused at once. */
 static bool worth_scanning(const peri_conn *conn, const char *data,
                            size_t length)
 {
     return conn->state != PERI_CONN_HEAD || conn->in->scanned == 0 ||
            conn->in->length >= conn->in->scanned * 2 ||
+           conn->in->length > conn->server->scan_limits.head_max_bytes ||
            memchr(data, '\n', length) != NULL;
 }
 

@@ -93,6 +93,16 @@ const CASES = [
   [417, "another expectation", get("GET / HTTP/1.1", "Host: a\r\nExpect: tea\r\n")],
 ];
 
+test("a field that passes the limit in its second half is refused then", async (t) => {
+  const app = await start(t, { route: ROUTE });
+  const connection = await app.connect();
+  // The answer shows that what came with its request has been looked at.
+  connection.write(`${ok}GET / HTTP/1.1\r\nHost: a\r\nX: ${"a".repeat(20_000)}`);
+  assert.equal((await connection.answer()).text, "root");
+  connection.write("a".repeat(15_000));
+  assert.equal((await connection.answer()).status, 431);
+});
+
 test("malformed requests are refused", async (t) => {
   const app = await start(t, { route: ROUTE });
 
