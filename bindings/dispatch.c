@@ -296,7 +296,8 @@ static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
         peri_exchange_problem(ex, 501, PERI_SLICE(""), NULL, 0);
         return;
     }
-    if (ex->method == PERI_METHOD_OPTIONS && (asterisk || match->allowed)) {
+    if (ex->method == PERI_METHOD_OPTIONS &&
+        (asterisk || (match->allowed != 0 && gen->not_found == LUA_NOREF))) {
         answer_options(ex, asterisk ? (1u << PERI_METHOD_CONNECT) - 1
                                     : match->allowed);
         return;

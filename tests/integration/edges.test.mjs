@@ -162,6 +162,27 @@ test("HEAD of an endless stream ends with its head", async (t) => {
   connection.end();
 });
 
+test("middleware of the application sees OPTIONS, so it can answer preflights", async (t) => {
+  const app = await start(t, {
+    files: {
+      "scripts/main.lua": `return { before = { function(req, next)
+        if req.method == "OPTIONS" and req:header("access-control-request-method") then
+          return 204, nil, { ["access-control-allow-origin"] = "*" }
+        end
+        return next(req)
+      end } }`,
+    },
+    route: 'router:get("/thing", function() return "thing" end)',
+  });
+  const preflight = await app.request("OPTIONS", "/thing", { headers: { "access-control-request-method": "GET" } });
+  assert.equal(preflight.status, 204);
+  assert.equal(preflight.headers["access-control-allow-origin"], "*");
+  const plain = await app.request("OPTIONS", "/thing");
+  assert.equal(plain.status, 204);
+  assert.equal(plain.headers.allow, "GET, HEAD, OPTIONS");
+  assert.equal((await app.request("OPTIONS", "/none")).status, 404);
+});
+
 test("a body has one reader at a time", async (t) => {
   const app = await start(t, {
     route: `

@@ -168,7 +168,7 @@ test("requests have a log of their own, in the combined format", async (t) => {
   assert.match(lines()[0], new RegExp(String.raw`^127\.0\.0\.1 - ada \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] `
     + String.raw`"GET /users/7\?a=1 HTTP/1\.1" 200 5 "http://a/" "evil\\x22 \\x22x\\x5C\\x09\\xC3\\xA9"$`));
   assert.match(lines()[1], /^127\.0\.0\.1 - - \[[^\]]+\] "GET \/none HTTP\/1\.1" 404 \d+ "-" "-"$/);
-  assert.equal(of(app, "a user").length, 1);
+  await until(() => of(app, "a user").length === 1);
   assert.equal(of(app, "request completed").length, 0);
   renameSync(file, `${file}.1`);
   assert.equal((await app.command("reopen")).code, 0);

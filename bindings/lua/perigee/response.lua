@@ -395,7 +395,9 @@ end
 --- The innermost handler of the application's middleware, where no route is.
 function M.not_found(req)
   local allow = core.allowed(req)
-  if allow then
+  if allow and req.method == "OPTIONS" then
+    return 204, nil, { allow = allow }
+  elseif allow then
     return problem_answer(req, 405, {}, { allow = allow })
   end
   return problem_answer(req, 404, {})
