@@ -242,7 +242,8 @@ test("logs -f follows all processes through rotations, filtered, to the end", as
   await app.get("/levels");
   await app.get("/die").catch(() => {});
   await until(() => /logs reopened[^]*level fatal[^]*worker ended/.test(all.text), { what: "what was logged" });
-  await until(() => /worker ended/.test(warnings.text), { what: "the warnings" });
+  await until(() => /worker ended/.test(warnings.text), { what: "the warnings" })
+    .catch((err) => assert.fail(`${err.message}: ${warnings.text}`));
   assert.deepEqual(warnings.text.match(/level \w+/g), ["level warn", "level error", "level fatal"]);
   assert.equal((await app.command("stop")).code, 0);
   assert.equal(await all.ended, 0);
