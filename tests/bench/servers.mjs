@@ -12,6 +12,8 @@ export const CLIENT_CPU = os.cpus().length > 1 ? "1" : "0";
 const TICKS = 100; // of the kernel's accounting, a second
 const START_MS = 15_000;
 
+process.setMaxListeners(0); // each server cleans up after itself at the exit
+
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const read = (file) => {
