@@ -11,6 +11,7 @@
 #include "bindings/cli_commands.h"
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
+#include "core/base/number.h"
 #include "core/base/pretty.h"
 #include "core/cluster/control.h"
 
@@ -88,7 +89,7 @@ int perilua_cli_pretty(perilua_cli *cli)
 typedef struct held_line {
     char *text;
     size_t length;
-    uint64_t time_ms;
+    double time_ms;
     size_t order; /* among those of the same millisecond */
 } held_line;
 
@@ -126,7 +127,9 @@ static void hold(reader *r, peri_slice line)
     *held = (held_line){.text = peri_strndup(line.data, line.length),
                         .length = line.length,
                         .order = r->count};
-    held->time_ms = time.length > 0 ? strtoull(time.data, NULL, 10) : 0;
+    if (time.length > 0) {
+        peri_number_read(time.data, time.length, &held->time_ms);
+    }
     r->count++;
 }
 

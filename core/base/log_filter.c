@@ -1,8 +1,7 @@
 /* Log filter. */
 #include "core/base/log_filter.h"
 
-#include <stdlib.h>
-
+#include "core/base/number.h"
 #include "core/base/pretty.h"
 
 /* Up to the next '/', which both lose with it. */
@@ -76,10 +75,12 @@ bool peri_log_filter_passes(const peri_log_filter *filter, peri_slice line)
         line.length--;
     }
     if (filter->level != 0) {
-        peri_slice level = peri_log_member(line, "level");
+        peri_slice text = peri_log_member(line, "level");
+        double level;
 
-        if (level.length == 0 || level.length > 8 ||
-            atoi(level.data) < filter->level) { /* a comma or brace follows */
+        if (text.length == 0 ||
+            peri_number_read(text.data, text.length, &level) == 0 ||
+            level < filter->level) {
             return false;
         }
     }

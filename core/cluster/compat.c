@@ -9,6 +9,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/number.h"
 #include "core/cluster/master_state.h"
 #include "core/cluster/proc_info.h"
 
@@ -79,10 +80,11 @@ static void each_histogram(const peri_master *master, const char *name,
 static int record_of(peri_slice labels)
 {
     const peri_slice start = PERI_SLICE("worker=\"");
-    long record = -1;
+    double record = -1;
 
     if (peri_slice_starts(labels, start)) {
-        record = strtol(labels.data + start.length, NULL, 10);
+        peri_number_read(labels.data + start.length,
+                         labels.length - start.length, &record);
     }
     return record >= 0 && record < PERI_SLOTS_MAX ? (int)record : -1;
 }
