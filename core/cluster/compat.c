@@ -135,7 +135,7 @@ static void take_lag(void *data, peri_slice labels,
     const writer *w = data;
     struct peri_compat *compat = w->master->compat;
     int record = record_of(labels);
-    double since[SUMS_MAX];
+    double since[SUMS_MAX] = {0};
     peri_distribution d = *values;
 
     if (record < 0 || !w->master->record_used[record]) {
