@@ -108,6 +108,20 @@ test("all faults are listed, with exit 78 and no port opened", async (t) => {
   await assert.rejects(new Promise((resolve, reject) => taken.on("connect", resolve).on("error", reject)));
 });
 
+test("a request's head and body are never waited for without end", async (t) => {
+  const file = (ms) => `return {\n  http = {\n    header_timeout = ${ms},\n    body_timeout = ${ms},\n  },\n}`;
+  const dir = app_dir(t, { route: ROUTE, files: { "config/default.lua": file(0) } });
+  for (const command of ["run", "check"]) {
+    const { code, stdout, stderr } = await perigee([command, dir]);
+    assert.equal(code, 78, command);
+    assert.equal(stdout, "");
+    assert.match(stderr, /^config\/default\.lua:3: http\.header_timeout: must be a duration .* of at least 1 ms, not 0$/m);
+    assert.match(stderr, /^config\/default\.lua:4: http\.body_timeout: must be a duration .* of at least 1 ms, not 0$/m);
+  }
+  writeFileSync(path.join(dir, "config/default.lua"), file(1));
+  assert.equal((await perigee(["check", dir])).code, 0);
+});
+
 test("check --json has file and line of each fault", async (t) => {
   const dir = app_dir(t, {
     files: {
