@@ -407,7 +407,8 @@ int peri_scan_head(const char *data, size_t length,
         rc = refuse(&c, 431, "the fields are too large");
     }
     if (rc == OK) {
-        rc = peri_framing_judge(&framing, c.authority, out, &out->refusal);
+        rc = peri_framing_judge(&framing, c.authority, c.secure, out,
+                                &out->refusal);
     }
     if (rc == MORE) {
         return 0;

@@ -2,6 +2,9 @@
  */
 #include "core/http/scan_field.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "core/http/router.h"
 #include "core/http/scan_text.h"
 
@@ -179,8 +182,25 @@ static int refuse(peri_refusal *refusal, int status, const char *detail)
     return status;
 }
 
+/* A sound host without its port where that says nothing: RFC 9110 section
+ * 4.2.3. */
+static peri_slice without_default(peri_slice host, bool secure)
+{
+    const char *port = secure ? "443" : "80";
+    size_t digits = secure ? 3 : 2;
+    const char *end = host.data + host.length;
+
+    if (host.length > digits && memcmp(end - digits, port, digits) == 0 &&
+        end[-(ptrdiff_t)digits - 1] == ':') {
+        host.length -= digits + 1;
+    } else if (host.length > 0 && end[-1] == ':') {
+        host.length--;
+    }
+    return host;
+}
+
 static int judge_host(const peri_framing *framing, peri_slice authority,
-                      const peri_head *head, peri_refusal *refusal)
+                      bool secure, const peri_head *head, peri_refusal *refusal)
 {
     if (framing->hosts == 0) {
         return head->version_minor == 0
@@ -194,7 +214,8 @@ static int judge_host(const peri_framing *framing, peri_slice authority,
         return refuse(refusal, 400, "malformed Host field");
     }
     if (authority.data != NULL &&
-        !peri_slice_equal_nocase(authority, framing->host)) {
+        !peri_slice_equal_nocase(without_default(authority, secure),
+                                 without_default(framing->host, secure))) {
         return refuse(refusal, 400, "Host and request target differ");
     }
     return 0;
@@ -274,9 +295,9 @@ static int judge_coding(const peri_framing *framing, peri_head *head,
 }
 
 int peri_framing_judge(const peri_framing *framing, peri_slice authority,
-                       peri_head *head, peri_refusal *refusal)
+                       bool secure, peri_head *head, peri_refusal *refusal)
 {
-    int rc = judge_host(framing, authority, head, refusal);
+    int rc = judge_host(framing, authority, secure, head, refusal);
 
     head->content_length = -1;
     head->chunked = false;

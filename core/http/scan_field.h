@@ -24,10 +24,10 @@ typedef struct peri_framing {
 void peri_framing_note(peri_framing *framing, peri_slice name, peri_slice value,
                        uint16_t index, peri_head *head);
 
-/* Fills in the head's framing. authority: of an absolute target, or NULL data.
- * 0, or the status of a refusal. */
+/* Fills in the head's framing. authority: of an absolute target, or NULL data;
+ * secure: its scheme is https. 0, or the status of a refusal. */
 int peri_framing_judge(const peri_framing *framing, peri_slice authority,
-                       peri_head *head, peri_refusal *refusal);
+                       bool secure, peri_head *head, peri_refusal *refusal);
 
 /* uri-host [ ":" port ], not empty. */
 bool peri_host_valid(peri_slice host);

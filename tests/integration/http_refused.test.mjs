@@ -77,6 +77,7 @@ const CASES = [
   [400, "user information", get("GET http://u@a/ HTTP/1.1")],
   [400, "an absolute target without a host", get("GET http:///x HTTP/1.1")],
   [400, "an absolute target of another host", get("GET http://b/ HTTP/1.1")],
+  [400, "an absolute target of another port", get("GET http://a:443/ HTTP/1.1")],
   [400, "CONNECT with a path", get("CONNECT /path HTTP/1.1")],
   [501, "CONNECT", get("CONNECT a:80 HTTP/1.1", "Host: a:80\r\n")],
   [400, "no Host", get("GET / HTTP/1.1", "")],

@@ -275,6 +275,44 @@ TEST(takes_absolute_targets_of_its_own_host)
     assert_int_equal(head.query.length, 1);
 }
 
+static int between(const char *authority, const char *host, bool tls)
+{
+    char text[200];
+    peri_head_field fields[FIELDS_MAX];
+    peri_head head = {.fields = fields};
+    peri_scan_limits with = limits;
+    int length = snprintf(text, sizeof text,
+                          "GET %s://%s/x HTTP/1.1\r\nHost: %s\r\n\r\n",
+                          tls ? "https" : "http", authority, host);
+    int rc;
+
+    with.tls = tls;
+    rc = peri_scan_head(text, (size_t)length, &with, &head);
+    return rc > 0 ? TAKEN : head.refusal.status;
+}
+
+TEST(a_default_port_may_be_left_out)
+{
+    (void)state;
+    assert_int_equal(between("a:80", "a", false), TAKEN);
+    assert_int_equal(between("a", "a:80", false), TAKEN);
+    assert_int_equal(between("a:80", "A:80", false), TAKEN);
+    assert_int_equal(between("a:", "a", false), TAKEN);
+    assert_int_equal(between("a:80", "a:", false), TAKEN);
+    assert_int_equal(between("[::1]:80", "[::1]", false), TAKEN);
+    assert_int_equal(between("a:443", "a", true), TAKEN);
+    assert_int_equal(between("a", "a:443", true), TAKEN);
+
+    assert_int_equal(between("a:443", "a", false), 400);
+    assert_int_equal(between("a", "a:443", false), 400);
+    assert_int_equal(between("a:80", "a", true), 400);
+    assert_int_equal(between("a", "a:80", true), 400);
+    assert_int_equal(between("a:8080", "a", false), 400);
+    assert_int_equal(between("a:80", "a:81", false), 400);
+    assert_int_equal(between("b:80", "a", false), 400);
+    assert_int_equal(between("[::1]:80", "[::80]", false), 400);
+}
+
 TEST(wants_one_sound_host)
 {
     (void)state;
@@ -511,6 +549,7 @@ int main(void)
         cmocka_unit_test(wants_exactly_one_space_between_the_parts),
         cmocka_unit_test(refuses_what_is_no_target),
         cmocka_unit_test(takes_absolute_targets_of_its_own_host),
+        cmocka_unit_test(a_default_port_may_be_left_out),
         cmocka_unit_test(wants_one_sound_host),
         cmocka_unit_test(refuses_malformed_fields),
         cmocka_unit_test(wants_one_sound_content_length),
