@@ -327,21 +327,17 @@ static int decode_url(lua_State *L)
     return 1;
 }
 
-/* allowed(req) -> "GET, HEAD, ..." when the path has routes, nil when none. */
+/* allowed(req) -> "GET, HEAD, ..." when its path has methods, nil when none. */
 static int request_allowed(lua_State *L)
 {
     perilua_request *request = perilua_check_request(L, 1);
-    peri_exchange *ex = request->exchange;
-    peri_route_match match;
     char allow[128];
 
-    peri_router_match(request->gen->router, (peri_method)ex->method,
-                      peri_exchange_text(ex, ex->path), &match);
-    if (match.allowed == 0) {
+    if (request->allowed == 0) {
         return 0;
     }
     lua_pushlstring(L, allow,
-                    peri_methods_format(match.allowed, allow, sizeof allow));
+                    peri_methods_format(request->allowed, allow, sizeof allow));
     return 1;
 }
 

@@ -16,6 +16,9 @@
 
 #define ARGUMENTS_MAX 1000 /* in a query */
 #define LEAVE_NS ((uint64_t)1000000000)
+/* What files and the health paths have. */
+#define READING                                                                \
+    (1u << PERI_METHOD_GET | 1u << PERI_METHOD_HEAD | 1u << PERI_METHOD_OPTIONS)
 
 /* ---- requests under way ---- */
 
@@ -163,6 +166,7 @@ void perilua_dispatch(perilua_gen *gen, peri_exchange *ex, uint32_t id,
     request->exchange = ex;
     request->gen = gen;
     request->task = task;
+    request->allowed = match->allowed;
     request->shaping = false;
     request->finished = &finished;
     ex->user = request;
@@ -237,6 +241,16 @@ static bool refuse(peri_exchange *ex, uint64_t body_max_bytes)
 
 /* ---- what no route answers ---- */
 
+static void answer_options(peri_exchange *ex, uint32_t allowed)
+{
+    char allow[128];
+    peri_field field = {PERI_SLICE("Allow"), {allow, 0}};
+
+    field.value.length = peri_methods_format(allowed, allow, sizeof allow);
+    peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
+}
+
+/* 404, or, where the path has other methods, 405 or what OPTIONS asks. */
 static void answer_absent(perilua_gen *gen, peri_exchange *ex,
                           const peri_route_match *match)
 {
@@ -254,24 +268,19 @@ static void answer_absent(perilua_gen *gen, peri_exchange *ex,
         peri_exchange_problem(ex, 404, PERI_SLICE(""), NULL, 0);
         return;
     }
+    if (ex->method == PERI_METHOD_OPTIONS) {
+        answer_options(ex, match->allowed);
+        return;
+    }
     field.value.length =
         peri_methods_format(match->allowed, allow, sizeof allow);
     peri_exchange_problem(ex, 405, PERI_SLICE(""), &field, 1);
 }
 
-static void answer_options(peri_exchange *ex, uint32_t allowed)
+static void answer_looked_up(perilua_gen *gen, peri_exchange *ex,
+                             uint32_t allowed)
 {
-    char allow[128];
-    peri_field field = {PERI_SLICE("Allow"), {allow, 0}};
-
-    field.value.length = peri_methods_format(allowed, allow, sizeof allow);
-    peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
-}
-
-static void on_no_file(void *data, peri_exchange *ex)
-{
-    perilua_gen *gen = data;
-    peri_route_match match = {.allowed = 0};
+    peri_route_match match = {.allowed = allowed};
 
     if (!ex->gone) {
         answer_absent(gen, ex, &match);
@@ -280,39 +289,64 @@ static void on_no_file(void *data, peri_exchange *ex)
     perilua_gen_unused(gen);
 }
 
+static void on_no_file(void *data, peri_exchange *ex)
+{
+    answer_looked_up(data, ex, 0);
+}
+
+static void on_file_there(void *data, peri_exchange *ex)
+{
+    answer_looked_up(data, ex, READING);
+}
+
 static void on_file_served(void *data, peri_exchange *ex)
 {
     (void)ex;
     perilua_gen_unused(data);
 }
 
-static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
-                              const peri_route_match *match)
+static void dispatch_to_files(perilua_gen *gen, peri_exchange *ex, bool reads)
 {
     peri_slice path = peri_exchange_text(ex, ex->path);
-    bool asterisk = peri_slice_equal(path, PERI_SLICE("*"));
+
+    gen->active++;
+    if (reads) {
+        peri_file_serve(gen->host->files, ex, path, NULL, on_file_served,
+                        on_no_file, gen);
+    } else {
+        peri_file_find(gen->host->files, ex, path, on_file_there, on_no_file,
+                       gen);
+    }
+    if (!ex->ended) {
+        peri_exchange_keep(ex);
+    }
+}
+
+static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
+                              peri_route_match *match)
+{
+    peri_slice path = peri_exchange_text(ex, ex->path);
+    bool reads =
+        ex->method == PERI_METHOD_GET || ex->method == PERI_METHOD_HEAD;
 
     if (ex->method == PERI_METHOD_OTHER) {
         peri_exchange_problem(ex, 501, PERI_SLICE(""), NULL, 0);
         return;
     }
     if (ex->method == PERI_METHOD_OPTIONS &&
-        (asterisk || (match->allowed != 0 && gen->not_found == LUA_NOREF))) {
-        answer_options(ex, asterisk ? (1u << PERI_METHOD_CONNECT) - 1
-                                    : match->allowed);
+        peri_slice_equal(path, PERI_SLICE("*"))) {
+        answer_options(ex, (1u << PERI_METHOD_CONNECT) - 1);
         return;
     }
-    if (match->allowed == 0 && perilua_answer_health(gen, ex, path)) {
-        return;
-    }
-    if (match->allowed == 0 && gen->serves_files &&
-        (ex->method == PERI_METHOD_GET || ex->method == PERI_METHOD_HEAD)) {
-        gen->active++;
-        peri_file_serve(gen->host->files, ex, path, NULL, on_file_served,
-                        on_no_file, gen);
-        if (!ex->ended) {
-            peri_exchange_keep(ex);
+    if (match->allowed == 0 && perilua_is_health(gen, path)) {
+        if (reads) {
+            perilua_answer_health(gen, ex, path);
+            return;
         }
+        match->allowed = READING;
+    }
+    if (match->allowed == 0 && gen->serves_files) {
+        dispatch_to_files(gen, ex, reads);
         return;
     }
     answer_absent(gen, ex, match);

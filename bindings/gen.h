@@ -17,9 +17,10 @@ typedef struct perilua_request {
     struct perilua_gen *gen;
     perilua_task *task;
     struct perilua_request *next_free;
-    uint64_t serial; /* counts its uses */
-    bool *finished;  /* set when it ends while dispatch is still on the stack */
-    bool shaping;    /* the second run: perigee.response has the word */
+    uint64_t serial;  /* counts its uses */
+    uint32_t allowed; /* methods of its path, as in peri_route_match */
+    bool *finished; /* set when it ends while dispatch is still on the stack */
+    bool shaping;   /* the second run: perigee.response has the word */
     peri_list writers; /* tasks that wait until the client has taken more */
     peri_timer leave;  /* a stream whose client has gone may still tidy up */
 } perilua_request;
@@ -159,8 +160,9 @@ void perilua_host_release(peri_host *host);
  * negative when they are none of the plain forms: nothing was sent then. */
 int perilua_answer(perilua_request *request, lua_State *co, int base, int n);
 
-/* ready.c: answers the health paths, if path is one. */
-bool perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
+/* ready.c: whether path is one of the health paths, and its answer. */
+bool perilua_is_health(const perilua_gen *gen, peri_slice path);
+void perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
                            peri_slice path);
 
 /* bind_request.c: pushes text with %XX decoded, and + as a space where plus

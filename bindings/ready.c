@@ -54,27 +54,26 @@ static void answer(const peri_health_check *checks, size_t count,
     peri_buf_fini(&text);
 }
 
-bool perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
+bool perilua_is_health(const perilua_gen *gen, peri_slice path)
+{
+    return gen->health_paths &&
+           (peri_slice_equal(path, PERI_SLICE("/livez")) ||
+            peri_slice_equal(path, PERI_SLICE("/readyz")) ||
+            peri_slice_equal(path, PERI_SLICE("/startupz")));
+}
+
+void perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
                            peri_slice path)
 {
     /* Liveness and start-up are proven by the answer itself. */
     const peri_health_check alive = {PERI_HEALTH_PASS, "worker", "answers"};
     peri_health_check checks[PERI_HEALTH_MAX + 2];
 
-    if (!gen->health_paths ||
-        (ex->method != PERI_METHOD_GET && ex->method != PERI_METHOD_HEAD)) {
-        return false;
-    }
-    if (peri_slice_equal(path, PERI_SLICE("/readyz"))) {
+    if (path.data[1] == 'r') {
         size_t count = read_health(gen, checks);
 
         answer(checks, count, "readyz", ex);
-        return true;
-    }
-    if (!peri_slice_equal(path, PERI_SLICE("/livez")) &&
-        !peri_slice_equal(path, PERI_SLICE("/startupz"))) {
-        return false;
+        return;
     }
     answer(&alive, 1, path.data[1] == 'l' ? "livez" : "startupz", ex);
-    return true;
 }

@@ -160,6 +160,9 @@ static void on_work(uv_work_t *work)
         look_for_index(s);
         return;
     }
+    if (s->only_looks) {
+        return;
+    }
     s->sent_stat = s->stat;
     choose_coding(s);
     codes = s->coding != PERI_CODING_IDENTITY && !s->coded_before;
@@ -232,6 +235,8 @@ static void on_found(uv_work_t *work, int status)
         peri_file_finish(s, true);
     } else if (s->fd < 0 && !s->is_folder) {
         peri_file_finish(s, false);
+    } else if (s->only_looks) {
+        peri_file_finish(s, true);
     } else {
         keep_in_cache(s);
         peri_file_found(s);
@@ -297,11 +302,10 @@ static void look_ahead(peri_serving *s)
     }
 }
 
-void peri_file_serve(peri_files *files, peri_exchange *exchange,
-                     peri_slice path, const peri_file_extra *extra,
-                     void (*served)(void *data, peri_exchange *exchange),
-                     void (*absent)(void *data, peri_exchange *exchange),
-                     void *data)
+static peri_serving *serving_create(peri_files *files, peri_exchange *exchange,
+                                    void (*served)(void *, peri_exchange *),
+                                    void (*absent)(void *, peri_exchange *),
+                                    void *data)
 {
     peri_serving *s = peri_calloc(1, sizeof *s);
 
@@ -310,26 +314,61 @@ void peri_file_serve(peri_files *files, peri_exchange *exchange,
     s->served = served;
     s->absent = absent;
     s->data = data;
-    s->status = extra != NULL ? extra->status : 200;
     s->fd = -ENOENT;
-    s->head_only = exchange->method == PERI_METHOD_HEAD;
     s->work.data = s;
     s->read.data = s;
     peri_buf_init(&s->coded, SIZE_MAX);
     peri_exchange_ref(exchange);
+    return s;
+}
+
+static int path_set(peri_serving *s, peri_slice path)
+{
+    s->path = peri_arena_alloc(peri_exchange_arena(s->exchange),
+                               path.length + sizeof INDEX_SUFFIX + 16);
+    return peri_file_path(path, s->path);
+}
+
+static void look(peri_serving *s)
+{
+    if (uv_queue_work(s->files->loop, &s->work, on_work, on_found) < 0) {
+        peri_file_finish(s, false);
+    }
+}
+
+void peri_file_serve(peri_files *files, peri_exchange *exchange,
+                     peri_slice path, const peri_file_extra *extra,
+                     void (*served)(void *data, peri_exchange *exchange),
+                     void (*absent)(void *data, peri_exchange *exchange),
+                     void *data)
+{
+    peri_serving *s = serving_create(files, exchange, served, absent, data);
+
+    s->status = extra != NULL ? extra->status : 200;
+    s->head_only = exchange->method == PERI_METHOD_HEAD;
     fields_copy(s, extra != NULL ? extra->fields : NULL,
                 extra != NULL ? extra->field_count : 0);
-    s->path = peri_arena_alloc(peri_exchange_arena(exchange),
-                               path.length + sizeof INDEX_SUFFIX + 16);
-    if (peri_file_path(path, s->path) < 0) {
+    if (path_set(s, path) < 0) {
         peri_file_finish(s, false);
         return;
     }
     look_ahead(s);
-    if (found_in_cache(s)) {
-        return;
+    if (!found_in_cache(s)) {
+        look(s);
     }
-    if (uv_queue_work(files->loop, &s->work, on_work, on_found) < 0) {
+}
+
+void peri_file_find(peri_files *files, peri_exchange *exchange, peri_slice path,
+                    void (*there)(void *data, peri_exchange *exchange),
+                    void (*absent)(void *data, peri_exchange *exchange),
+                    void *data)
+{
+    peri_serving *s = serving_create(files, exchange, there, absent, data);
+
+    s->only_looks = true;
+    if (path_set(s, path) < 0) {
         peri_file_finish(s, false);
+    } else {
+        look(s);
     }
 }

@@ -39,4 +39,12 @@ void peri_file_serve(peri_files *files, peri_exchange *exchange,
                      void (*absent)(void *data, peri_exchange *exchange),
                      void *data);
 
+/* Whether there is a file (or a folder with its index) at path; answers
+ * nothing. Calls as serve does, there where served would be, also when the
+ * client has gone. */
+void peri_file_find(peri_files *files, peri_exchange *exchange, peri_slice path,
+                    void (*there)(void *data, peri_exchange *exchange),
+                    void (*absent)(void *data, peri_exchange *exchange),
+                    void *data);
+
 #endif

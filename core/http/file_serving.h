@@ -40,7 +40,8 @@ typedef struct peri_serving {
     peri_field *fields; /* PERI_FILE_OWN_FIELDS are free at the end */
     size_t field_count;
     peri_slice content_type;
-    char *path; /* with room for what is put behind it */
+    char *path;      /* with room for what is put behind it */
+    bool only_looks; /* for whether it is there */
     bool head_only;
     bool own_tag;     /* the application gave one */
     bool may_vary;    /* by Accept-Encoding */

@@ -183,6 +183,42 @@ test("middleware of the application sees OPTIONS, so it can answer preflights", 
   assert.equal((await app.request("OPTIONS", "/none")).status, 404);
 });
 
+test("a file and a health path have GET, HEAD and OPTIONS, and tell of it", async (t) => {
+  const files = {
+    "public/page.html": "<p>", "public/docs/index.html": "<h1>", "public/.hidden": "h", "public/bare/.keep": "",
+  };
+  const seen = "return { before = { function(req, next) return next(req) end } }";
+  const plain = await start(t, { files });
+  const wrapped = await start(t, { files: { ...files, "scripts/main.lua": seen } });
+  for (const app of [plain, wrapped]) {
+    for (const path of ["/page.html", "/docs/", "/docs", "/livez", "/readyz"]) {
+      for (const method of ["POST", "PUT", "PATCH", "DELETE", "TRACE"]) {
+        const refused = await app.request(method, path);
+        assert.equal(refused.status, 405, `${method} ${path}`);
+        assert.equal(refused.headers.allow, "GET, HEAD, OPTIONS");
+        assert.match(refused.headers["content-type"], /^application\/problem\+json/);
+      }
+      const options = await app.request("OPTIONS", path);
+      assert.equal(options.status, 204);
+      assert.equal(options.headers.allow, "GET, HEAD, OPTIONS");
+    }
+    for (const path of ["/none.html", "/.hidden", "/bare/", "/../config/default.lua", "/page.html/", "/livez/x"]) {
+      assert.equal((await app.request("POST", path)).status, 404, path);
+      assert.equal((await app.request("OPTIONS", path)).status, 404, path);
+    }
+    const connection = await app.connect();
+    connection.write("PUT /page.html HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /page.html HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert.equal((await connection.answer()).status, 405);
+    assert.equal((await connection.answer()).text, "<p>");
+    connection.end();
+  }
+  const without = await start(t, { files, settings: { "http.static": false, "http.health": false } });
+  for (const path of ["/page.html", "/livez"]) {
+    assert.equal((await without.request("POST", path)).status, 404);
+    assert.equal((await without.request("OPTIONS", path)).status, 404);
+  }
+});
+
 test("a body has one reader at a time", async (t) => {
   const app = await start(t, {
     route: `
