@@ -7,6 +7,7 @@
 #include "core/base/alloc.h"
 #include "core/base/err.h"
 #include "core/http/client.h"
+#include "core/http/date.h"
 #include "core/http/scan_text.h"
 
 #define CALL "perigee.client.Call"
@@ -701,16 +702,27 @@ static int client_stats(lua_State *L)
     return 1;
 }
 
+/* date(text) -> Unix seconds, or nil: no date of HTTP's. */
+static int client_date(lua_State *L)
+{
+    size_t length;
+    const char *text = luaL_checklstring(L, 1, &length);
+    int64_t seconds;
+
+    if (peri_date_parse(peri_slice_of(text, length), &seconds) != 0) {
+        return 0;
+    }
+    lua_pushnumber(L, (lua_Number)seconds);
+    return 1;
+}
+
 int perilua_open_client(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"start", client_start},
-        {"prepare", client_prepare},
-        {"headers", client_headers},
-        {"finish", client_finish},
-        {"close", client_close},
-        {"stats", client_stats},
-        {NULL, NULL},
+        {"start", client_start},     {"prepare", client_prepare},
+        {"headers", client_headers}, {"finish", client_finish},
+        {"close", client_close},     {"stats", client_stats},
+        {"date", client_date},       {NULL, NULL},
     };
 
     luaL_newmetatable(L, CALL);

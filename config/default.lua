@@ -57,6 +57,7 @@ return {
       -- 22 hours; then it is a dead letter.
       attempts = 15,
       backoff = "5s",
+      retry_after_max = "1h", -- more than that a target's Retry-After is not given
       timeout = "30s", -- of one attempt
       concurrency = 32, -- in each worker
       -- Hosts that may be sent to: "example.com, *.example.org, 127.0.0.1".

@@ -53,6 +53,7 @@ local app = section {
   delivery = section {
     attempts = count(100),
     backoff = duration,
+    retry_after_max = duration,
     timeout = duration,
     concurrency = count(10000),
     targets = { type = "string" },

@@ -30,7 +30,7 @@ function M.put(delivery, tx)
       tx = tx,
       job_id = id_of(delivery),
       attempts = limits.attempts,
-      backoff = { type = "exponential", delay = limits.backoff, jitter = 0.2 },
+      backoff = { type = "custom", delay = limits.backoff },
       group = group_of(delivery.target_url),
       remove_on_complete = true,
       remove_on_fail = 1000,

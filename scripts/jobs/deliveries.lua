@@ -12,5 +12,6 @@ return {
   queue = "deliveries",
   concurrency = limits.concurrency,
   timeout = units.duration(limits.timeout) + 10000,
+  backoff = sending.backoff,
   run = sending.run,
 }

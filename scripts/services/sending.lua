@@ -23,6 +23,7 @@ local M = {}
 
 local POLICIES_MAX = 1000
 local GONE = 410
+local PAUSE_MAX_MS = 2 ^ 40
 
 local attempts_total = metrics.counter {
   name = "relay_delivery_attempts_total",
@@ -99,7 +100,11 @@ local function judge(res)
   if status == GONE then
     return errors.unrecoverable(text .. ": it wants no more")
   elseif status >= 500 or status == 429 then
-    return errors.new("unavailable", text) -- which its breaker counts
+    local err = errors.new("unavailable", text) -- which its breaker counts
+    if status == 503 or status == 429 then
+      err.retry_after_ms = res:retry_after()
+    end
+    return err
   end
   return errors.new("unprocessable", text)
 end
@@ -149,9 +154,24 @@ end
 
 -- ---- what becomes of it ----
 
--- When the next attempt is due at the latest; the queue takes up to a fifth off.
-local function next_at(job, now_ms)
-  return now_ms + units.duration(limits.backoff) * 2 ^ (job.attempt - 1)
+-- How long to wait before the next attempt, at the most: the pauses double; a
+-- target that asks for more time gets it, within limits.
+local function pause_ms(attempt, err)
+  local ms = units.duration(limits.backoff) * 2 ^ (attempt - 1)
+  local asked = errors.is(err) and err.retry_after_ms or 0
+  asked = math.min(asked, units.duration(limits.retry_after_max))
+  return math.min(math.max(ms, asked), PAUSE_MAX_MS), asked
+end
+
+--- For the queue: when a job that has failed is to be run again, in ms. A fifth
+--- of the pause is up to chance, so that what failed together is not sent
+--- together again.
+---@param failed integer # attempts
+---@param err any
+---@return integer ms
+function M.backoff(failed, err)
+  local ms, asked = pause_ms(failed, err)
+  return math.floor(math.max(ms * (1 - 0.2 * math.random()), asked))
 end
 
 local function outcome_of(job, sent, err, now_ms)
@@ -161,7 +181,7 @@ local function outcome_of(job, sent, err, now_ms)
     return { status = "dead", error = err.message }
   end
   return { status = "pending", error = err.message,
-    next_attempt_at_ms = next_at(job, now_ms) }
+    next_attempt_at_ms = now_ms + pause_ms(job.attempt, err) }
 end
 
 local function record(delivery, job, seen, sent, why, started_ms)

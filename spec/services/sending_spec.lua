@@ -10,9 +10,10 @@ local time = require "perigee.time"
 local post = http.post
 
 -- An answer of the target.
-local function answer(status, body)
+local function answer(status, body, retry_after_ms)
   return {
     status = status,
+    retry_after = function() return retry_after_ms end,
     chunks = function()
       local left = body
       return function()
@@ -82,6 +83,24 @@ describe("sending.run", function()
     assert.equal("pending", now.status)
     assert.is_true(now.next_attempt_at_ms > time.now() + 3000)
     assert.equal("?oops", deliveries.attempts(delivery.id)[1].response_body)
+  end)
+
+  it("gives a target the time that it asks for, within limits", function()
+    local function pause_after(status, asked_ms)
+      answers = function() return answer(status, "", asked_ms) end
+      local delivery, before = deliver(), time.now()
+      local _, err = sending.run(job(delivery))
+      local due = deliveries.get(delivery.id).next_attempt_at_ms - before
+      local wait = sending.backoff(1, err)
+      assert.is_true(wait <= due, "the queue waits no longer than is told")
+      return wait
+    end
+    assert.is_true(pause_after(503, 600000) >= 600000)
+    assert.is_true(pause_after(429, 600000) >= 600000)
+    assert.equal(3600000, pause_after(503, math.huge))
+    assert.is_true(pause_after(500, 600000) <= 1000)
+    assert.is_true(pause_after(503, 0) >= 800, "no sooner than by itself")
+    assert.is_true(sending.backoff(2, "raised") >= 1600)
   end)
 
   it("gives up after the last attempt, and at once after 410", function()

@@ -73,6 +73,25 @@ test("repeated fields become a list, names are in lower case", async (t) => {
   assert.deepEqual(headers, { "x-a": ["1", "2"], "content-length": "0", other: "e" });
 });
 
+test("Retry-After is read as seconds and as any of HTTP's dates", async (t) => {
+  const app = await client_app(t);
+  const cases = {
+    "120": 120_000, "0": 0, "Thu, 01 Jan 1970 00:00:01 GMT": 0, "Thursday, 01-Jan-70 00:00:01 GMT": 0,
+    "Thu Jan  1 00:00:01 1970": 0, "-1": null, "1.5": null, "0x10": null, "soon": null, "": null,
+  };
+  for (const [text, ms] of Object.entries(cases)) {
+    const server = await sends(t, `HTTP/1.1 503 Busy\r\nRetry-After: ${text}\r\nContent-Length: 0\r\n\r\n`);
+    const told = await app.run(`
+      local res = assert(http.get("http://127.0.0.1:${server.port}/", { retry = 1 }))
+      return { ms = res:retry_after() }`);
+    assert.equal(told.ms ?? null, ms, text);
+  }
+  const later = new Date(Date.now() + 3600_000).toUTCString();
+  const server = await sends(t, `HTTP/1.1 429 Busy\r\nRetry-After: ${later}\r\nContent-Length: 0\r\n\r\n`);
+  const { ms } = await app.run(`return { ms = assert(http.get "http://127.0.0.1:${server.port}/"):retry_after() }`);
+  assert.ok(ms > 3000_000 && ms <= 3600_000, `${ms}`);
+});
+
 test("a body that is cut is an error, in chunks and with a length", async (t) => {
   const app = await client_app(t);
   for (const text of [

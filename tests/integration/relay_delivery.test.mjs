@@ -159,6 +159,40 @@ describe("deliveries", () => {
     assert.equal(new Set(to.got.map((one) => one.headers["webhook-id"])).size, 1);
   });
 
+  it("wait for as long as the target asks, within limits", async () => {
+    const at = Math.floor(Date.now() / 1000) + 1800;
+    const cases = [
+      { status: 503, asks: "600", from: 600, to: 660 },
+      { status: 429, asks: new Date(at * 1000).toUTCString(), from: 1740, to: 1800 },
+      { status: 503, asks: "999999999999999999999", from: 3600, to: 3660 },
+      { status: 500, asks: "600", from: 0, to: 60 },
+      { status: 503, asks: "soon", from: 0, to: 60 },
+    ];
+    for (const { status, asks, from, to: most } of cases) {
+      const to = await target((_, res) => {
+        res.writeHead(status, { "retry-after": asks });
+        res.end();
+      });
+      const sent = await send(to);
+      const seen = await until(async () => {
+        const one = await delivery(sent.event);
+        return one?.attempts > 0 && (await relay.get(`/deliveries/${one.id}`)).json;
+      }, { what: "an attempt" });
+      const pause_s = (seen.next_attempt_at_ms - seen.log[0].started_at_ms) / 1000;
+      assert.ok(from <= pause_s && pause_s <= most, `${status}, ${asks}: ${pause_s}`);
+    }
+  });
+
+  it("are made again when the time that the target asked for is over", async () => {
+    const to = await target((_, res, n) => {
+      res.writeHead(n === 1 ? 429 : 200, { "retry-after": "1" });
+      res.end();
+    });
+    const seen = await settled((await send(to)).event, "delivered");
+    assert.deepEqual(seen.log.map((one) => one.response_status), [429, 200]);
+    assert.ok(to.got[1].at - to.got[0].at >= 900, "not before");
+  });
+
   it("become dead letters in the end, and are replayed", async () => {
     const to = await target((_, res) => {
       res.statusCode = 500;

@@ -247,8 +247,7 @@ local function attempt(plan, last)
   err = errors.new("unavailable", "%s: status %d", address(plan.url),
     res.status)
   err.code = "retried_status"
-  local after = tonumber(res.headers["retry-after"])
-  err.retry_after_ms = after and after * 1000
+  err.retry_after_ms = res:retry_after()
   return nil, err
 end
 

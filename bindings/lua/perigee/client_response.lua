@@ -3,6 +3,7 @@
 local core = require "perigee.core.client"
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local time = require "perigee.time"
 
 local M = {}
 
@@ -113,6 +114,20 @@ function Response:chunks()
     end
     return chunk
   end
+end
+
+--- For how long its Retry-After asks not to be called again, in seconds or by a
+--- date; nil: it says nothing that makes sense.
+---@return number? ms # 0 or more, as large as the other side likes
+function Response:retry_after()
+  local text = self.headers["retry-after"]
+  if type(text) ~= "string" then
+    return nil
+  elseif text:find "^%d+$" then
+    return tonumber(text) * 1000
+  end
+  local at = core.date(text)
+  return at and math.max(at * 1000 - time.now(), 0)
 end
 
 --- Gives the rest of a stream up.
