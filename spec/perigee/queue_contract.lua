@@ -112,6 +112,23 @@ return function(driver_name, settings)
         end
       end)
 
+      it("takes no id that is a key of the queue's own, nor gives one", function()
+        local job = assert(q:add("x"))
+        for _, id in ipairs { "wait", "meta", "de:1:2", job.id .. ":logs" } do
+          assert.error_matches(function()
+            q:add("x", nil, { job_id = id })
+          end, "own")
+          assert.same({}, { q:job(id) })
+          local driver = client.driver
+          for _, verb in ipairs { "remove", "retry", "promote" } do
+            local _, err = driver[verb](driver, unique, id)
+            assert.equal("not_found", err and err.kind)
+          end
+        end
+        assert.equal("waiting", q:job(job.id).state)
+        assert.equal(1, q:counts().waiting)
+      end)
+
       it("takes an id, and once only", function()
         local job = assert(q:add("x", { n = 1 }, { job_id = "order-7" }))
         assert.equal("order-7", job.id)

@@ -1,6 +1,7 @@
 --- perigee queue: looking at queues and operating them, on any driver.
 
 local json = require "perigee.json"
+local options = require "perigee.queue.options"
 
 local USAGE = [[
 usage: perigee queue COMMAND [--json] [flags], in the application's folder
@@ -24,26 +25,53 @@ usage: perigee queue COMMAND [--json] [flags], in the application's folder
 local STATES = { "waiting", "prioritized", "active", "delayed",
   "waiting_children", "paused", "completed", "failed" }
 
+-- What a flag takes: nothing, a text, or a whole number from so much on.
 local FLAGS = {
   json = false, delayed = false, failed = false, lifo = false,
-  state = true, from = true, to = true, delay = true, priority = true,
-  attempts = true, backoff = true, ["job-id"] = true, group = true,
-  timeout = true, grace = true, limit = true, data = true,
+  state = "text", delay = "text", backoff = "text", ["job-id"] = "text",
+  group = "text", timeout = "text", grace = "text", data = "text",
+  from = 0, to = -1, priority = 0, attempts = 1, limit = 0,
 }
 
-local NUMBERS = { from = true, to = true, priority = true, attempts = true,
-  limit = true }
+-- Of each command: how many words at least and at most, and its flags.
+local FORMS = {
+  ls = { 0, 0 },
+  show = { 1, 2, "state", "from", "to" },
+  add = { 2, 3, "delay", "priority", "attempts", "backoff", "job-id", "group",
+    "timeout", "lifo", "data" },
+  retry = { 1, math.huge, "failed" },
+  promote = { 1, math.huge }, remove = { 1, math.huge },
+  pause = { 1, 1 }, resume = { 1, 1 },
+  drain = { 1, 1, "delayed" },
+  clean = { 1, 1, "grace", "limit", "state" },
+}
 
-local function usage(text, ...)
-  io.stderr:write("perigee: ", text:format(...), "\n", USAGE)
+-- A wrong value: one line. Wrong words: how it is called, too.
+local function wrong(text, ...)
+  io.stderr:write("perigee: ", text:format(...), "\n")
   return nil, 2
 end
 
+local function usage(text, ...)
+  wrong(text, ...)
+  io.stderr:write(USAGE)
+  return nil, 2
+end
+
+-- nil, 2 for what is no value of that flag.
 local function value_of(name, text)
-  if not NUMBERS[name] then
+  local low = FLAGS[name]
+  if not text then
+    return usage("queue: --%s needs a value", name)
+  elseif low == "text" then
     return text
   end
-  return tonumber(text)
+  local number = text:find "^%-?%d+$" and tonumber(text)
+  if not number or number < low or number >= 2 ^ 53 then
+    return wrong("queue: --%s must be a whole number from %d, not %q", name,
+      low, text)
+  end
+  return number
 end
 
 -- {words}, {flags}; or nil and the exit code.
@@ -52,26 +80,51 @@ local function parse(...)
   local args, at = { ... }, 1
   while args[at] do
     local word = args[at]
-    local name, text = word:match "^%-%-([%w-]+)=?(.*)$"
+    local name, equals, text = word:match "^%-%-([%w-]+)(=?)(.*)$"
     if not name then
       words[#words + 1] = word
     elseif FLAGS[name] == nil then
       return usage("queue: unknown flag --%s", name)
     elseif not FLAGS[name] then
+      if equals ~= "" then
+        return wrong("queue: --%s takes no value", name)
+      end
       flags[name] = true
     else
-      if not word:find "=" then
+      if equals == "" then
         at = at + 1
         text = args[at]
       end
-      flags[name] = text and value_of(name, text)
-      if flags[name] == nil then
-        return usage("queue: --%s needs a value", name)
+      local value, code = value_of(name, text)
+      if value == nil then
+        return nil, code
       end
+      flags[name] = value
     end
     at = at + 1
   end
   return words, flags
+end
+
+-- true, or nil and the exit code.
+local function check_form(name, words, flags)
+  local form = FORMS[name]
+  if #words < form[1] then
+    return usage("queue %s: a queue%s expected", name,
+      name == "add" and " and a job's name are" or " is")
+  elseif #words > form[2] then
+    return usage("queue %s: one word too many: %q", name, words[form[2] + 1])
+  end
+  local known = { json = true }
+  for i = 3, #form do
+    known[form[i]] = true
+  end
+  for flag in pairs(flags) do
+    if not known[flag] then
+      return usage("queue %s takes no --%s", name, flag)
+    end
+  end
+  return true
 end
 
 local function fail(err)
@@ -194,9 +247,23 @@ local function show_job(q, id, flags)
   return 0
 end
 
+-- Whether these are ids of jobs; else the exit code.
+local function check_ids(verb, ids)
+  for _, id in ipairs(ids) do
+    if not options.is_job_id(id) then
+      return wrong("queue %s: %q is no job's id", verb, id)
+    end
+  end
+  return true
+end
+
 function commands.show(queue, words, flags)
   local q = queue.get(words[1])
   if words[2] then
+    local ok, code = check_ids("show", { words[2] })
+    if not ok then
+      return code
+    end
     return show_job(q, words[2], flags)
   end
   local counts, paused = counts_of(q)
@@ -237,12 +304,12 @@ end
 function commands.add(queue, words, flags)
   local q = queue.get(words[1])
   local text = words[3] or flags.data
-  local data, wrong = nil, nil
+  local data, why = nil, nil
   if text then
-    data, wrong = json.decode(text)
+    data, why = json.decode(text)
   end
-  if wrong then
-    return 2, io.stderr:write("perigee: the data: ", tostring(wrong), "\n")
+  if why then
+    return select(2, wrong("the data: %s", tostring(why)))
   end
   local job, err = q:add(words[2], data, {
     delay = flags.delay, priority = flags.priority,
@@ -286,7 +353,12 @@ local function on_each(verb, past)
   return function(queue, words, flags)
     local q = queue.get(words[1])
     local ids = { unpack(words, 2) }
-    if verb == "retry" and flags.failed then
+    local fine, why = check_ids(verb, ids)
+    if not fine then
+      return why
+    elseif flags.failed and #ids > 0 then
+      return select(2, usage("queue retry: either ids or --failed"))
+    elseif flags.failed then
       local list, err = q:jobs("failed", 0, -1)
       if not list then
         return fail(err)
@@ -332,9 +404,6 @@ function commands.clean(queue, words, flags)
     #ids .. " removed") or fail(err)
 end
 
-local WORDS = { ls = 0, show = 1, add = 2, retry = 1, promote = 1,
-  remove = 1, pause = 1, resume = 1, drain = 1, clean = 1 }
-
 ---@return integer exit_code
 return function(...)
   local words, flags = parse(...)
@@ -346,16 +415,15 @@ return function(...)
     return select(2, usage "queue: what is to be done?")
   elseif not commands[name] then
     return select(2, usage("queue: unknown command %q", name))
-  elseif #words < WORDS[name] then
-    return select(2, usage("queue %s: a queue%s expected", name,
-      name == "add" and " and a job's name are" or " is"))
+  end
+  local fine, why = check_form(name, words, flags)
+  if not fine then
+    return why
   end
   local ok, code = pcall(commands[name], require "perigee.queue", words, flags)
   if not ok then
     -- What raises is a wrong call: a value that is none.
-    io.stderr:write("perigee: ", (tostring(code):gsub("^[^:]+:%d+: ", "")),
-      "\n")
-    return 2
+    return select(2, wrong("%s", (tostring(code):gsub("^[^:]+:%d+: ", ""))))
   end
   return code
 end

@@ -38,6 +38,31 @@ local function text(name, value)
   return value
 end
 
+-- Keys of a queue in Redis lie where its jobs do.
+local RESERVED = {}
+for name in ([[active completed delayed events failed id limiter marker meta
+    paused pc prioritized repeat stalled stalled-check suspect wait
+    waiting-children]]):gmatch "%S+" do
+  RESERVED[name] = true
+end
+local RESERVED_FIRST = {
+  de = true, dn = true, metrics = true, ["repeat"] = true,
+}
+
+--- Whether a text may be the id of a job: of one's own, of the queue's (whole
+--- numbers), of a schedule's ("repeat:ID:TIME") or of Node's (three parts).
+---@param id string
+---@return boolean
+function M.is_job_id(id)
+  if not id:find ":" then
+    return id ~= "" and not RESERVED[id]
+  elseif id:find "^repeat:.+:%d+$" then
+    return true
+  end
+  local first = id:match "^([^:]*):[^:]*:[^:]*$"
+  return first ~= nil and not RESERVED_FIRST[first]
+end
+
 local function flag(name, value)
   if type(value) ~= "boolean" then
     fail("%s: true or false expected", name)
@@ -129,6 +154,8 @@ local CHECKS = {
     if value:find "^%d+$" or value:find ":" then
       fail("%s: %q: whole numbers and colons are for the queue's "
         .. "own ids", name, value)
+    elseif RESERVED[value] then
+      fail("%s: %q: a key of the queue's own", name, value)
     end
     return value
   end,

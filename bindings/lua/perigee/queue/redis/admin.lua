@@ -2,6 +2,8 @@
 
 local codec = require "perigee.queue.redis.codec"
 local errors = require "perigee.error"
+local options = require "perigee.queue.options"
+local store = require "perigee.queue.redis.store"
 local time = require "perigee.time"
 
 local M = {}
@@ -235,6 +237,21 @@ function methods:remember(queue, id, key, value)
     return nil, err
   end
   return true
+end
+
+-- An id that is a key of the queue's own would have that read, or removed.
+for _, name in ipairs { "job", "logs", "log", "progress", "update", "cancel",
+  "retry", "promote", "change_priority", "change_delay", "remove", "recall",
+  "remember" } do
+  local method = methods[name]
+  methods[name] = function(self, queue, id, ...)
+    if options.is_job_id(id) then
+      return method(self, queue, id, ...)
+    elseif name == "job" then
+      return nil
+    end
+    return nil, store.refusal(-1)
+  end
 end
 
 return M
