@@ -19,7 +19,7 @@ static const double bounds[] = {0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10};
 typedef struct slot {
     double *cells; /* NULL: empty */
     const char *system;
-    char name[32];
+    char name[PERILUA_DB_NAME_BYTES];
     char operation[24];
 } slot;
 

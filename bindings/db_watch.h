@@ -17,12 +17,14 @@ void perilua_db_meter_configure(perilua_db_meter *meter, bool enabled,
                                 uint32_t exponential, uint64_t generation);
 void perilua_db_meter_destroy(perilua_db_meter *meter);
 
+#define PERILUA_DB_NAME_BYTES 32
+
 /* An operation under way, embedded in its call. */
 typedef struct perilua_db_watch {
     const char *system; /* static: "sqlite", "redis" */
     uint64_t started_ns;
-    peri_trace_span *span; /* NULL: not traced */
-    char name[32];         /* of the database in the configuration; cut */
+    peri_trace_span *span;            /* NULL: not traced */
+    char name[PERILUA_DB_NAME_BYTES]; /* in the configuration; cut */
     char operation[24];
 } perilua_db_watch;
 

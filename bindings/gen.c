@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "bindings/budget.h"
+#include "bindings/pools.h"
 #include "bindings/profile.h"
 #include "core/base/alloc.h"
 #include "core/http/access.h"
@@ -61,6 +62,7 @@ static void host_released(peri_host *host)
     peri_files_destroy(host->files);
     peri_meter_destroy(host->meter);
     perilua_db_meter_destroy(host->env.db_meter);
+    perilua_pools_destroy(host->pools);
     if (host->owns_cells) {
         peri_cells_close(host->cells);
     }

@@ -10,6 +10,7 @@
 #include "bindings/db_watch.h"
 #include "bindings/gen.h"
 #include "bindings/hot.h"
+#include "bindings/pools.h"
 #include "bindings/profile.h"
 #include "bindings/stall.h"
 #include "core/base/alloc.h"
@@ -478,6 +479,16 @@ double perilua_host_heap_bytes(const peri_host *host)
         bytes += heap_of(PERI_CONTAINER(link, perilua_gen, link));
     }
     return bytes;
+}
+
+void perilua_host_show_pools(peri_host *host)
+{
+    if (host->pools == NULL && host->cells != NULL) {
+        host->pools = perilua_pools_create(host->cells, host->env.logger);
+    }
+    if (host->pools != NULL && !host->closing) {
+        perilua_pools_show(host->pools, &host->env);
+    }
 }
 
 /* One step; a finalizer may raise. */

@@ -66,6 +66,9 @@ void perilua_host_set_fault(peri_host *host, const char *reason);
 /* Of all VMs that are live, in Lua's own count. */
 double perilua_host_heap_bytes(const peri_host *host);
 
+/* As in peri_worker_app. */
+void perilua_host_show_pools(peri_host *host);
+
 /* Collects garbage for limit_ns at most, where enough has come together and no
  * request is under way. Returns the time taken. */
 uint64_t perilua_host_collect(peri_host *host, uint64_t limit_ns);

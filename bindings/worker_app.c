@@ -98,6 +98,11 @@ static uint64_t app_collect(void *app, uint64_t limit_ns)
     return perilua_host_collect(app, limit_ns);
 }
 
+static void app_show_pools(void *app)
+{
+    perilua_host_show_pools(app);
+}
+
 static int app_profile(void *app, const peri_profile_ask *ask,
                        void (*done)(void *data, peri_slice stacks), void *data)
 {
@@ -123,6 +128,7 @@ const peri_worker_app perilua_worker_app = {
     .ask = app_ask,
     .heap_bytes = app_heap_bytes,
     .collect = app_collect,
+    .show_pools = app_show_pools,
     .cut = app_cut,
     .profile = app_profile,
     .profile_end = app_profile_end,

@@ -435,6 +435,9 @@ bool peri_metrics_is_alive(const void *data, int record);
 void peri_resources_metrics(const peri_master *master, peri_expo *out);
 void peri_resources_json(const peri_master *master, peri_buf *out);
 
+/* pools.c: pools of connections, as a member of an object. */
+void peri_pools_json(const peri_master *master, peri_buf *out);
+
 /* ---- log_levels.c ---- */
 
 /* what: "LEVEL" or "MODULE=LEVEL". The command's exit code, and what it says.

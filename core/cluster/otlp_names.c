@@ -12,6 +12,10 @@ static const char *const metrics[][2] = {
     {"http_client_request_duration_seconds", "http.client.request.duration"},
     {"db_client_operation_duration_seconds", "db.client.operation.duration"},
     {"messaging_process_duration_seconds", "messaging.process.duration"},
+    {"http_client_open_connections", "http.client.open_connections"},
+    {"db_client_connection_count", "db.client.connection.count"},
+    {"db_client_connection_pending_requests",
+     "db.client.connection.pending_requests"},
 };
 
 typedef struct label {
@@ -31,6 +35,9 @@ static const label labels_of[] = {
     {"db_system_name", "db.system.name", false},
     {"db_namespace", "db.namespace", false},
     {"db_operation_name", "db.operation.name", false},
+    {"http_connection_state", "http.connection.state", false},
+    {"db_client_connection_pool_name", "db.client.connection.pool.name", false},
+    {"db_client_connection_state", "db.client.connection.state", false},
     {"messaging_system", "messaging.system", false},
     {"messaging_destination_name", "messaging.destination.name", false},
 };

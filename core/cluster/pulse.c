@@ -43,6 +43,7 @@ static void on_beat(uv_timer_t *timer)
     if (pulse->beats++ % HEAP_EVERY == 0) {
         *pulse->heap = pulse->app.heap_bytes(pulse->app.data);
     }
+    pulse->app.show_pools(pulse->app.data);
     took_ns = pulse->app.collect(pulse->app.data, COLLECT_NS);
     if (took_ns > 0) {
         peri_cells_observe(pulse->gc, bounds, BOUNDS, 0, (double)took_ns / 1e9);

@@ -1,4 +1,5 @@
-/* Pulse: how late a worker's loop is, and how big its heap.
+/* Pulse: how late a worker's loop is, how big its heap, and what its pools
+ * have.
  *
  * A timer that looks by how much it came too late: a time-weighted sample of
  * what an event would have waited for. Belongs to the loop thread. */
@@ -15,6 +16,7 @@ typedef struct peri_pulse peri_pulse;
 typedef struct peri_pulse_app {
     double (*heap_bytes)(void *data);
     uint64_t (*collect)(void *data, uint64_t limit_ns);
+    void (*show_pools)(void *data);
     void *data;
 } peri_pulse_app;
 

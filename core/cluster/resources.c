@@ -316,5 +316,6 @@ void peri_resources_json(const peri_master *master, peri_buf *out)
     list_json(master, out, "breakers", breaker_json);
     family_json(master, out, "bulkheads", "perigee_bulkhead_calls");
     family_json(master, out, "limiters", "perigee_limiter_requests_total");
+    peri_pools_json(master, out);
     list_json(master, out, "shared", dict_json);
 }

@@ -340,10 +340,21 @@ static uint64_t collect(void *data, uint64_t limit_ns)
                : 0;
 }
 
+static void show_pools(void *data)
+{
+    peri_worker *w = data;
+
+    if (w->host != NULL && w->app->show_pools != NULL) {
+        w->app->show_pools(w->host);
+    }
+}
+
 static void start_pulse(peri_worker *w)
 {
-    const peri_pulse_app app = {
-        .heap_bytes = heap_bytes, .collect = collect, .data = w};
+    const peri_pulse_app app = {.heap_bytes = heap_bytes,
+                                .collect = collect,
+                                .show_pools = show_pools,
+                                .data = w};
 
     if (w->cells != NULL &&
         peri_settings_bool(w->settings, "metrics.enabled", true)) {

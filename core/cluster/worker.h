@@ -94,6 +94,9 @@ typedef struct peri_worker_app {
      * there is enough of it and nobody waits. Returns the time taken. May be
      * NULL. */
     uint64_t (*collect)(void *app, uint64_t limit_ns);
+    /* Sets the gauges of its pools of connections; ten times a second, with
+     * metrics.enabled. May be NULL. */
+    void (*show_pools)(void *app);
     /* shutdown.timeout is over: what still runs is cancelled, and answered as
      * unavailable. May be NULL. */
     void (*cut)(void *app);

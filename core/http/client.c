@@ -1,6 +1,7 @@
 /* Client: origins, their pools, and who gets which connection. */
 #include "core/http/client_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
@@ -258,4 +259,46 @@ void peri_client_set_limits(peri_client *client,
 void peri_client_get_stats(const peri_client *client, peri_client_stats *out)
 {
     *out = client->stats;
+}
+
+/* ---- what there is ---- */
+
+/* "host:port" or "[host]:port" */
+static void split_authority(const char *authority, peri_client_pool *out)
+{
+    const char *colon = strrchr(authority, ':');
+    size_t length =
+        colon != NULL ? (size_t)(colon - authority) : strlen(authority);
+
+    out->host = peri_slice_of(authority, length);
+    out->port = peri_slice_str(colon != NULL ? colon + 1 : "");
+    if (length > 1 && authority[0] == '[' && authority[length - 1] == ']') {
+        out->host = peri_slice_of(authority + 1, length - 2);
+    }
+}
+
+void peri_client_each_pool(const peri_client *client,
+                           void (*fn)(void *data, const peri_client_pool *pool),
+                           void *data)
+{
+    for (const peri_list *link = client->origins.next; link != &client->origins;
+         link = link->next) {
+        const peri_origin *origin = PERI_CONTAINER(link, peri_origin, link);
+        peri_client_pool pool = {.host = peri_slice_str(origin->host),
+                                 .tls = origin->identity != NULL};
+        char port[8];
+
+        snprintf(port, sizeof port, "%u", origin->port);
+        pool.port = peri_slice_str(origin->local ? "" : port);
+        if (origin->tunnel != NULL) {
+            split_authority(origin->tunnel, &pool);
+        }
+        for (const peri_list *at = origin->idle.next; at != &origin->idle;
+             at = at->next) {
+            pool.counts.idle++;
+        }
+        pool.counts.used = origin->open - pool.counts.idle;
+        pool.counts.waiting = origin->waiting;
+        fn(data, &pool);
+    }
 }

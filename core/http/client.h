@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "core/base/buf.h"
+#include "core/base/pool_counts.h"
 #include "core/http/client_parse.h"
 #include "core/http/exchange.h"
 
@@ -128,6 +129,20 @@ typedef struct peri_client_stats {
 } peri_client_stats;
 
 void peri_client_get_stats(const peri_client *client, peri_client_stats *out);
+
+/* One origin's connections. */
+typedef struct peri_client_pool {
+    peri_slice host; /* behind a proxy's tunnel, if there is one; or a path */
+    peri_slice port; /* digits; empty: host is the path of a UNIX socket */
+    bool tls;
+    peri_pool_counts counts; /* waiting: calls without a connection */
+} peri_client_pool;
+
+/* Each origin that has connections or calls, as it is now. Two may have the
+ * same name: those that trust or log in differently share no connections. */
+void peri_client_each_pool(const peri_client *client,
+                           void (*fn)(void *data, const peri_client_pool *pool),
+                           void *data);
 
 /* Copies what options refers to. PERI_EFORMAT: the method, the target or a
  * field cannot be sent. Caller owns *out. */

@@ -367,3 +367,25 @@ void peri_redis_client_get_stats(const peri_redis_client *client,
 {
     *out = client->stats;
 }
+
+void peri_redis_client_count(const peri_redis_client *client,
+                             peri_pool_counts *out)
+{
+    *out = (peri_pool_counts){0};
+    for (const peri_list *link = client->conns.next; link != &client->conns;
+         link = link->next) {
+        const peri_redis_conn *conn =
+            PERI_CONTAINER(link, peri_redis_conn, link);
+        bool used = conn->shared ? conn->head != conn->tail
+                                 : peri_list_empty(&conn->idle);
+
+        if (conn->shared) {
+            out->waiting += (uint32_t)(conn->tail - conn->head);
+        }
+        if (conn->up && used) {
+            out->used++;
+        } else if (conn->up) {
+            out->idle++;
+        }
+    }
+}

@@ -8,6 +8,7 @@
 #ifndef PERI_REDIS_CLIENT_H
 #define PERI_REDIS_CLIENT_H
 
+#include "core/base/pool_counts.h"
 #include "core/redis/conn.h"
 #include "core/redis/url.h"
 
@@ -58,6 +59,11 @@ const peri_redis_config *
 peri_redis_client_config(const peri_redis_client *client);
 void peri_redis_client_get_stats(const peri_redis_client *client,
                                  peri_redis_stats *out);
+
+/* Connections as they are now; the shared one is used while replies are owed on
+ * it. waiting: commands given to it that have had no reply yet. */
+void peri_redis_client_count(const peri_redis_client *client,
+                             peri_pool_counts *out);
 
 /* On the shared connection. 0, or negative with the fault filled in. */
 int peri_redis_submit(peri_redis_client *client, peri_redis_op *op,

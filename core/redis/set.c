@@ -180,3 +180,18 @@ void peri_redis_set_unref(peri_redis_set *set, peri_redis_client *client)
         member_close(member);
     }
 }
+
+void peri_redis_set_each(const peri_redis_set *set,
+                         void (*fn)(void *data, const char *name,
+                                    const peri_pool_counts *counts),
+                         void *data)
+{
+    for (const peri_list *at = set->members.next; at != &set->members;
+         at = at->next) {
+        const set_member *member = PERI_CONTAINER(at, set_member, link);
+        peri_pool_counts counts;
+
+        peri_redis_client_count(member->client, &counts);
+        fn(data, peri_redis_client_config(member->client)->name, &counts);
+    }
+}

@@ -24,4 +24,11 @@ peri_redis_client *peri_redis_set_ref(peri_redis_set *set,
 void peri_redis_set_keep(peri_redis_set *set, peri_redis_client *client);
 void peri_redis_set_unref(peri_redis_set *set, peri_redis_client *client);
 
+/* Each client: its name and what it has now. Two may have one name: after a
+ * change of the configuration, until the last user of the old one has gone. */
+void peri_redis_set_each(const peri_redis_set *set,
+                         void (*fn)(void *data, const char *name,
+                                    const peri_pool_counts *counts),
+                         void *data);
+
 #endif

@@ -321,6 +321,23 @@ void peri_sqlite_pool_get_stats(peri_sqlite_pool *pool, peri_sqlite_stats *out)
     uv_mutex_unlock(&pool->lock);
 }
 
+void peri_sqlite_pool_count(peri_sqlite_pool *pool, peri_pool_counts *out)
+{
+    uint32_t started = pool->writer.started;
+
+    *out = (peri_pool_counts){0};
+    uv_mutex_lock(&pool->lock);
+    out->used =
+        pool->writer.running != NULL || pool->tx != 0 || pool->grouped != 0;
+    for (int i = 0; i < PERI_SQLITE_READERS_MAX; i++) {
+        started += pool->readers[i].started;
+        out->used += pool->readers[i].running != NULL;
+    }
+    out->waiting = pool->queued;
+    uv_mutex_unlock(&pool->lock);
+    out->idle = started - out->used;
+}
+
 uint64_t peri_sqlite_tx_new(peri_sqlite_pool *pool)
 {
     return ++pool->last_tx;

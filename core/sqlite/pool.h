@@ -17,6 +17,7 @@
 
 #include <uv.h>
 
+#include "core/base/pool_counts.h"
 #include "core/sqlite/db.h"
 #include "core/sqlite/op.h"
 
@@ -58,5 +59,9 @@ typedef struct peri_sqlite_stats {
 } peri_sqlite_stats;
 
 void peri_sqlite_pool_get_stats(peri_sqlite_pool *pool, peri_sqlite_stats *out);
+
+/* Connections (each a thread) as they are now: the writer is used while it has
+ * a transaction open. waiting: ops that no thread has taken yet. */
+void peri_sqlite_pool_count(peri_sqlite_pool *pool, peri_pool_counts *out);
 
 #endif

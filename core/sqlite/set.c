@@ -152,3 +152,18 @@ void peri_sqlite_set_unref(peri_sqlite_set *set, peri_sqlite_pool *pool)
         }
     }
 }
+
+void peri_sqlite_set_each(const peri_sqlite_set *set,
+                          void (*fn)(void *data, const char *name,
+                                     const peri_pool_counts *counts),
+                          void *data)
+{
+    for (const peri_list *at = set->members.next; at != &set->members;
+         at = at->next) {
+        const set_member *member = PERI_CONTAINER(at, set_member, link);
+        peri_pool_counts counts;
+
+        peri_sqlite_pool_count(member->pool, &counts);
+        fn(data, peri_sqlite_pool_config(member->pool)->name, &counts);
+    }
+}

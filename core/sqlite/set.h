@@ -22,4 +22,11 @@ peri_sqlite_pool *peri_sqlite_set_ref(peri_sqlite_set *set,
                                       const peri_sqlite_config *config);
 void peri_sqlite_set_unref(peri_sqlite_set *set, peri_sqlite_pool *pool);
 
+/* Each pool: its name and what it has now. Two may have one name: after a
+ * change of the configuration, until the last user of the old one has gone. */
+void peri_sqlite_set_each(const peri_sqlite_set *set,
+                          void (*fn)(void *data, const char *name,
+                                     const peri_pool_counts *counts),
+                          void *data);
+
 #endif

@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { chromium } from "playwright-core";
+import { upstream } from "../integration/client_helpers.mjs";
 import { app_dir, sleep, start, until } from "../integration/helpers.mjs";
 
 const FLAGS = [
@@ -28,6 +29,9 @@ const ROUTE = `
   router:get("/report", function()
     trace.span("collect ${HOSTILE.replaceAll('"', '\\"')}", {}, function() task.sleep(150) end)
     return "done"
+  end)
+  router:get("/call", function(req)
+    return { status = require("perigee.http").get(req.query.at).status }
   end)
   router:get("/odd", function()
     cache.new("${HOSTILE_NAME}", { ttl = "1m" }):get("x", function() return 1 end)
@@ -92,7 +96,8 @@ describe("the dashboard", () => {
   const cells = async (table, text) => (await row(table, text).locator("td").allTextContents());
 
   before(async () => {
-    app = await host({ "admin.dashboard.write": "true", "trace.enabled": "true", "trace.exporter": "none" });
+    app = await host({ "admin.dashboard.write": "true", "trace.enabled": "true", "trace.exporter": "none",
+      "client.connections": 1, "client.idle_timeout": "60s" });
     const profile = mkdtempSync(path.join(os.tmpdir(), "perigee-chromium-"));
     browser = await chromium.launchPersistentContext(profile, {
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -140,6 +145,29 @@ describe("the dashboard", () => {
     await until(async () => (await page.locator("[data-tile=rate] path.line").getAttribute("d")).includes("L"));
     await until(async () => /prices/.test(await page.locator("#caches").textContent()));
     await until(async () => /open/.test((await cells("breakers", "bank"))[2]));
+  });
+
+  it("shows connections to other servers: in use, idle, waited for", async () => {
+    const held = [];
+    const server = await upstream(t, (socket) => held.push(socket));
+    const at = `127.0.0.1:${server.port}`;
+    const pool = async () => (await cells("pools", at)).slice(7);
+    const calls = Array.from({ length: 5 }, () => app.get(`/call?at=http://${at}/`));
+    await row("pools", at).waitFor();
+    await until(async () => { // each worker has one connection
+      const [used, idle, waiting] = (await pool()).map(Number);
+      return used === server.sockets.size && idle === 0 && used + waiting === 5;
+    }, { what: "calls that wait" });
+    assert.deepEqual((await cells("pools", at)).slice(0, 2), [at, "http"]);
+    const answering = setInterval(() => held.splice(0).forEach((socket) => {
+      socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    }), 10);
+    for (const answer of await Promise.all(calls)) {
+      assert.equal(answer.status, 200);
+    }
+    clearInterval(answering);
+    const open = server.sockets.size;
+    await until(async () => (await pool()).join() === `0,${open},0`, { what: `${open} idle` });
   });
 
   it("sorts routes by what is asked for", async () => {

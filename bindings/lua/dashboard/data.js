@@ -117,7 +117,18 @@ const GUARDS = [
   { title: "What it did", cell: (guard) => guard.text },
 ];
 
-// Calls
+// Calls, and the connections that they go over
+
+const NO_CALLS = { calls: 0, failed: 0, errors: 0, ever: 0, rate: 0, p50: null, p99: null, bounds: [] };
+
+function withPools(calls, pools) {
+  const rows = new Map(calls.map((call) => [`${call.kind} ${call.name}`, call]));
+  for (const pool of pools) {
+    const key = `${pool.kind} ${pool.name}`;
+    rows.set(key, { ...(rows.get(key) ?? { ...NO_CALLS, key, kind: pool.kind, name: pool.name }), pool });
+  }
+  return [...rows.values()];
+}
 
 function callsOf({ now, before }) {
   const list = [
@@ -128,7 +139,7 @@ function callsOf({ now, before }) {
       (labels) => `http ${labels.server_address}:${labels.server_port}`)
       .map((call) => ({ ...call, kind: call.labels.url_scheme, name: `${call.labels.server_address}:${call.labels.server_port}` })),
   ];
-  return list.filter((call) => call.ever > 0).sort((a, b) => b.ever - a.ever);
+  return withPools(list.filter((call) => call.ever > 0), now.status.pools).sort((a, b) => b.ever - a.ever);
 }
 
 const CALLS = [
@@ -146,6 +157,9 @@ const CALLS = [
   { title: "p50", number: true, cell: (call) => quantileText(call.p50, call.bounds) },
   { title: "p99", number: true, cell: (call) => quantileText(call.p99, call.bounds) },
   { title: "Since start", number: true, cell: (call) => count(call.ever) },
+  { title: "In use", number: true, cell: (call) => count(call.pool?.used ?? 0) },
+  { title: "Idle", number: true, cell: (call) => count(call.pool?.idle ?? 0) },
+  { title: "Waiting", number: true, cell: (call) => count(call.pool?.waiting ?? 0) },
 ];
 
 export function dataParts() {

@@ -63,6 +63,18 @@ local function print_rows(rows)
   end
 end
 
+local function print_pools(pools)
+  local rows = { { "pool", "kind", "in use", "idle", "waiting" } }
+  for _, pool in ipairs(pools) do
+    rows[#rows + 1] = { pool.name, pool.kind, pool.used, pool.idle,
+      pool.waiting }
+  end
+  if #rows > 1 then
+    io.stdout:write "\n"
+    print_rows(rows)
+  end
+end
+
 ---@param args {text: string}
 ---@return integer exit_code
 return function(args)
@@ -90,5 +102,6 @@ return function(args)
     rows[#rows + 1] = worker_row(worker, os.time() * 1000)
   end
   print_rows(rows)
+  print_pools(status.pools)
   return 0
 end
