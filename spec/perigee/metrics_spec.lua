@@ -66,6 +66,20 @@ describe("metrics.counter", function()
     end
   end)
 
+  it("names the caller's line and what is wrong with the values", function()
+    local two = metrics.counter { name = name(), labels = { "a", "b" } }
+    for _, wrong in ipairs {
+      { "has 2 labels, not 0", function() two:inc(1) end },
+      { "has 2 labels, not 3", function() two:inc(1, "x", "y", "z") end },
+      { "the label a is missing", function() two:inc(1, nil, "y") end },
+      { "the label b is a table", function() two:inc(1, "x", {}) end },
+    } do
+      local _, message = pcall(wrong[2])
+      assert.truthy(message:find("^[^:]*metrics_spec.lua:%d+: "), message)
+      assert.truthy(message:find(wrong[1], 1, true), message)
+    end
+  end)
+
   it("puts what is too much into one series", function()
     local n = name()
     local c = metrics.counter { name = n, labels = { "id" } }
@@ -157,6 +171,22 @@ describe("a declaration", function()
     } do
       assert.has_error(call)
     end
+  end)
+
+  it("whose samples another metric shows raises", function()
+    local n = name()
+    metrics.histogram { name = n }
+    for _, suffix in ipairs { "_bucket", "_sum", "_count", "_created" } do
+      assert.has_error(function() metrics.gauge { name = n .. suffix } end)
+      assert.has_error(function() metrics.counter { name = n .. suffix } end)
+    end
+    local other = name()
+    metrics.counter { name = other .. "_count" }
+    assert.has_error(function() metrics.histogram { name = other } end)
+    metrics.counter { name = other .. "_total" }
+    assert.has_error(function()
+      metrics.gauge { name = other .. "_created" }
+    end)
   end)
 
   it("of a wrong form raises", function()

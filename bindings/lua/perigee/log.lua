@@ -127,7 +127,7 @@ end
 
 local function sampled(logger, cell, share)
   if type(share) ~= "number" or share < 0 or share > 1 then
-    error("log.sampled: a share from 0 to 1 expected", 3)
+    error("log.sampled: a share from 0 to 1 expected", 2)
   end
   return guarded(logger, cell, function()
     return math.random() < share or nil

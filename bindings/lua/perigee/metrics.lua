@@ -224,11 +224,20 @@ local function remember(metric, bound, values, count)
   at[values[count]] = bound
 end
 
+-- How many label values were given: nil at the end is none.
+local function given(...)
+  local count = select("#", ...)
+  while count > 0 and (select(count, ...)) == nil do
+    count = count - 1
+  end
+  return count
+end
+
 local function lookup(metric, ...)
   local count = #metric.labels
-  if select("#", ...) ~= count then
-    error(("%s has %d labels, not %d"):format(metric.name, count,
-      select("#", ...)), 3)
+  local here = given(...)
+  if here ~= count then
+    error(("%s has %d labels, not %d"):format(metric.name, count, here), 3)
   end
   local values = { ... }
   local ok, bound, overflow = pcall(bind, metric, values)
@@ -243,21 +252,21 @@ end
 
 local function series(metric, a, b, ...)
   local count = metric.label_count
+  local bound
   if count == 0 and a == nil then
     return metric.only
   elseif count == 1 and a ~= nil and b == nil then
-    return metric.cache[a] or lookup(metric, a)
+    bound = metric.cache[a]
   elseif count == 2 and a ~= nil and b ~= nil and select("#", ...) == 0 then
     local at = metric.cache[a]
-    return at and at[b] or lookup(metric, a, b)
+    bound = at and at[b]
+  elseif count == 2 + select("#", ...) then
+    bound = find(metric, a, b, ...)
   end
-  if a == nil then
-    return lookup(metric)
-  elseif b == nil then
-    return lookup(metric, a)
+  if bound then
+    return bound
   end
-  return count == 2 + select("#", ...) and find(metric, a, b, ...)
-    or lookup(metric, a, b, ...)
+  return lookup(metric, a, b, ...) -- a tail call: errors name the caller
 end
 
 ---@class perigee.Counter
@@ -486,6 +495,29 @@ local function form(kind, options)
 end
 
 local declared = {} -- name without _total -> metric
+local samples = {} -- name of a sample, in any form -> metric that shows it
+
+-- By what names the samples of a metric go.
+local function sample_names(kind, name)
+  if kind == "gauge" then
+    return { name }
+  elseif kind == "counter" then
+    local base = name:gsub("_total$", "")
+    return { name, base .. "_total", base .. "_created" }
+  end
+  return { name, name .. "_bucket", name .. "_sum", name .. "_count",
+    name .. "_created" }
+end
+
+-- Two metrics with samples of one name are no text that a scraper can read.
+local function check_samples(kind, name)
+  for _, sample in ipairs(sample_names(kind, name)) do
+    if samples[sample] then
+      error(("%s and %s would both show %s"):format(name,
+        samples[sample].name, sample), 0)
+    end
+  end
+end
 
 local function make(kind, options)
   local what = KINDS[kind]
@@ -522,8 +554,13 @@ local function declare(kind, options, own)
   local base = options.name:gsub("_total$", "")
   local old = declared[base]
   if not old then
-    declared[base] = make(kind, options)
-    return declared[base]
+    check_samples(kind, options.name)
+    local metric = make(kind, options)
+    declared[base] = metric
+    for _, sample in ipairs(sample_names(kind, options.name)) do
+      samples[sample] = metric
+    end
+    return metric
   end
   if old.name ~= options.name or old.form ~= form(kind, options) then
     error(("the metric %s is declared already, differently")
