@@ -66,6 +66,15 @@ describe("metrics.counter", function()
     end
   end)
 
+  it("takes NaN for the value of a label", function()
+    local n = name()
+    local c = metrics.counter { name = n, labels = { "a", "b" } }
+    for _ = 1, 2 do
+      c:inc(1, "x", 0 / 0)
+    end
+    assert.truthy(metrics.text():find(n .. '{a="x",b="%-?nan"} 2\n'))
+  end)
+
   it("names the caller's line and what is wrong with the values", function()
     local two = metrics.counter { name = name(), labels = { "a", "b" } }
     for _, wrong in ipairs {

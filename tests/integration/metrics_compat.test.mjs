@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import test from "node:test";
-import { start, until } from "./helpers.mjs";
+import { app_dir, perigee, start, until } from "./helpers.mjs";
 
 const prom = createRequire(import.meta.url)("prom-client");
 
@@ -101,4 +101,14 @@ test("without it no metric has a name of Node's", async (t) => {
   await app.get("/things/1");
   const names = [...(await app.scrape()).keys()];
   assert.deepEqual(names.filter((name) => /^nodejs_|^http_request_duration|_user_|_heap_bytes$/.test(name)), ["perigee_lua_heap_bytes"]);
+});
+
+test("its names cannot be taken by an application, so that a scrape has each once", async (t) => {
+  for (const name of ["nodejs_heap_size_used_bytes", "http_request_duration_seconds"]) {
+    const dir = app_dir(t, { route: `require("perigee.metrics").gauge { name = "${name}" }` });
+    const refused = await perigee(["check", dir, "--set", "metrics.compat=prom-client"], {});
+    assert.equal(refused.code, 78);
+    assert.match(refused.stdout + refused.stderr, new RegExp(`the name ${name} is the host's own, by metrics.compat`));
+    assert.equal((await perigee(["check", dir], {})).code, 0);
+  }
 });

@@ -21,6 +21,7 @@ local RESERVED = {
   "^perigee_", "^process_", "^http_server_", "^http_client_",
   "^db_client_", "^messaging_",
 }
+local COMPAT_RESERVED = { "^nodejs_", "^http_request_duration_seconds" }
 
 local function default_exponential()
   local settings = config.metrics
@@ -217,11 +218,14 @@ local function remember(metric, bound, values, count)
   end
   metric.cached = metric.cached + 1
   local at = metric.cache
-  for i = 1, count - 1 do
-    at[values[i]] = at[values[i]] or {}
-    at = at[values[i]]
+  for i = 1, count do
+    local value = values[i]
+    if value ~= value then
+      return -- NaN cannot be a key
+    end
+    at[value] = i < count and (at[value] or {}) or bound
+    at = at[value]
   end
-  at[values[count]] = bound
 end
 
 -- How many label values were given: nil at the end is none.
@@ -394,6 +398,21 @@ local function check_name(name)
   end
 end
 
+local function check_reserved(name)
+  for _, pattern in ipairs(RESERVED) do
+    if name:find(pattern) then
+      error(("the name %s is the host's own"):format(name), 0)
+    end
+  end
+  local compat = (config.metrics or {}).compat == "prom-client"
+  for _, pattern in ipairs(compat and COMPAT_RESERVED or {}) do
+    if name:find(pattern) then
+      error(("the name %s is the host's own, by metrics.compat"):format(name),
+        0)
+    end
+  end
+end
+
 local function check_labels(kind, labels)
   local seen = {}
   if type(labels) ~= "table" or #labels > core.labels_max then
@@ -464,10 +483,8 @@ local function check(kind, options, own)
     end
   end
   check_name(options.name)
-  for _, pattern in ipairs(own and {} or RESERVED) do
-    if options.name:find(pattern) then
-      error(("the name %s is the host's own"):format(options.name), 0)
-    end
+  if not own then
+    check_reserved(options.name)
   end
   if options.help ~= nil and (type(options.help) ~= "string"
     or #options.help > core.help_max or options.help:find "%z") then
