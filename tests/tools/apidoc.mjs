@@ -237,7 +237,7 @@ function render() {
   return [
     "# Lua API",
     "<!-- Made by `./bootstrap docs` from bindings/lua/perigee; do not edit. -->",
-    "Failures are `nil, err` with a `perigee.Error`; a wrong call raises. Times are milliseconds, " +
+    "Failures are `nil, err` with a `perigee.Error`; a wrong call raises, and so does an option that is not known. Times are milliseconds, " +
     "or text such as `\"30s\"`.",
     list,
     ...names.map((name) => module_text(name, all.get(name))),

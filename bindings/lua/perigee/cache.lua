@@ -8,6 +8,7 @@ local ffi = require "ffi"
 local levels = require "perigee.cache.levels"
 local metrics = require "perigee.metrics"
 local near = require "perigee.cache.near"
+local options = require "perigee.options"
 local shared = require "perigee.shared"
 local spans = require "perigee.cache.spans"
 local units = require "perigee.units"
@@ -125,6 +126,8 @@ local function check_key(key)
   return key
 end
 
+local PUT = { ttl = true, tags = true }
+
 local function check_put(opts)
   if opts == nil then
     return nil
@@ -132,6 +135,7 @@ local function check_put(opts)
   if type(opts) ~= "table" then
     opts = { ttl = opts }
   end
+  options.check(opts, PUT, "cache", 3)
   local ttl_ms, why
   if opts.ttl ~= nil then
     ttl_ms, why = units.duration(opts.ttl)
@@ -288,11 +292,7 @@ local function check_options(name, opts)
   if type(name) ~= "string" or name == "" or #name > 64 then
     error("cache: a name of up to 64 bytes expected", 4)
   end
-  for key in pairs(opts) do
-    if DEFAULTS[key] == nil then
-      error("cache: unknown option " .. tostring(key), 4)
-    end
-  end
+  options.check(opts, DEFAULTS, "cache", 3)
   if opts.jitter and (type(opts.jitter) ~= "number" or opts.jitter < 0
     or opts.jitter > 1) then
     error("cache: jitter is a number from 0 to 1", 4)

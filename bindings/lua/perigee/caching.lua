@@ -5,6 +5,7 @@ local answer = require "perigee.answer"
 local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local options = require "perigee.options"
 local units = require "perigee.units"
 
 local M = {}
@@ -113,7 +114,8 @@ function M.headers(opts)
   end
   for name in pairs(opts) do
     if not KNOWN[name] then
-      error(("unknown cache option %q"):format(tostring(name)), 0)
+      error(("unknown cache option %s%s"):format(tostring(name),
+        options.hint(name, KNOWN)), 0)
     end
   end
   local headers = { ["cache-control"] = cache_control(opts) }

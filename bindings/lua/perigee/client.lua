@@ -364,9 +364,6 @@ end
 ---@return perigee.ClientResponse? res
 ---@return perigee.Error? err # kind "unavailable", "timeout", "too_large", "invalid" (the URL), "forbidden" (deny_private)
 function M.request(opts)
-  if type(opts) ~= "table" then
-    error("a table of options expected", 2)
-  end
   local plan, bad = plans.make(opts)
   if not plan then
     return nil, bad
@@ -383,6 +380,9 @@ quick.carry_out = carry_out
 local function with_method(method)
   local is_get = method == "GET"
   return function(url, opts)
+    if opts ~= nil and type(opts) ~= "table" then
+      error("http: a table of options expected", 2)
+    end
     if is_get then
       local res, err = quick.get(url, opts)
       if res ~= false then

@@ -7,6 +7,7 @@
 
 local core = require "perigee.core.health"
 local errors = require "perigee.error"
+local options = require "perigee.options"
 local task = require "perigee.task"
 local units = require "perigee.units"
 
@@ -20,6 +21,8 @@ local FIRST_PAUSE_MS = 200
 
 -- The master knows the end with 69 by these words (core/cluster/seat.c).
 local REQUIRED = "a required dependency is not available: "
+
+local OPTIONS = { required = true, every = true, timeout = true }
 
 local checks = {} -- { name, fn, required, every, timeout }
 local running = false
@@ -105,6 +108,7 @@ function M.check(name, fn, opts)
     error("health.check: a function expected, not a " .. type(fn), 2)
   end
   opts = opts or {}
+  options.check(opts, OPTIONS, "health.check", 2)
   add {
     name = name, fn = fn, required = opts.required == true,
     every = duration(opts.every, "every", EVERY_MS),
@@ -129,8 +133,8 @@ end
 local function add_configured()
   local config = require "perigee.config"
   for section, probe in pairs(PROBES) do
-    for name, options in pairs(config[section] or {}) do
-      if options.required then
+    for name, settings in pairs(config[section] or {}) do
+      if settings.required then
         M.check(section .. "." .. name, probe(name), { required = true })
       end
     end

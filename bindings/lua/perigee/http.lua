@@ -3,8 +3,23 @@
 
 local answer = require "perigee.answer"
 local core = require "perigee.core.request"
+local options = require "perigee.options"
 
 local M = {}
+
+local STREAM = { status = true, headers = true, length = true, timeout = true }
+local EVENTS = { status = true, headers = true, timeout = true }
+local FILE = { status = true, headers = true }
+local COOKIE = { path = true, domain = true, max_age = true, expires = true,
+  secure = true, http_only = true, same_site = true }
+
+local function checked(opts, known, what)
+  if opts == nil then
+    return {}
+  end
+  options.check(opts, known, what, 3)
+  return opts
+end
 
 --- A streamed answer. fn is called with a writer whose `write` waits while the
 --- client is slow and gives `nil, err` when it has gone.
@@ -15,7 +30,8 @@ function M.stream(fn, opts)
   if type(fn) ~= "function" then
     error("a function expected", 2)
   end
-  return answer.new("stream", { fn = fn, opts = opts or {} })
+  return answer.new("stream",
+    { fn = fn, opts = checked(opts, STREAM, "http.stream") })
 end
 
 --- Server-sent events. fn is called with a writer whose `send` takes
@@ -27,7 +43,8 @@ function M.sse(fn, opts)
   if type(fn) ~= "function" then
     error("a function expected", 2)
   end
-  return answer.new("sse", { fn = fn, opts = opts or {} })
+  return answer.new("sse",
+    { fn = fn, opts = checked(opts, EVENTS, "http.sse") })
 end
 
 --- A file of the application's public/ folder.
@@ -38,7 +55,8 @@ function M.file(path, opts)
   if type(path) ~= "string" then
     error("a path expected", 2)
   end
-  return answer.new("file", { path = path, opts = opts or {} })
+  return answer.new("file",
+    { path = path, opts = checked(opts, FILE, "http.file") })
 end
 
 --- Sends the client elsewhere.
@@ -111,7 +129,7 @@ end
 ---@param opts perigee.CookieOptions?
 ---@return string
 function M.cookie(name, value, opts)
-  opts = opts or {}
+  opts = checked(opts, COOKIE, "http.cookie")
   check_cookie_text(name, "[^%w!#$%%&'*+%-.^_`|~]", "the name")
   check_cookie_text(value, '[%c%s",;\\]', "the value")
   local parts = { name .. "=" .. value }

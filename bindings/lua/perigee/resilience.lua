@@ -4,6 +4,7 @@
 local breaker = require "perigee.resilience.breaker"
 local bulkhead = require "perigee.resilience.bulkhead"
 local limiter = require "perigee.resilience.limiter"
+local options = require "perigee.options"
 local outcome = require "perigee.resilience.outcome"
 local retry = require "perigee.resilience.retry"
 local task = require "perigee.task"
@@ -11,6 +12,8 @@ local core = require "perigee.core.task"
 local units = require "perigee.units"
 
 local pcall = pcall
+
+local HEDGE = { delay = true }
 
 local M = {}
 
@@ -30,7 +33,7 @@ local M = {}
 ---@return ... # what it returned at last; what it raised is nil, err
 function M.retry(fn, opts)
   outcome.check_function(fn, "retry")
-  return retry.run(retry.rules(opts), fn)
+  return retry.run(retry.rules(opts, 2), fn)
 end
 
 ---@class perigee.BreakerOptions
@@ -138,6 +141,9 @@ end
 ---@return ...
 function M.hedge(fn, opts)
   outcome.check_function(fn, "hedge")
+  if opts ~= nil then
+    options.check(opts, HEDGE, "hedge", 2)
+  end
   local ms, why = units.duration(opts and opts.delay or "100ms")
   if not ms then
     error("hedge: delay: " .. why, 2)
@@ -205,7 +211,7 @@ end
 ---@param opts perigee.PolicyOptions
 ---@return perigee.Policy
 function M.policy(opts)
-  outcome.check_options(opts, PARTS, "policy")
+  options.check(opts, PARTS, "policy", 2)
   local run = call
   if opts.timeout then
     run = add_timeout(opts, run)
@@ -217,7 +223,7 @@ function M.policy(opts)
     run = through(part(opts, "breaker", breaker.new), run)
   end
   if opts.retry then
-    local rules, inner = retry.rules(opts.retry), run
+    local rules, inner = retry.rules(opts.retry, 2), run
     run = function(...)
       return retry.run(rules, inner, ...)
     end

@@ -5,6 +5,7 @@ local core_metrics = require "perigee.core.metrics"
 local errors = require "perigee.error"
 local ffi = require "ffi"
 local metrics = require "perigee.metrics"
+local options = require "perigee.options"
 local units = require "perigee.units"
 
 local M = {}
@@ -14,6 +15,7 @@ local SET, ADD, REPLACE = 0, 1, 2
 local ELIMIT, ESTATE, ENOTFOUND, EEXISTS = -5000, -5005, -5006, -5007
 local DEFAULT_SIZE = 16 * 1024 * 1024
 local KEY_MAX = 4096
+local DICT = { size = true }
 
 ffi.cdef [[
 typedef struct peri_dict peri_dict;
@@ -437,6 +439,9 @@ function M.dict(name, opts)
     error("a dictionary's name is a string of up to 64 bytes", 2)
   end
   local size = DEFAULT_SIZE
+  if opts ~= nil then
+    options.check(opts, DICT, "shared.dict", 2)
+  end
   if opts and opts.size then
     local why
     size, why = units.size(opts.size)

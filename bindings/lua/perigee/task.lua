@@ -2,6 +2,9 @@
 --- wait inherits the deadline of the task that it is in.
 
 local core = require "perigee.core.task"
+local options = require "perigee.options"
+
+local MAP = { concurrency = true }
 
 local M = {}
 
@@ -129,6 +132,9 @@ end
 function M.map(list, fn, opts)
   if type(list) ~= "table" or type(fn) ~= "function" then
     error("a list and a function expected", 2)
+  end
+  if opts ~= nil then
+    options.check(opts, MAP, "task.map", 2)
   end
   local limit = opts and opts.concurrency or math.huge
   if type(limit) ~= "number" or limit < 1 then

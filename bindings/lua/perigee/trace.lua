@@ -5,12 +5,14 @@
 local core = require "perigee.core.trace"
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local options = require "perigee.options"
 
 local M = {}
 
 local KINDS = {
   internal = 1, server = 2, client = 3, producer = 4, consumer = 5,
 }
+local OPTIONS = { kind = true, parent = true, links = true }
 local OK, ERROR = 1, 2
 
 local wanted = core.wanted()
@@ -145,17 +147,17 @@ local function finish(span, ok, ...)
   return ...
 end
 
-local function start(name, attributes, options)
-  local kind = options and options.kind
+local function start(name, attributes, given)
+  local kind = given and given.kind
   local span = core.start(name, kind and KINDS[kind] or KINDS.internal,
-    options and options.parent)
+    given and given.parent)
   if not span then
     return nil
   end
   for key, value in pairs(attributes or {}) do
     core.set(span, key, plain(value))
   end
-  for _, context in ipairs(options and options.links or {}) do
+  for _, context in ipairs(given and given.links or {}) do
     core.link(span, context)
   end
   return span
@@ -167,16 +169,19 @@ end
 ---@param name string
 ---@param attributes table<string, any>?
 ---@param fn fun(span: perigee.Span): ...
----@param options perigee.SpanOptions?
+---@param given perigee.SpanOptions?
 ---@return any ...
-function M.span(name, attributes, fn, options)
+function M.span(name, attributes, fn, given)
   if type(attributes) == "function" then
-    attributes, fn, options = nil, attributes, fn
+    attributes, fn, given = nil, attributes, fn
+  end
+  if given ~= nil then
+    options.check(given, OPTIONS, "trace.span", 2)
   end
   if not wanted then
     return fn(NOTHING)
   end
-  local span = start(name, attributes, options)
+  local span = start(name, attributes, given)
   if not span then
     return fn(NOTHING)
   end

@@ -1,6 +1,7 @@
 --- From the options of a request to a plan: what is to be sent, checked.
 
 local json = require "perigee.json"
+local options = require "perigee.options"
 local time = require "perigee.time"
 local tls = require "perigee.client.tls"
 local units = require "perigee.units"
@@ -12,6 +13,15 @@ local BODY_MAX = 16 * 1024 * 1024
 local TIMEOUT_MS = 30000
 local CONNECT_MS = 10000
 local RETRY_MAX_MS = 2000
+
+local KNOWN = {
+  method = true, url = true, headers = true, query = true, json = true,
+  form = true, body = true, timeout = true, connect_timeout = true,
+  first_byte_timeout = true, retry = true, cookies = true, proxy = true,
+  no_proxy = true, send_deadline = true, stream = true, redirects = true,
+  body_max = true, decompress = true, deny_private = true, tls = true,
+  unix = true,
+}
 
 --- Followed at most, unless told.
 M.REDIRECTS = 5
@@ -91,7 +101,7 @@ local function rules_of(opts)
   if type(given) == "number" then
     given = { attempts = given, max = RETRY_MAX_MS }
   end
-  return require("perigee.resilience.retry").rules(given)
+  return require("perigee.resilience.retry").rules(given, 3)
 end
 
 --- Raises for what is no option; nil and an error for a URL that is none.
@@ -99,6 +109,7 @@ end
 ---@return table? plan
 ---@return perigee.Error? err
 function M.make(opts)
+  options.check(opts, KNOWN, "http", 3)
   local method = opts.method or "GET"
   if type(opts.url) ~= "string" or type(method) ~= "string" then
     error("url: a string expected", 3)

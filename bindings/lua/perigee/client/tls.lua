@@ -1,5 +1,7 @@
 --- The option `tls` of requests: whom to trust, and as whom to go.
 
+local options = require "perigee.options"
+
 local M = {}
 
 local TYPES = { ca = "string", cert = "string", key = "string",
@@ -17,13 +19,9 @@ end
 ---@return table
 function M.check(given, level)
   level = level + 1
-  if type(given) ~= "table" then
-    refuse(": a table expected", level)
-  end
+  options.check(given, TYPES, "tls", level)
   for name, value in pairs(given) do
-    if not TYPES[name] then
-      refuse((": unknown option %s"):format(tostring(name)), level)
-    elseif type(value) ~= TYPES[name] then
+    if type(value) ~= TYPES[name] then
       refuse((".%s: a %s expected"):format(name, TYPES[name]), level)
     end
   end

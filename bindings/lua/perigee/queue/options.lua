@@ -1,5 +1,6 @@
 --- Options of jobs: checked once, the same for every driver.
 
+local options = require "perigee.options"
 local units = require "perigee.units"
 
 local M = {}
@@ -73,7 +74,8 @@ end
 local function only(name, value, known)
   for key in pairs(value) do
     if not known[key] then
-      fail("%s: unknown option %q", name, tostring(key))
+      fail("%s: unknown option %s%s", name, tostring(key),
+        options.hint(key, known))
     end
   end
 end
@@ -190,7 +192,8 @@ local function check_all(opts)
   for key, value in pairs(opts) do
     local check = CHECKS[key]
     if not check then
-      fail("unknown option %q of a job", tostring(key))
+      fail("job: unknown option %s%s", tostring(key),
+        options.hint(key, CHECKS))
     end
     checked = checked or {}
     checked[key] = check(key, value)

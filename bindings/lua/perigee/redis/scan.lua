@@ -1,6 +1,7 @@
 --- Redis: SCAN and its kin as iterators.
 
 local commands = require "perigee.redis.commands"
+local options = require "perigee.options"
 local units = require "perigee.units"
 
 local M = {}
@@ -10,12 +11,15 @@ local M = {}
 ---@field count integer?
 ---@field type string? # of keys
 
-local function words_of(options)
+local SCAN = { match = true, count = true, type = true }
+local ENTRIES = { after = true, count = true, block = true }
+
+local function words_of(given)
   local words = {}
   for _, word in ipairs { "match", "count", "type" } do
-    if options and options[word] ~= nil then
+    if given and given[word] ~= nil then
       words[#words + 1] = word:upper()
-      words[#words + 1] = options[word]
+      words[#words + 1] = given[word]
     end
   end
   return words
@@ -24,10 +28,13 @@ end
 --- Iterates over what step(cursor, words) gives; it raises when a step fails.
 ---@param step fun(cursor: string, words: any[]): any, perigee.Error?
 ---@param width integer # 2: names and values
----@param options perigee.redis.ScanOptions?
+---@param given perigee.redis.ScanOptions?
 ---@return fun(): string?, string?
-function M.each(step, width, options)
-  local words = words_of(options)
+function M.each(step, width, given)
+  if given ~= nil then
+    options.check(given, SCAN, "redis", 2)
+  end
+  local words = words_of(given)
   local cursor, items, at = "0", nil, 1
   return function()
     while not items or at > #items do
@@ -61,17 +68,18 @@ end
 --- Iterates over entries of a stream: read(words...) is XREAD.
 ---@param read fun(...: any): any, perigee.Error?
 ---@param key string
----@param options perigee.redis.StreamOptions?
+---@param given perigee.redis.StreamOptions?
 ---@return fun(): string?, table<string, string>?
-function M.entries(read, key, options)
-  options = options or {}
-  local last, items, at = options.after or "0", {}, 1
+function M.entries(read, key, given)
+  given = given or {}
+  options.check(given, ENTRIES, "redis", 2)
+  local last, items, at = given.after or "0", {}, 1
   local words = {}
-  if options.count then
-    words = { "COUNT", options.count }
+  if given.count then
+    words = { "COUNT", given.count }
   end
-  if options.block then
-    local ms, why = units.duration(options.block)
+  if given.block then
+    local ms, why = units.duration(given.block)
     words[#words + 1] = "BLOCK"
     words[#words + 1] = math.max(1, ms or error("redis: " .. why, 3))
   end
@@ -89,7 +97,7 @@ function M.entries(read, key, options)
   return function()
     while at > #items do
       items, at = step(), 1
-      if #items == 0 and not options.block then
+      if #items == 0 and not given.block then
         return nil
       end
     end

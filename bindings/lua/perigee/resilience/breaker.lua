@@ -3,6 +3,7 @@
 local core = require "perigee.core.breaker"
 local errors = require "perigee.error"
 local ffi = require "ffi"
+local options = require "perigee.options"
 local outcome = require "perigee.resilience.outcome"
 local units = require "perigee.units"
 
@@ -115,7 +116,7 @@ function M.new(name, opts)
     return made[name]
   end
   opts = opts or {}
-  outcome.check_options(opts, DEFAULTS, "breaker")
+  options.check(opts, DEFAULTS, "breaker", 2)
   local function option(key)
     if opts[key] == nil then
       return DEFAULTS[key]

@@ -2,6 +2,7 @@
 
 local errors = require "perigee.error"
 local metrics = require "perigee.metrics"
+local options = require "perigee.options"
 local outcome = require "perigee.resilience.outcome"
 local task = require "perigee.task"
 
@@ -93,7 +94,7 @@ function M.new(name, opts)
     return made[name]
   end
   opts = opts or {}
-  outcome.check_options(opts, KNOWN, "bulkhead")
+  options.check(opts, KNOWN, "bulkhead", 2)
   local concurrency, queue = opts.concurrency or 10, opts.queue or 0
   if type(concurrency) ~= "number" or concurrency < 1 then
     error("bulkhead: concurrency must be at least 1", 3)

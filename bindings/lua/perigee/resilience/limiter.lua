@@ -5,6 +5,7 @@ local errors = require "perigee.error"
 local ffi = require "ffi"
 local host = require "perigee.host"
 local metrics = require "perigee.metrics"
+local options = require "perigee.options"
 local outcome = require "perigee.resilience.outcome"
 local shared = require "perigee.shared"
 local units = require "perigee.units"
@@ -143,7 +144,7 @@ end
 ---@return perigee.Limiter
 function M.new(name, opts)
   outcome.check_name(name, "limiter")
-  outcome.check_options(opts, KNOWN, "limiter")
+  options.check(opts, KNOWN, "limiter", 2)
   local per_ms = duration(opts.per or "1s", "per")
   local rate = positive(opts.rate, "rate")
   local d = dict_for(opts.scope or "shared")

@@ -50,21 +50,6 @@ function M.is_trouble(err)
   return OF_THE_OTHER[err.kind] == true
 end
 
---- Raises unless all options are known.
----@param opts table
----@param known table<string, any>
----@param what string
-function M.check_options(opts, known, what)
-  if type(opts) ~= "table" then
-    error(what .. ": a table of options expected", 4)
-  end
-  for key in pairs(opts) do
-    if known[key] == nil then
-      error(("%s: unknown option %s"):format(what, tostring(key)), 4)
-    end
-  end
-end
-
 --- A name for something that workers share.
 ---@param name any
 ---@param what string

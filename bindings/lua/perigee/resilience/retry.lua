@@ -2,6 +2,7 @@
 
 local core = require "perigee.core.task"
 local crypto = require "perigee.crypto"
+local options = require "perigee.options"
 local outcome = require "perigee.resilience.outcome"
 local units = require "perigee.units"
 
@@ -62,11 +63,11 @@ local function duration(value, default, what)
   return ms or error("retry: " .. what .. ": " .. why, 5)
 end
 
-local function make_rules(opts)
+local function make_rules(opts, level)
   if type(opts) == "number" then
     opts = { attempts = opts }
   end
-  outcome.check_options(opts, KNOWN, "retry")
+  options.check(opts, KNOWN, "retry", level + 1)
   local attempts = opts.attempts or 3
   if type(attempts) ~= "number" or attempts < 1 then
     error("retry: attempts must be at least 1", 4)
@@ -90,13 +91,14 @@ local made_numbers = {}
 
 --- The rules that options stand for; raises when they are wrong.
 ---@param opts table|number|nil
+---@param level integer # whom to blame, as error() takes it where this is called
 ---@return table
-function M.rules(opts)
+function M.rules(opts, level)
   opts = opts or 3
   local cache = type(opts) == "number" and made_numbers or made
   local rules = cache[opts]
   if not rules then
-    rules = make_rules(opts)
+    rules = make_rules(opts, level + 1)
     cache[opts] = rules
   end
   return rules
