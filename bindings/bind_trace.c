@@ -4,6 +4,7 @@
 #include "bindings/bind.h"
 #include "bindings/bind_trace.h"
 #include "core/base/clock.h"
+#include "core/http/query_mask.h"
 
 #define SPAN "perigee.trace.Span"
 #define INTEGER_MAX 9007199254740992.0 /* 2^53 */
@@ -411,6 +412,30 @@ static int trace_extract(lua_State *L)
     return 1;
 }
 
+/* masked(target) -> it, with the credentials in its query masked. */
+static int trace_masked(lua_State *L)
+{
+    peri_slice target = perilua_check_slice(L, 1);
+    const char *mark =
+        target.length != 0 ? memchr(target.data, '?', target.length) : NULL;
+    peri_buf out;
+    size_t before;
+
+    lua_settop(L, 1);
+    if (mark == NULL) {
+        return 1;
+    }
+    before = (size_t)(mark + 1 - target.data);
+    peri_buf_init(&out, PERI_QUERY_MASKED_MAX(target.length));
+    peri_buf_append(&out, target.data, before);
+    if (peri_query_mask(peri_slice_of(mark + 1, target.length - before),
+                        &out)) {
+        lua_pushlstring(L, out.data, out.length);
+    }
+    peri_buf_fini(&out);
+    return 1;
+}
+
 /* Whether this generation's configuration asks for traces. */
 static int trace_wanted(lua_State *L)
 {
@@ -424,21 +449,14 @@ static int trace_wanted(lua_State *L)
 int perilua_open_trace(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"start", trace_start},
-        {"finish", trace_finish},
-        {"set", trace_set},
-        {"event", trace_event},
-        {"status", trace_status},
-        {"rename", trace_rename},
-        {"link", trace_link},
-        {"current", trace_current},
-        {"headers", trace_headers},
-        {"extract", trace_extract},
-        {"wanted", trace_wanted},
-        {"child", trace_child},
-        {"hold", trace_hold},
-        {"adopt", trace_adopt},
-        {NULL, NULL},
+        {"start", trace_start},     {"finish", trace_finish},
+        {"set", trace_set},         {"event", trace_event},
+        {"status", trace_status},   {"rename", trace_rename},
+        {"link", trace_link},       {"current", trace_current},
+        {"headers", trace_headers}, {"extract", trace_extract},
+        {"masked", trace_masked},   {"wanted", trace_wanted},
+        {"child", trace_child},     {"hold", trace_hold},
+        {"adopt", trace_adopt},     {NULL, NULL},
     };
 
     lua_newtable(L);

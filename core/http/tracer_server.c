@@ -7,6 +7,7 @@
 
 #include "core/base/otlp.h"
 #include "core/http/exchange.h"
+#include "core/http/query_mask.h"
 #include "core/http/tracer_internal.h"
 
 static void note_host(peri_attributes *to, peri_slice host)
@@ -83,9 +84,28 @@ static void note_agent(peri_attributes *to, peri_slice agent)
     }
 }
 
-static void note_url(peri_attributes *to, const peri_exchange *ex)
+/* Borrowed until the exchange ends. */
+static peri_slice masked_query(peri_exchange *ex)
 {
     peri_slice query = peri_exchange_text(ex, ex->query);
+    peri_buf masked;
+
+    if (query.length == 0) {
+        return query;
+    }
+    peri_buf_init(&masked, PERI_QUERY_MASKED_MAX(query.length));
+    if (peri_query_mask(query, &masked)) {
+        query.data = peri_arena_copy(peri_exchange_arena(ex), masked.data,
+                                     masked.length);
+        query.length = masked.length;
+    }
+    peri_buf_fini(&masked);
+    return query;
+}
+
+static void note_url(peri_attributes *to, peri_exchange *ex)
+{
+    peri_slice query = masked_query(ex);
 
     peri_attributes_add_text(to, "url.path", peri_exchange_text(ex, ex->path));
     if (query.length != 0) {
@@ -174,7 +194,7 @@ static bool is_looked_at(const peri_trace_span *span, uint64_t now_ns)
 static bool encode(peri_trace_span *span, peri_exchange *ex, uint64_t now_ns)
 {
     peri_tracer *tracer = span->tracer;
-    peri_slice query = peri_exchange_text(ex, ex->query);
+    peri_slice query = masked_query(ex);
     peri_slice path = peri_exchange_text(ex, ex->path);
     peri_slice agent = peri_exchange_field(ex, PERI_SLICE("user-agent"));
     peri_slice host = peri_exchange_field(ex, PERI_SLICE("host"));

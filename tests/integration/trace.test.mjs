@@ -106,6 +106,36 @@ test("one trace goes through requests, spans and calls", async (t) => {
   assert.equal(scope.name, "perigee");
 });
 
+test("credentials in a URL do not go to the collector", async (t) => {
+  const route = `
+    local http = require "perigee.http"
+    router:get("/ask", function()
+      local at = "127.0.0.1:" .. require("perigee.config").app.at
+      http.get("http://user:pass@" .. at .. "/plain?a=1&X-Amz-Signature=s1&X-Amz-Date=2&sig=s2&sig&b=sig")
+      return "asked"
+    end)
+    router:get("/plain", function() return "plain" end)`;
+  const upstream = await start(t, { route });
+  for (const protocol of ["http/protobuf", "http/json"]) {
+    const to = await collector(t);
+    const app = await start(t, { route, settings: {
+      ...FAST, "trace.endpoint": `${to.url}/v1/traces`, "trace.protocol": protocol, "app.at": upstream.port } });
+    const text = (names) => names.map((name) => `${name}=secret`).join("&");
+    await app.get(`/ask?${text(["AWSAccessKeyId", "Signature", "sig", "X-Goog-Signature", "Sig", "assig", "sigs"])}`);
+    await app.get("/plain?sig=&a=sig=1&Signature");
+    await app.get(`/plain?${"sig=0123456789&".repeat(100)}`);
+    const asked = await to.span("GET /ask");
+    assert.equal(asked.attributes["url.query"], "AWSAccessKeyId=REDACTED&Signature=REDACTED&sig=REDACTED"
+      + "&X-Goog-Signature=REDACTED&Sig=secret&assig=secret&sigs=secret");
+    const call = await to.span("GET");
+    assert.equal(call.attributes["url.full"],
+      `${upstream.url}/plain?a=1&X-Amz-Signature=REDACTED&X-Amz-Date=2&sig=REDACTED&sig&b=sig`);
+    await until(() => by_name(to.spans, "GET /plain").length === 2);
+    assert.deepEqual(by_name(to.spans, "GET /plain").map((s) => s.attributes["url.query"]),
+      ["sig=REDACTED&a=sig=1&Signature", "sig=REDACTED&".repeat(100)]);
+  }
+});
+
 test("what fails is marked, in JSON and packed too", async (t) => {
   const to = await collector(t);
   const app = await start(t, { route: ROUTE, vars: {

@@ -295,6 +295,13 @@ function M.own.child(name, kind)
   return core.child(name, kind)
 end
 
+--- A URL's target without the credentials in its query.
+---@param target string
+---@return string
+function M.own.masked(target)
+  return core.masked(target)
+end
+
 --- Where the task is, for adopt() in a task that is no child of it.
 ---@return userdata?
 function M.own.hold()

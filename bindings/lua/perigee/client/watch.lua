@@ -56,7 +56,8 @@ local function describe(span, plan)
   span:set("http.request.method", plan.method)
   span:set("server.address", url.host)
   span:set("server.port", url.port)
-  span:set("url.full", url.scheme .. "://" .. url.authority .. url.target)
+  span:set("url.full", url.scheme .. "://" .. url.authority
+    .. trace.own.masked(url.target))
   span:set("network.protocol.version", "1.1")
 end
 
