@@ -330,12 +330,18 @@ static void on_owner_ended(perilua_owned *owned)
 
 static int await(lua_State *L, client_call *box, want_kind want)
 {
+    int count;
+
     if (box->wait.task != NULL) {
         return luaL_error(L, "another task waits for this answer");
     }
     box->want = want;
     if (is_ready(box)) {
-        return push_result(L, box);
+        count = push_result(L, box);
+        if (box->orphan) {
+            box_free(box);
+        }
+        return count;
     }
     box->wait.cancel = on_cancel;
     return perilua_task_park(L, &box->wait);

@@ -204,3 +204,32 @@ test("a GET without options gives what one with options does", async (t) => {
   assert.deepEqual(long[4].headers, { "content-length": "4", "x-late": "1" });
   assert.equal(long[2].url, "/there");
 });
+
+test("requests that find the queue full leave no memory behind", async (t) => {
+  const waiting = [];
+  const site = await upstream(t, (socket) => waiting.push(socket));
+  const app = await client_app(t, {
+    files: { "config/default.lua": `return { cluster = { workers = 1 }, client = { connections = 1, waiting = 0 } }` },
+  });
+  const first = app.fetch(site.port);
+  await until(() => waiting.length === 1, { what: "the one connection" });
+  const grown_kb = await app.run(`
+    local function resident_kb()
+      return tonumber(io.open("/proc/self/status"):read "*a":match "VmRSS:%s+(%d+)")
+    end
+    local function refused(count)
+      for _ = 1, count do
+        local _, err = http.get "http://127.0.0.1:${site.port}/x"
+        assert(err.code == "queue_full")
+      end
+      collectgarbage()
+    end
+    refused(2000)
+    local before = resident_kb()
+    refused(20000)
+    return { resident_kb() - before }
+  `);
+  assert.ok(grown_kb[0] < 5000, `${grown_kb} kB`);
+  answer(waiting[0], "ok");
+  assert.equal((await first).body, "ok");
+});
