@@ -145,6 +145,33 @@ test("modules that two tasks load and that need each other are a loop, not a wai
   assert.match((await app.get("/")).text, /scripts\/(one|two)\.lua:2: loop in require: '(one|two)' is loading already/);
 });
 
+test("a task that gave up waiting for a module is not in a loop later", async (t) => {
+  const app = await start(t, {
+    files: {
+      "scripts/gate.lua": `local gate = require("perigee.task").semaphore(1)\ngate:acquire()\nreturn gate`,
+      "scripts/slow.lua": `require("gate"):acquire()\nreturn { other = require "other" }`,
+      "scripts/other.lua": `require("gate"):acquire()\nreturn {}`,
+    },
+    route: `
+      local task = require "perigee.task"
+      local gate = require "gate"
+      router:get("/", function()
+        local slow = task.spawn(function() return require "slow" end)
+        task.yield()
+        task.with_deadline(1, function() return require "slow" end)
+        collectgarbage()
+        local other = task.spawn(function() return require "other" end)
+        task.yield()
+        gate:release()
+        task.yield()
+        gate:release()
+        local loaded, err = slow:join()
+        return tostring(err or loaded.other == other:join())
+      end)`,
+  });
+  assert.equal((await app.get("/")).text, "true");
+});
+
 test("HEAD of an endless stream ends with its head", async (t) => {
   const app = await start(t, {
     route: `

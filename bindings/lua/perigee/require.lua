@@ -71,6 +71,14 @@ local function find(name)
   error("module '" .. name .. "' not found:" .. table.concat(tried), 5)
 end
 
+local function wait_until_loaded(name, entry)
+  while loading[name] == entry do
+    local event = loaded["perigee.core.task"].event()
+    entry.waiters[#entry.waiters + 1] = event
+    event:wait()
+  end
+end
+
 local function wait_for(name, entry)
   local task = loaded["perigee.core.task"]
   local current = task and task.current_id() or 0
@@ -83,12 +91,11 @@ local function wait_for(name, entry)
     one = awaited[one.task]
   end
   awaited[current] = entry
-  while loading[name] == entry do
-    local event = task.event()
-    entry.waiters[#entry.waiters + 1] = event
-    event:wait()
+  local ok, err = pcall(wait_until_loaded, name, entry)
+  awaited[current] = nil -- the next task of that id waits for nothing
+  if not ok then
+    error(err, 0)
   end
-  awaited[current] = nil
 end
 
 local function finish(name, entry)
