@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { Connection, start, until } from "./helpers.mjs";
+import { Connection, perigee, start, until } from "./helpers.mjs";
 
 const ROUTE = `
   local task = require "perigee.task"
@@ -283,6 +283,33 @@ test("queues can be looked at, and are not changed unless that is allowed", asyn
   assert.equal((await ask(app, "/dashboard/queues/mail?state=none")).status, 400);
   assert.equal((await ask(app, "/dashboard/queues/mail?from=-1")).status, 400);
   assert.equal((await ask(app, "/dashboard/queues/a:b")).status, 404);
+});
+
+test("text of jobs is shown whatever its bytes, and cut between characters", async (t) => {
+  const app = await host(t, {
+    files: {
+      "scripts/jobs/mail.lua": `return { queue = "mail", run = function(job)
+        job:log("x" .. ("é"):rep(9000))
+        error(job.data.odd and "no \\255 mailbox" or "x" .. ("é"):rep(9000), 0)
+      end }`,
+    },
+  });
+  const failed = async (count) => (await until(async () => {
+    const { json } = await ask(app, "/dashboard/queues/mail?state=failed");
+    return json.jobs?.length === count && json;
+  })).jobs;
+  await app.post("/jobs", { to: `x${"é".repeat(9000)}` });
+  const [long] = await failed(1);
+  assert.match(long.failure, /^xé+ \.\.\.$/);
+  const { json } = await ask(app, `/dashboard/queues/mail/${long.id}`);
+  for (const text of [json.data, json.failure, json.logs[0]]) {
+    assert.match(text, /xé+ \.\.\.$/);
+  }
+  await app.post("/jobs", { odd: true });
+  assert.ok((await failed(2)).some((job) => job.failure === "no ? mailbox"));
+  const shown = await perigee(["queue", "show", "mail", "--json"], { cwd: app.dir });
+  assert.equal(shown.code, 0, shown.stderr);
+  assert.ok(JSON.parse(shown.stdout).jobs.some((job) => job.failure === "no ? mailbox"));
 });
 
 test("a host without queues gets none by being looked at", async (t) => {

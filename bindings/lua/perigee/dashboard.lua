@@ -4,11 +4,13 @@
 
 local config = require "perigee.config"
 local json = require "perigee.json"
+local view = require "perigee.queue.view"
 
 local M = {}
 
 local PAGE = 25
 local TEXT_MAX = 16 * 1024 -- of a job's data and the like, as it is shown
+local LINE_MAX = 300 -- of a failure, in a list of jobs
 local LOGS_MAX = 100
 local RETRY_MAX = 1000 -- jobs, at one push of a button
 
@@ -16,9 +18,6 @@ local STATUS = {
   invalid = 400, not_found = 404, conflict = 409, limited = 429,
   unavailable = 503, timeout = 504,
 }
-
-local STATES = { "waiting", "prioritized", "active", "delayed",
-  "waiting_children", "paused", "completed", "failed" }
 
 -- ---- what is shown of data -------------------------------------------------
 
@@ -49,18 +48,13 @@ local function masked(value)
   return copy
 end
 
--- As a text: what is long is cut, and it is JSON for people.
+-- As a text: it is JSON for people.
 local function shown(value)
   if value == nil then
     return nil
   end
   local text, err = json.encode(masked(value))
-  text = text or ("(" .. tostring(err) .. ")")
-  return #text > TEXT_MAX and text:sub(1, TEXT_MAX) .. " ..." or text
-end
-
-local function clipped(text)
-  return text and #text > TEXT_MAX and text:sub(1, TEXT_MAX) .. " ..." or text
+  return view.text(text or ("(" .. tostring(err) .. ")"), TEXT_MAX)
 end
 
 -- ---- questions -------------------------------------------------------------
@@ -80,19 +74,6 @@ local function are_used()
   return file ~= nil
 end
 
-local function summary(q)
-  local counts, err = q:counts()
-  if not counts then
-    return nil, err
-  end
-  local paused
-  paused, err = q:is_paused()
-  if paused == nil then
-    return nil, err
-  end
-  return { name = q.name, paused = paused, counts = counts }
-end
-
 local function list(queue)
   local names, err = queue.names()
   if not names then
@@ -101,7 +82,7 @@ local function list(queue)
   table.sort(names)
   local queues = json.array {}
   for i, name in ipairs(names) do
-    queues[i], err = summary(queue.get(name))
+    queues[i], err = view.summary(queue.get(name))
     if not queues[i] then
       return nil, err
     end
@@ -114,12 +95,13 @@ local function brief(job)
     id = job.id, name = job.name, state = job.state, attempts = job.attempts,
     timestamp = job.timestamp, processed_on = job.processed_on,
     finished_on = job.finished_on, delay = job.delay,
-    failure = job.failure and job.failure:match "^[^\n]*":sub(1, 300),
+    failure = job.failure
+      and view.text(job.failure:match "^[^\n]*", LINE_MAX),
   }
 end
 
 local function is_state(state)
-  for _, each in ipairs(STATES) do
+  for _, each in ipairs(view.STATES) do
     if each == state then
       return true
     end
@@ -133,7 +115,7 @@ local function jobs(q, query)
   if not is_state(state) or from < 0 or from % 1 ~= 0 or from > 1e9 then
     return 400, { detail = "state or from is none" }
   end
-  local told, err = summary(q)
+  local told, err = view.summary(q)
   if not told then
     return nil, err
   end
@@ -163,14 +145,9 @@ local function whole(q, id)
   told.data, told.result = shown(job.data), shown(job.result)
   told.progress = shown(job.progress)
   told.opts = next(job.opts) and shown(job.opts) or nil
-  told.failure = clipped(job.failure)
-  told.logs, told.stacktrace = json.array {}, json.array {}
-  for i = math.max(1, #job.logs - LOGS_MAX + 1), #job.logs do
-    told.logs[#told.logs + 1] = clipped(job.logs[i])
-  end
-  for i, stack in ipairs(job.stacktrace or {}) do
-    told.stacktrace[i] = clipped(stack)
-  end
+  told.failure = view.text(job.failure, TEXT_MAX)
+  told.logs = view.texts(job.logs, TEXT_MAX, LOGS_MAX)
+  told.stacktrace = view.texts(job.stacktrace, TEXT_MAX)
   return told
 end
 

@@ -2,6 +2,7 @@
 
 local json = require "perigee.json"
 local options = require "perigee.queue.options"
+local view = require "perigee.queue.view"
 
 local USAGE = [[
 usage: perigee queue COMMAND [--json] [flags], in the application's folder
@@ -22,8 +23,7 @@ usage: perigee queue COMMAND [--json] [flags], in the application's folder
                                  removes what has ended longer ago
 ]]
 
-local STATES = { "waiting", "prioritized", "active", "delayed",
-  "waiting_children", "paused", "completed", "failed" }
+local STATES = view.STATES
 
 -- What a flag takes: nothing, a text, or a whole number from so much on.
 local FLAGS = {
@@ -163,9 +163,9 @@ local function plain(job)
   return {
     id = job.id, queue = job.queue, name = job.name, state = job.state,
     data = job.data, opts = next(job.opts) and job.opts or nil,
-    progress = job.progress, logs = json.array(job.logs),
-    result = job.result, failure = job.failure,
-    stacktrace = job.stacktrace and json.array(job.stacktrace),
+    progress = job.progress, logs = view.texts(job.logs),
+    result = job.result, failure = view.text(job.failure),
+    stacktrace = job.stacktrace and view.texts(job.stacktrace),
     attempts = job.attempts, timestamp = job.timestamp,
     processed_on = job.processed_on, finished_on = job.finished_on,
     priority = job.priority, delay = job.delay, worker = job.worker,
@@ -173,19 +173,6 @@ local function plain(job)
 end
 
 local commands = {}
-
-local function counts_of(q)
-  local counts, err = q:counts()
-  if not counts then
-    return nil, err
-  end
-  local paused
-  paused, err = q:is_paused()
-  if paused == nil then
-    return nil, err
-  end
-  return counts, paused
-end
 
 function commands.ls(queue, _, flags)
   local names, err = queue.names()
@@ -195,16 +182,17 @@ function commands.ls(queue, _, flags)
   local list = json.array {}
   local rows = { { "queue", unpack(STATES) } }
   for i, name in ipairs(names) do
-    local counts, paused = counts_of(queue.get(name))
-    if not counts then
-      return fail(paused)
+    local told
+    told, err = view.summary(queue.get(name))
+    if not told then
+      return fail(err)
     end
-    local row = { name .. (paused and " (paused)" or "") }
+    local row = { name .. (told.paused and " (paused)" or "") }
     for k, state in ipairs(STATES) do
-      row[k + 1] = counts[state]
+      row[k + 1] = told.counts[state]
     end
     rows[i + 1] = row
-    list[i] = { name = name, paused = paused, counts = counts }
+    list[i] = told
   end
   if flags.json then
     return print_json(list)
@@ -266,9 +254,9 @@ function commands.show(queue, words, flags)
     end
     return show_job(q, words[2], flags)
   end
-  local counts, paused = counts_of(q)
-  if not counts then
-    return fail(paused)
+  local told, why = view.summary(q)
+  if not told then
+    return fail(why)
   end
   local all = json.array {}
   local rows = { { "id", "name", "state", "attempts", "since", "failure" } }
@@ -286,14 +274,14 @@ function commands.show(queue, words, flags)
     end
   end
   if flags.json then
-    return print_json { name = q.name, paused = paused, counts = counts,
-      jobs = all }
+    told.jobs = all
+    return print_json(told)
   end
   local line = {}
   for i, state in ipairs(STATES) do
-    line[i] = state .. " " .. counts[state]
+    line[i] = state .. " " .. told.counts[state]
   end
-  io.stdout:write(q.name, paused and " (paused)" or "", ": ",
+  io.stdout:write(q.name, told.paused and " (paused)" or "", ": ",
     table.concat(line, ", "), "\n")
   if #all > 0 then
     print_rows(rows)
