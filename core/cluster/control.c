@@ -25,7 +25,7 @@
 #define CLIENTS_MAX 64
 #define VERB_BYTES 256
 #define ANSWER_MAX ((size_t)1 << 20)
-#define TAIL_QUEUE_MAX ((size_t)1 << 20) /* to a slow reader */
+#define TAIL_QUEUE_MAX ((size_t)1 << 20) /* to a slow follower */
 #define TAIL_BACK_BYTES ((size_t)128 << 10)
 #define PROFILE_MAX ((size_t)64 << 20)
 #define SOCKET_DEFAULT "var/perigee.sock"
@@ -38,6 +38,7 @@ typedef struct control_client {
     peri_master *master;
     peri_buf answer;
     peri_log_tail *tail; /* NULL: does not read the log */
+    bool follows;        /* it goes on reading it */
     bool closing;
     bool waiting; /* for a reload or the end */
     bool profiles;
@@ -177,8 +178,9 @@ static bool send_lines(void *data, peri_slice lines)
     if (lines.length == 0) {
         out = uv_buf_init((char *)(uintptr_t) "\n", 1);
     }
-    if (uv_stream_get_write_queue_size(stream) > TAIL_QUEUE_MAX) {
-        return false; /* it reads slowly */
+    if (client->follows &&
+        uv_stream_get_write_queue_size(stream) > TAIL_QUEUE_MAX) {
+        return false; /* it reads slowly; the others get it all at once */
     }
     n = uv_try_write(stream, &out, 1);
     if (n == (int)out.len) {
@@ -199,6 +201,7 @@ static bool send_lines(void *data, peri_slice lines)
  * processes up to some moment, and an empty line. */
 static void begin_tail(control_client *client, bool follow)
 {
+    client->follows = follow;
     send_lines(client, PERI_SLICE("0\n"));
     client->tail = peri_log_tail_create(client->master, TAIL_BACK_BYTES,
                                         send_lines, client);

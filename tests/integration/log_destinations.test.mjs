@@ -232,6 +232,25 @@ test("logs shows the last lines of a host whose lines go to standard output", as
   assert.match(all.text, /INFO \(\d+\): listening/);
 });
 
+test("logs leaves out no worker, however much many of them have logged", async (t) => {
+  const workers = 12;
+  const app = await start_quiet(t, {
+    workers,
+    files: {
+      "scripts/main.lua": `
+        local log, host = require "perigee.log", require "perigee.host"
+        return { on_start = function()
+          for i = 1, 300 do log.info("line " .. i .. " of worker " .. host.worker, { fill = ("x"):rep(500) }) end
+        end }`,
+    },
+  });
+  const { code, stdout } = await perigee(["logs", app.dir]);
+  assert.equal(code, 0);
+  for (let i = 0; i < workers; i++) {
+    assert.match(stdout, new RegExp(`line 300 of worker ${i}\n`));
+  }
+});
+
 test("logs -f follows all processes through rotations, filtered, to the end", async (t) => {
   const app = await start_quiet(t, { workers: 2, settings: { "log.destination": "var/app.log", "log.level": "trace" } });
   const all = follow(t, app, "-f");
