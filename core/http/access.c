@@ -137,12 +137,12 @@ void peri_access_write(peri_access *access, const peri_logger *logger,
         return;
     }
     peri_buf_clear(&access->line);
-    access->line.max_bytes = LINE_MAX_BYTES;
     access->logger = logger;
     for (int i = 0; i < access->count; i++) {
         access->parts[i].put(access, &access->parts[i], ex, took_ns);
     }
-    access->line.max_bytes = LINE_MAX_BYTES + 1;
-    peri_buf_append_byte(&access->line, '\n');
+    if (peri_buf_append_byte(&access->line, '\n') < 0) {
+        access->line.data[access->line.length - 1] = '\n'; /* it is full */
+    }
     logger->write(logger->data, peri_buf_slice(&access->line));
 }

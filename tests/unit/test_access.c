@@ -126,6 +126,32 @@ TEST(what_is_long_is_cut)
     assert_int_equal(w.text[w.length - 1], '\n');
 }
 
+TEST(each_line_has_an_end_however_long_it_is)
+{
+    static char head[5000];
+    static written w;
+    char format[1024] = "";
+    peri_access *access;
+    peri_logger logger;
+    peri_exchange ex;
+
+    (void)state;
+    memset(head, '"', sizeof head - 1);
+    memcpy(head, "GET /", 5);
+    fill(&ex, head);
+    for (int i = 0; i < 20; i++) {
+        strcat(format, "$request_uri ");
+    }
+    peri_logger_init(&logger, PERI_LOG_SILENT, keep, &w);
+    assert_int_equal(peri_access_create(format, &access, format, 1), 0);
+    for (int i = 0; i < 2; i++) {
+        peri_access_write(access, &logger, &ex, 0);
+        assert_in_range(w.length, 65530, 64 << 10);
+        assert_int_equal(w.text[w.length - 1], '\n');
+    }
+    peri_access_destroy(access);
+}
+
 TEST(what_is_no_variable_is_named)
 {
     peri_access *access;
@@ -147,6 +173,7 @@ int main(void)
         cmocka_unit_test(a_format_is_text_and_variables),
         cmocka_unit_test(what_a_client_sent_cannot_break_a_line),
         cmocka_unit_test(what_is_long_is_cut),
+        cmocka_unit_test(each_line_has_an_end_however_long_it_is),
         cmocka_unit_test(what_is_no_variable_is_named),
     };
 
