@@ -187,7 +187,9 @@ void peri_exponential_init(peri_exponential *out)
 {
     out->scale = PERI_EXPONENTIAL_SCALE_MAX;
     out->zero = 0;
+    out->positive.first = 0;
     out->positive.count = 0;
+    out->negative.first = 0;
     out->negative.count = 0;
 }
 

@@ -157,9 +157,10 @@ static void take(peri_log_record *record, peri_slice key, peri_slice value)
     } else if (is(key, "msg") && is_text(value)) {
         unescape(value, &record->message);
     } else if (is(key, "trace_id")) {
-        record->traced = read_id(value, record->trace_id, PERI_TRACE_ID_BYTES);
+        record->has_trace =
+            read_id(value, record->trace_id, PERI_TRACE_ID_BYTES);
     } else if (is(key, "span_id")) {
-        record->traced &= read_id(value, record->span_id, PERI_SPAN_ID_BYTES);
+        record->has_span = read_id(value, record->span_id, PERI_SPAN_ID_BYTES);
     } else if (!is(key, "hostname")) { /* the resource has it */
         flatten(record, PERI_SLICE(""), key, value, 0);
     }
@@ -174,7 +175,8 @@ void peri_log_record_read(peri_log_record *record, peri_slice line)
 
     record->unix_ns = peri_clock_wall_ms() * 1000000u;
     record->level = 0;
-    record->traced = false;
+    record->has_trace = false;
+    record->has_span = false;
     peri_attributes_clear(&record->attributes);
     peri_buf_clear(&record->message);
     while ((rc = peri_log_next(line, &at, &key, &value)) > 0) {

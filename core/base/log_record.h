@@ -12,7 +12,8 @@
 typedef struct peri_log_record {
     uint64_t unix_ns;
     int level; /* pino's; 0: the line says none */
-    bool traced;
+    bool has_trace;
+    bool has_span;
     unsigned char trace_id[PERI_TRACE_ID_BYTES];
     unsigned char span_id[PERI_SPAN_ID_BYTES];
     peri_attributes attributes;

@@ -37,10 +37,12 @@ static int put_record(peri_buf *out, const peri_log_record *record)
          peri_protobuf_close(out, body) ||
          peri_otlp_put_attributes(out, 6, &record->attributes) ||
          peri_protobuf_number(out, 7, record->attributes.dropped);
-    if (record->traced) {
+    if (record->has_trace) {
         rc = rc ||
-             peri_protobuf_bytes(out, 9, record->trace_id,
-                                 PERI_TRACE_ID_BYTES) ||
+             peri_protobuf_bytes(out, 9, record->trace_id, PERI_TRACE_ID_BYTES);
+    }
+    if (record->has_span) {
+        rc = rc ||
              peri_protobuf_bytes(out, 10, record->span_id, PERI_SPAN_ID_BYTES);
     }
     return rc || peri_protobuf_fixed64(out, 11, record->unix_ns) ||
@@ -65,12 +67,13 @@ static int put_json(peri_buf *out, const peri_log_record *record)
         rc = rc || peri_buf_printf(out, ",\"droppedAttributesCount\":%u",
                                    record->attributes.dropped);
     }
-    if (record->traced) {
-        rc = rc ||
-             peri_otlp_json_id(out, ",\"traceId\":\"", record->trace_id,
-                               PERI_TRACE_ID_BYTES) ||
-             peri_otlp_json_id(out, ",\"spanId\":\"", record->span_id,
-                               PERI_SPAN_ID_BYTES);
+    if (record->has_trace) {
+        rc = rc || peri_otlp_json_id(out, ",\"traceId\":\"", record->trace_id,
+                                     PERI_TRACE_ID_BYTES);
+    }
+    if (record->has_span) {
+        rc = rc || peri_otlp_json_id(out, ",\"spanId\":\"", record->span_id,
+                                     PERI_SPAN_ID_BYTES);
     }
     return rc || peri_buf_append_str(out, "}");
 }

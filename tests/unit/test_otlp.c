@@ -141,9 +141,37 @@ static void nonsense_rejects_nothing(void **state)
     }
 }
 
+static void a_log_line_has_no_ids_but_its_own(void **state)
+{
+    peri_log_record record;
+    peri_buf out;
+
+    (void)state;
+    peri_log_record_init(&record);
+    peri_buf_init(&out, 4096);
+    peri_log_record_read(
+        &record, PERI_SLICE("{\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\","
+                            "\"span_id\":\"b7ad6b7169203331\"}"));
+    assert_int_equal(peri_otlp_append_log(&out, PERI_OTLP_JSON, &record), 0);
+    assert_int_equal(peri_buf_append_byte(&out, '\0'), 0);
+    assert_non_null(strstr(out.data, "\"spanId\":\"b7ad6b7169203331\""));
+    peri_buf_clear(&out);
+    peri_log_record_read(
+        &record,
+        PERI_SLICE("{\"trace_id\":\"00f7651916cd43dd8448eb211c80319c\"}"));
+    assert_int_equal(peri_otlp_append_log(&out, PERI_OTLP_JSON, &record), 0);
+    assert_int_equal(peri_buf_append_byte(&out, '\0'), 0);
+    assert_non_null(
+        strstr(out.data, "\"traceId\":\"00f7651916cd43dd8448eb211c80319c\""));
+    assert_null(strstr(out.data, "spanId"));
+    peri_buf_fini(&out);
+    peri_log_record_fini(&record);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_log_line_has_no_ids_but_its_own),
         cmocka_unit_test(fields_are_read_as_they_were_written),
         cmocka_unit_test(a_message_that_is_cut_is_never_read_past_its_end),
         cmocka_unit_test(answers_say_what_was_rejected),
