@@ -79,13 +79,28 @@ export function routes(body) {
   return `return function(router)\n${body}\nend\n`;
 }
 
+const ends = new WeakMap(); // of a test: what is to be done at its end
+
+/** What was made last ends first: a process before the directory that it is in. */
+function at_end(t, end) {
+  if (!ends.has(t)) {
+    ends.set(t, []);
+    t.after(async () => {
+      for (const each of ends.get(t).reverse()) {
+        await each();
+      }
+    });
+  }
+  ends.get(t).push(end);
+}
+
 /**
  * A directory that ends with the test. files: {"scripts/main.lua": text, ...};
  * route: the body of a routes file.
  */
 export function app_dir(t, { files = {}, route } = {}) {
   const dir = mkdtempSync(path.join(os.tmpdir(), "perigee-test-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
+  at_end(t, () => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
   write_files(dir, { ...(route === undefined ? {} : { "scripts/routes/test.lua": routes(route) }), ...files });
   return dir;
 }
@@ -293,7 +308,7 @@ export function launch(t, options = {}) {
     detached: true, // a group of its own, to be ended as one
   });
   const app = new Host(dir, child);
-  t.after(async () => {
+  at_end(t, async () => {
     app.kill();
     await app.ended;
   });
