@@ -150,8 +150,9 @@ static void a_log_line_has_no_ids_but_its_own(void **state)
     peri_log_record_init(&record);
     peri_buf_init(&out, 4096);
     peri_log_record_read(
-        &record, PERI_SLICE("{\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\","
-                            "\"span_id\":\"b7ad6b7169203331\"}"));
+        &record,
+        PERI_SLICE("{\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\","
+                   "\"span_id\":\"b7ad6b7169203331\"}"));
     assert_int_equal(peri_otlp_append_log(&out, PERI_OTLP_JSON, &record), 0);
     assert_int_equal(peri_buf_append_byte(&out, '\0'), 0);
     assert_non_null(strstr(out.data, "\"spanId\":\"b7ad6b7169203331\""));
