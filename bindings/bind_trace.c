@@ -61,6 +61,9 @@ static bool read_context(lua_State *L, int table, peri_trace_remote *out)
     lua_getfield(L, table, "random");
     out->context.random = lua_toboolean(L, -1);
     lua_pop(L, 1);
+    lua_getfield(L, table, "debug");
+    out->context.debug = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     out->state = field(L, table, "tracestate");
     if (!peri_tracestate_is_sane(out->state)) {
         out->state = PERI_SLICE("");
@@ -85,7 +88,7 @@ static void set_hex(lua_State *L, const char *name, const unsigned char *bytes,
 static void push_context(lua_State *L, const peri_trace_context *context,
                          peri_slice state, peri_slice baggage)
 {
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     set_hex(L, "trace_id", context->trace_id, PERI_TRACE_ID_BYTES);
     set_hex(L, "span_id", context->span_id, PERI_SPAN_ID_BYTES);
     lua_pushboolean(L, context->sampled);
@@ -93,6 +96,10 @@ static void push_context(lua_State *L, const peri_trace_context *context,
     if (context->random) {
         lua_pushboolean(L, true);
         lua_setfield(L, -2, "random");
+    }
+    if (context->debug) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "debug");
     }
     if (state.length != 0) {
         perilua_push_slice(L, state);

@@ -85,6 +85,7 @@ int peri_traceparent_read(peri_slice text, peri_trace_context *out)
     }
     out->sampled = (flags & FLAG_SAMPLED) != 0;
     out->random = (flags & FLAG_RANDOM) != 0;
+    out->debug = false;
     return read_ids(peri_slice_of(at + 3, TRACE_HEX),
                     peri_slice_of(at + 36, SPAN_HEX), out);
 }
@@ -214,13 +215,11 @@ bool peri_tracestate_is_sane(peri_slice text)
 void peri_tracestate_append(peri_buf *out, peri_slice text)
 {
     peri_slice member;
+    size_t member_max =
+        text.length > PERI_TRACESTATE_MAX ? TRACESTATE_LARGE : SIZE_MAX;
 
-    if (text.length <= PERI_TRACESTATE_MAX) {
-        peri_buf_append_slice(out, text);
-        return;
-    }
     while (next_member(&text, &member)) {
-        if (member.length == 0 || member.length > TRACESTATE_LARGE) {
+        if (member.length == 0 || member.length > member_max) {
             continue;
         }
         if (out->length + 1 + member.length > PERI_TRACESTATE_MAX) {
@@ -283,6 +282,7 @@ static int read_b3(peri_slice trace_id, peri_slice span_id, int decision,
     }
     out->sampled = decision == 1;
     out->random = false;
+    out->debug = false;
     return 0;
 }
 
@@ -296,10 +296,11 @@ int peri_b3_multi_read(peri_slice trace_id, peri_slice span_id,
                        ? 0
                        : read_decision(sampled);
 
-    if (peri_slice_equal(flags, PERI_SLICE("1"))) {
-        decision = 1; /* debug */
-    }
-    return read_b3(trace_id, span_id, decision, out);
+    bool debug = peri_slice_equal(flags, PERI_SLICE("1"));
+    int rc = read_b3(trace_id, span_id, debug ? 1 : decision, out);
+
+    out->debug = rc == 0 && debug;
+    return rc;
 }
 
 static peri_slice next_part(peri_slice *text)
@@ -318,6 +319,7 @@ int peri_b3_read(peri_slice text, peri_trace_context *out)
 {
     unsigned char parent[PERI_SPAN_ID_BYTES];
     peri_slice parts[4];
+    int rc;
 
     if (text.length == 0) {
         return PERI_EFORMAT;
@@ -335,7 +337,9 @@ int peri_b3_read(peri_slice text, peri_trace_context *out)
          peri_trace_id_read(parts[3], parent, sizeof parent) < 0)) {
         return PERI_EFORMAT;
     }
-    return read_b3(parts[0], parts[1], read_decision(parts[2]), out);
+    rc = read_b3(parts[0], parts[1], read_decision(parts[2]), out);
+    out->debug = rc == 0 && peri_slice_equal(parts[2], PERI_SLICE("d"));
+    return rc;
 }
 
 /* ---- sampling ---- */

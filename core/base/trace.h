@@ -22,6 +22,7 @@ typedef struct peri_trace_context {
     unsigned char span_id[PERI_SPAN_ID_BYTES];
     bool sampled;
     bool random; /* whoever began the trace says that its id is */
+    bool debug;  /* B3: sampled, and who comes next is to know why */
 } peri_trace_context;
 
 /* One traceparent. 0 or PERI_EFORMAT. */
@@ -33,7 +34,7 @@ void peri_traceparent_write(const peri_trace_context *context, char *out);
 /* Whether it is a list of 1 to 32 members, each as the standard has them. */
 bool peri_tracestate_is_sane(peri_slice text);
 
-/* A sane one as it is passed on: of one that is longer than
+/* A sane one as it is passed on, without blanks and empty members: of one that is longer than
  * PERI_TRACESTATE_MAX, members of more than 128 bytes are left out, then those
  * at its end. */
 void peri_tracestate_append(peri_buf *out, peri_slice text);

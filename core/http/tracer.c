@@ -197,6 +197,7 @@ static void start_clock(peri_trace_span *span, uint64_t started_ns)
 static void carry(peri_trace_span *span, const peri_trace_remote *remote)
 {
     span->context.random = remote->context.random;
+    span->context.debug = remote->context.debug;
     memcpy(span->context.trace_id, remote->context.trace_id,
            PERI_TRACE_ID_BYTES);
     memcpy(span->parent_id, remote->context.span_id, PERI_SPAN_ID_BYTES);
@@ -219,6 +220,7 @@ peri_trace_span *peri_trace_begin(peri_tracer *tracer, peri_slice name,
     } else {
         make_id(tracer, span->context.trace_id, PERI_TRACE_ID_BYTES);
         span->context.random = false; /* level 1 knows no such flag */
+        span->context.debug = false;
         memset(span->parent_id, 0, sizeof span->parent_id);
     }
     if (remote != NULL) {
@@ -247,6 +249,7 @@ peri_trace_span *peri_trace_child(peri_trace_span *parent, peri_slice name,
     span->parent_is_remote = false;
     span->context.sampled = parent->context.sampled;
     span->context.random = parent->context.random;
+    span->context.debug = parent->context.debug;
     span->recording = parent->recording;
     memcpy(span->context.trace_id, parent->context.trace_id,
            PERI_TRACE_ID_BYTES);

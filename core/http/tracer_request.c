@@ -13,20 +13,25 @@ static void inject_b3(const peri_trace_span *span,
                       void *data)
 {
     const peri_trace_context *context = &span->context;
+    bool debug = context->debug && context->sampled;
     char text[B3_BYTES];
 
     peri_hex_write(context->trace_id, PERI_TRACE_ID_BYTES, text);
     text[32] = '-';
     peri_hex_write(context->span_id, PERI_SPAN_ID_BYTES, text + 33);
     text[49] = '-';
-    text[50] = context->sampled ? '1' : '0';
+    text[50] = debug ? 'd' : context->sampled ? '1' : '0';
     if ((span->tracer->propagators & PERI_PROPAGATE_B3) != 0) {
         emit(data, PERI_SLICE("b3"), peri_slice_of(text, B3_BYTES));
     }
     if ((span->tracer->propagators & PERI_PROPAGATE_B3_MULTI) != 0) {
         emit(data, PERI_SLICE("x-b3-traceid"), peri_slice_of(text, 32));
         emit(data, PERI_SLICE("x-b3-spanid"), peri_slice_of(text + 33, 16));
-        emit(data, PERI_SLICE("x-b3-sampled"), peri_slice_of(text + 50, 1));
+        if (debug) { /* says that it is sampled, too */
+            emit(data, PERI_SLICE("x-b3-flags"), PERI_SLICE("1"));
+        } else {
+            emit(data, PERI_SLICE("x-b3-sampled"), peri_slice_of(text + 50, 1));
+        }
     }
 }
 

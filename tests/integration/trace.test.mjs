@@ -383,9 +383,9 @@ test("contexts go on as W3C says", async (t) => {
   const app = await start(t, { route: ROUTE, settings: { "trace.enabled": "true", "trace.exporter": "none" } });
   const out = async (headers) => (await app.get("/out", { headers })).json.out;
   const parent = `00-${TRACE}-${PARENT}-03`;
-  const go = await out({ traceparent: parent, tracestate: ["a=1", "b=2 , c@d=3"], baggage: ["k=1", "l=2"] });
+  const go = await out({ traceparent: parent, tracestate: ["a=1", ",b=2 , c@d=3,"], baggage: ["k=1", "l=2"] });
   assert.match(go.traceparent, new RegExp(`^00-${TRACE}-(?!${PARENT})[0-9a-f]{16}-03$`));
-  assert.equal(go.tracestate, "a=1,b=2 , c@d=3");
+  assert.equal(go.tracestate, "a=1,b=2,c@d=3");
   assert.equal(go.baggage, "k=1,l=2");
   assert.match((await out({ traceparent: `cc-${TRACE}-${PARENT}-ff-more` })).traceparent, new RegExp(`^00-${TRACE}-[0-9a-f]{16}-03$`));
   for (const bad of ["A=1", "a=b=c", "a", Array.from({ length: 33 }, (_, i) => `k${i}=1`).join(",")]) {
@@ -398,5 +398,21 @@ test("contexts go on as W3C says", async (t) => {
     assert.match(fresh.traceparent, /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/);
     assert.ok(!fresh.traceparent.includes(TRACE), bad);
     assert.equal(fresh.tracestate, undefined);
+  }
+});
+
+test("b3 goes on in the form that was chosen, with the wish for all of it", async (t) => {
+  const app = await start(t, { route: ROUTE, settings: { "trace.enabled": "true", "trace.exporter": "none", "trace.propagators": "b3,b3multi" } });
+  const out = async (headers) => (await app.get("/out", { headers })).json.out;
+  const plain = await out({ b3: `${TRACE}-${PARENT}-1` });
+  assert.match(plain.b3, new RegExp(`^${TRACE}-(?!${PARENT})[0-9a-f]{16}-1$`));
+  assert.equal(plain["x-b3-sampled"], "1");
+  assert.equal(plain["x-b3-flags"], undefined);
+  for (const headers of [{ b3: `${TRACE}-${PARENT}-d` }, { "x-b3-traceid": TRACE, "x-b3-spanid": PARENT, "x-b3-flags": "1" }]) {
+    const debug = await out(headers);
+    assert.match(debug.b3, new RegExp(`^${TRACE}-[0-9a-f]{16}-d$`));
+    assert.equal(debug["x-b3-traceid"], TRACE);
+    assert.equal(debug["x-b3-flags"], "1");
+    assert.equal(debug["x-b3-sampled"], undefined);
   }
 });

@@ -155,6 +155,10 @@ static void a_long_tracestate_loses_large_members_first(void **state)
     peri_tracestate_append(&out, peri_slice_str("a=1"));
     assert_int_equal(out.length, 3);
     peri_buf_clear(&out);
+    peri_tracestate_append(&out, peri_slice_str(",b=2 \t,, c@d=3 3 ,"));
+    assert_int_equal(out.length, 11);
+    assert_memory_equal(out.data, "b=2,c@d=3 3", 11);
+    peri_buf_clear(&out);
     assert_true(strlen(text) > PERI_TRACESTATE_MAX);
     peri_tracestate_append(&out, peri_slice_str(text));
     assert_true(out.length > 512 && out.length <= PERI_TRACESTATE_MAX);
@@ -179,8 +183,9 @@ static void b3_has_two_forms(void **state)
     (void)state;
     assert_true(reads_b3(TRACE "-" SPAN "-1-05e3ac9a4f6e3b90", &context));
     assert_true(context.sampled);
+    assert_false(context.debug);
     assert_true(reads_b3(TRACE "-" SPAN "-d", &context));
-    assert_true(context.sampled);
+    assert_true(context.sampled && context.debug);
     assert_true(reads_b3(TRACE "-" SPAN, &context));
     assert_false(context.sampled);
     assert_false(reads_b3("0", &context));
@@ -198,7 +203,7 @@ static void b3_has_two_forms(void **state)
                                         PERI_SLICE("0"), PERI_SLICE("1"),
                                         &context),
                      0);
-    assert_true(context.sampled);
+    assert_true(context.sampled && context.debug);
     /* ids of 64 bits are filled up */
     assert_int_equal(peri_b3_multi_read(PERI_SLICE("8448eb211c80319c"),
                                         PERI_SLICE(SPAN), PERI_SLICE("1"),

@@ -22,6 +22,7 @@ local wanted = core.wanted()
 ---@field span_id string    # 16
 ---@field sampled boolean
 ---@field random boolean?    # who began the trace says that its id is
+---@field debug boolean?     # B3: whoever asked wants all of it
 ---@field tracestate string?
 ---@field baggage string?   # as the header carries it
 
