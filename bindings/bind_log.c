@@ -43,14 +43,15 @@ static void put_head(peri_buf *line, const peri_logger *logger, int level)
     peri_buf_append(line, logger->identity, logger->identity_length);
 }
 
-/* What the running task works for. */
-static void put_request(peri_buf *line, const perilua_vm *vm)
+/* What the running task works for. PERILUA_LOG_HAS_... */
+static unsigned put_request(peri_buf *line, const perilua_vm *vm)
 {
     if (vm->current == NULL || vm->current->context == NULL) {
-        return;
+        return 0;
     }
     peri_buf_append_str(line, ",\"reqId\":");
     peri_json_append_string(line, peri_exchange_id(vm->current->context));
+    return PERILUA_LOG_HAS_REQUEST;
 }
 
 static void put_id(peri_buf *line, const char *key, const unsigned char *id,
@@ -64,27 +65,28 @@ static void put_id(peri_buf *line, const char *key, const unsigned char *id,
     peri_buf_append_byte(line, '"');
 }
 
-static void put_trace(peri_buf *line, const perilua_vm *vm)
+static unsigned put_trace(peri_buf *line, const perilua_vm *vm)
 {
     const peri_trace_span *span = perilua_trace_current(vm);
 
-    if (span != NULL) {
-        put_id(line, ",\"trace_id\":\"", span->context.trace_id,
-               PERI_TRACE_ID_BYTES);
-        put_id(line, ",\"span_id\":\"", span->context.span_id,
-               PERI_SPAN_ID_BYTES);
+    if (span == NULL) {
+        return 0;
     }
+    put_id(line, ",\"trace_id\":\"", span->context.trace_id,
+           PERI_TRACE_ID_BYTES);
+    put_id(line, ",\"span_id\":\"", span->context.span_id, PERI_SPAN_ID_BYTES);
+    return PERILUA_LOG_HAS_TRACE;
 }
 
-static void put_fields(lua_State *L, log_state *state, int index)
+static void put_fields(lua_State *L, log_state *state, int index, unsigned has)
 {
     if (lua_istable(L, index)) {
-        perilua_log_fields(L, index, &state->redact, &state->line);
+        perilua_log_fields(L, index, &state->redact, has, &state->line);
     } else if (!lua_isnoneornil(L, index)) {
         lua_createtable(L, 0, 1);
         lua_pushvalue(L, index);
         lua_setfield(L, -2, "fields");
-        perilua_log_fields(L, lua_gettop(L), &state->redact, &state->line);
+        perilua_log_fields(L, lua_gettop(L), &state->redact, has, &state->line);
     }
 }
 
@@ -118,19 +120,19 @@ static void build(lua_State *L, log_state *state, int level)
 {
     perilua_vm *vm = perilua_vm_of(L);
     peri_buf *line = &state->line;
+    unsigned has;
 
     peri_buf_clear(line);
     line->max_bytes = PERILUA_LOG_LINE_MAX;
     put_head(line, vm->env->logger, level);
-    put_request(line, vm);
-    put_trace(line, vm);
+    has = put_request(line, vm) | put_trace(line, vm);
     if (lua_isstring(L, 2)) {
         peri_buf_append_slice(line, perilua_check_slice(L, 2));
     }
     if (!lua_isnil(L, 5)) {
         perilua_log_error(L, 5, &state->redact, line);
     }
-    put_fields(L, state, 4);
+    put_fields(L, state, 4, has);
     line->max_bytes = PERILUA_LOG_LINE_MAX + TAIL_BYTES;
     put_message(L, line, 3);
     peri_buf_append(line, "}\n", 2);
@@ -176,7 +178,7 @@ static int log_encode(lua_State *L)
     if (lua_isstring(L, 1)) {
         peri_buf_append_slice(&state->line, perilua_check_slice(L, 1));
     }
-    put_fields(L, state, 2);
+    put_fields(L, state, 2, 0);
     perilua_push_slice(L, peri_buf_slice(&state->line));
     return 1;
 }

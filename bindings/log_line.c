@@ -16,6 +16,7 @@ typedef struct walker {
     lua_State *L;
     peri_buf *out;
     const perilua_redact *redact;
+    unsigned has; /* PERILUA_LOG_HAS_... */
     int depth;
     const void
         *above[PERILUA_LOG_DEPTH_MAX + 1];     /* tables that hold this one */
@@ -105,17 +106,25 @@ static int put_number(walker *w, double number)
     return peri_buf_append(w->out, text, peri_number_write(number, text));
 }
 
+/* Whether it is json.null. */
+static bool is_null(lua_State *L, int index)
+{
+    bool same;
+
+    perilua_json_push_null(L);
+    same = lua_rawequal(L, index, -1) != 0;
+    lua_pop(L, 1);
+    return same;
+}
+
 static int put_other(walker *w, int index)
 {
     int type = lua_type(w->L, index);
     int rc;
 
-    perilua_json_push_null(w->L);
-    if (lua_rawequal(w->L, index, -1)) {
-        lua_pop(w->L, 1);
+    if (is_null(w->L, index)) {
         return put(w, "null");
     }
-    lua_pop(w->L, 1);
     if (type == LUA_TCDATA) {
         perilua_json_push_integer(w->L, index);
         rc = lua_isnil(w->L, -1) ? put(w, "\"[cdata]\"")
@@ -472,13 +481,25 @@ static int put_value(walker *w, int index)
 }
 
 /* The line's own keys, which a field must not repeat. */
-static const char *suffix_of(peri_slice key)
+static const char *suffix_of(const walker *w, peri_slice key)
 {
-    static const char *const own[] = {"level",    "time", "pid",
-                                      "hostname", "msg",  NULL};
+    static const struct {
+        const char *key;
+        unsigned has; /* where the line has got it; 0: always */
+    } own[] = {
+        {"level", 0},
+        {"time", 0},
+        {"pid", 0},
+        {"hostname", 0},
+        {"msg", 0},
+        {"reqId", PERILUA_LOG_HAS_REQUEST},
+        {"trace_id", PERILUA_LOG_HAS_TRACE},
+        {"span_id", PERILUA_LOG_HAS_TRACE},
+    };
 
-    for (int i = 0; own[i] != NULL; i++) {
-        if (peri_slice_equal(key, peri_slice_str(own[i]))) {
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        if ((own[i].has & w->has) == own[i].has &&
+            peri_slice_equal(key, peri_slice_str(own[i].key))) {
             return "_";
         }
     }
@@ -488,7 +509,7 @@ static const char *suffix_of(peri_slice key)
 static int put_key(walker *w, peri_slice key)
 {
     int rc = put(w, ",") | peri_json_append_string(w->out, key);
-    const char *suffix = suffix_of(key);
+    const char *suffix = suffix_of(w, key);
 
     if (rc == 0 && suffix[0] != '\0') {
         w->out->length--;
@@ -499,6 +520,7 @@ static int put_key(walker *w, peri_slice key)
 
 static int put_field(walker *w, peri_slice key, int index)
 {
+    bool error = peri_slice_equal(key, PERI_SLICE("err"));
     int rc;
 
     if (put_key(w, key) != 0) {
@@ -508,8 +530,8 @@ static int put_field(walker *w, peri_slice key, int index)
         return put(w, "\"[Redacted]\"");
     }
     w->depth++;
-    rc = peri_slice_equal(key, PERI_SLICE("err")) ? put_error(w, index)
-                                                  : put_value(w, index);
+    rc = error && !is_null(w->L, index) ? put_error(w, index)
+                                        : put_value(w, index);
     w->depth--;
     return rc;
 }
@@ -531,12 +553,13 @@ static void put_field_or_note(walker *w, peri_slice key, int index)
 }
 
 void perilua_log_fields(lua_State *L, int index, const perilua_redact *redact,
-                        peri_buf *out)
+                        unsigned has, peri_buf *out)
 {
     char storage[32];
     walker w;
 
     start(&w, L, redact, out);
+    w.has = has;
     if (!lua_checkstack(L, 24)) {
         return;
     }

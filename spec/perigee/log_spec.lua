@@ -52,6 +52,11 @@ describe("perigee.log", function()
       assert.equal("\226\130\172 \239\191\189", decode("\226\130\172 \255").msg)
     end)
 
+    it("has json.null for an error that is none", function()
+      local json = require "perigee.json"
+      assert.equal(json.null, decode("m", { err = json.null }).err)
+    end)
+
     it("keeps its own keys", function()
       local got = decode("m", { level = 1, msg = "x", time = 2 })
       assert.equal(30, got.level)

@@ -326,6 +326,11 @@ test("a job is a part of the trace that added it", async (t) => {
   await app.post("/mail", { to: "nobody" });
   const failed = await until(() => to.spans.find((s) => s.name === "process mail" && s.status === 2), { timeout_ms: 30_000 });
   assert.equal(failed.attributes["error.type"], "not_found");
+  const told = await app.line("job failed");
+  assert.deepEqual([told.trace_id, told.span_id], [failed.trace_id, failed.span_id]);
+  const admin = (await app.line((l) => l.msg === "listening" && l.admin)).url;
+  const counted = /messaging_process_duration_seconds_count\{messaging_system="([^"]*)"/.exec(await (await fetch(`${admin}/metrics`)).text());
+  assert.equal(counted[1], job.attributes["messaging.system"]);
 });
 
 const CACHE = `
@@ -415,4 +420,20 @@ test("b3 goes on in the form that was chosen, with the wish for all of it", asyn
     assert.equal(debug["x-b3-flags"], "1");
     assert.equal(debug["x-b3-sampled"], undefined);
   }
+});
+
+test("a line keeps the ids of its request and its trace, whatever its fields are called", async (t) => {
+  const app = await start(t, { settings: { "trace.enabled": "true", "trace.exporter": "none" }, route: `
+    local log = require "perigee.log"
+    router:get("/log", function()
+      log.info("mine", { trace_id = "t", span_id = "s", reqId = "r" })
+      require("perigee.task").spawn_detached(function() log.info("free", { reqId = "r" }) end)
+      return {}
+    end)` });
+  const { headers } = await app.get("/log", { headers: { traceparent: `00-${TRACE}-${PARENT}-01` } });
+  const line = await app.line("mine");
+  assert.equal(line.trace_id, TRACE);
+  assert.equal(line.reqId, headers["x-request-id"]);
+  assert.deepEqual([line.trace_id_, line.span_id_, line.reqId_], ["t", "s", "r"]);
+  assert.equal((await app.line("free")).reqId, "r");
 });

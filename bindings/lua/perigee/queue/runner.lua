@@ -101,7 +101,7 @@ local function backoff(self, record, failed, err)
   return math.floor(ms)
 end
 
-local function settle_failure(self, record, err, stack)
+local function settle_failure(self, record, err, stack, at)
   local failed = record.attempts + 1
   local left = (record.opts.attempts or 1) - failed
   local retry_in
@@ -111,16 +111,18 @@ local function settle_failure(self, record, err, stack)
   log.warn("job failed", {
     queue = record.queue, job = record.id, name = record.name,
     attempt = failed, retry_in = retry_in, err = err,
+    trace_id = at and at.trace_id, span_id = at and at.span_id,
   })
   return self.consumer:fail(record, failure_of(err, stack), retry_in)
 end
 
-local function settle(self, record, text, err, stack)
+-- at: the context of its span, which has ended; nil: there was none.
+local function settle(self, record, text, err, stack, at)
   local ok, why
   if text then
     ok, why = self.consumer:complete(record, text)
   else
-    ok, why = settle_failure(self, record, err, stack)
+    ok, why = settle_failure(self, record, err, stack, at)
   end
   if not ok then
     log.error("a job that has ended could not be stored as such", {
@@ -140,8 +142,9 @@ local function execute(self, record)
   local span = watch.consuming(self.driver.name, record)
   local text, err, stack =
     outcome(xpcall(call, caught, definition, job, timeout))
+  local at = span and span:context()
   watch.done(span, not text and (err or "failed") or nil, stack)
-  return text, err, stack
+  return text, err, stack, at
 end
 
 -- The function has ended: the next job may begin while this one is stored.
@@ -158,12 +161,12 @@ local function in_turn(self, record)
   if self.share then
     self.shares:enter(self.share)
   end
-  local ok, text, err, stack
+  local ok, text, err, stack, at
   if definition and definition.slots then
-    ok, text, err, stack = pcall(definition.slots.with, definition.slots,
+    ok, text, err, stack, at = pcall(definition.slots.with, definition.slots,
       execute, self, record)
   else
-    ok, text, err, stack = pcall(execute, self, record)
+    ok, text, err, stack, at = pcall(execute, self, record)
   end
   if self.share then
     self.shares:leave()
@@ -171,17 +174,17 @@ local function in_turn(self, record)
   if not ok then
     error(text, 0)
   end
-  return text, err, stack
+  return text, err, stack, at
 end
 
 local function run(self, record)
   local began = time.monotonic()
-  local text, err, stack = in_turn(self, record)
+  local text, err, stack, at = in_turn(self, record)
   core.check()
   freed(self, record)
-  meter.processed(self.driver.name, self.queue, time.monotonic() - began,
+  meter.processed(watch.system(self.driver.name), self.queue, time.monotonic() - began,
     not text and (errors.is(err) and err.kind or "internal") or nil)
-  settle(self, record, text, err, stack)
+  settle(self, record, text, err, stack, at)
 end
 
 -- Whoever has cancelled it wants it ended; its own task cannot wait any more.

@@ -11,8 +11,15 @@ local M = {}
 local PRODUCER, CONSUMER = 4, 5 -- kinds of spans
 local SYSTEM = { embedded = "perigee", redis = "bullmq" }
 
+--- What the conventions call messaging.system.
+---@param driver string
+---@return string
+function M.system(driver)
+  return SYSTEM[driver] or driver
+end
+
 local function describe(span, driver, queue, operation)
-  span:set("messaging.system", SYSTEM[driver] or driver)
+  span:set("messaging.system", M.system(driver))
   span:set("messaging.destination.name", queue)
   span:set("messaging.operation.name", operation)
   span:set("messaging.operation.type", operation == "add" and "send"
