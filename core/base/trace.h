@@ -34,9 +34,9 @@ void peri_traceparent_write(const peri_trace_context *context, char *out);
 /* Whether it is a list of 1 to 32 members, each as the standard has them. */
 bool peri_tracestate_is_sane(peri_slice text);
 
-/* A sane one as it is passed on, without blanks and empty members: of one that is longer than
- * PERI_TRACESTATE_MAX, members of more than 128 bytes are left out, then those
- * at its end. */
+/* A sane one as it is passed on, without blanks and empty members. Of one that
+ * is longer than PERI_TRACESTATE_MAX, members of more than 128 bytes are left
+ * out, then those at its end. */
 void peri_tracestate_append(peri_buf *out, peri_slice text);
 
 bool peri_baggage_is_sane(peri_slice text);

@@ -53,7 +53,6 @@ describe("perigee.log", function()
     end)
 
     it("has json.null for an error that is none", function()
-      local json = require "perigee.json"
       assert.equal(json.null, decode("m", { err = json.null }).err)
     end)
 

@@ -182,7 +182,8 @@ local function run(self, record)
   local text, err, stack, at = in_turn(self, record)
   core.check()
   freed(self, record)
-  meter.processed(watch.system(self.driver.name), self.queue, time.monotonic() - began,
+  meter.processed(watch.system(self.driver.name), self.queue,
+    time.monotonic() - began,
     not text and (errors.is(err) and err.kind or "internal") or nil)
   settle(self, record, text, err, stack, at)
 end
