@@ -188,13 +188,15 @@ static int redis_command(lua_State *L)
     return start(L, call, rc, &fault);
 }
 
-/* many(client or lease, shape, text, count): commands that were encoded. */
+/* many(client or lease, shape, text, count, timeout in ms of a lease; unless
+ * told as for any command): commands that were encoded. */
 static int redis_many(lua_State *L)
 {
     const perilua_lease *lease = perilua_redis_to_lease(L, 1);
     perilua_redis_shape shape = (perilua_redis_shape)luaL_checkint(L, 2);
     peri_slice text = perilua_check_slice(L, 3);
     uint32_t count = (uint32_t)luaL_checkint(L, 4);
+    double timeout_ms = luaL_optnumber(L, 5, -1);
     peri_redis_client *client =
         lease != NULL ? lease->client : perilua_redis_check(L, 1)->client;
     peri_redis_fault fault;
@@ -215,7 +217,9 @@ static int redis_many(lua_State *L)
     if (lease != NULL) {
         rc = peri_redis_conn_submit(
             lease->conn, &call->op, text,
-            peri_redis_client_config(client)->timeout_ms, &fault);
+            timeout_ms >= 0 ? (uint64_t)timeout_ms
+                            : peri_redis_client_config(client)->timeout_ms,
+            &fault);
     } else {
         rc = peri_redis_submit(client, &call->op, text, &fault);
     }

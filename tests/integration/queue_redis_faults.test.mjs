@@ -143,3 +143,24 @@ test("Redis is killed and started again mid-run: all is done", { skip: missing }
   await until(async () => (await queue.getJobCounts("completed")).completed === 1520, LONG);
   assert.equal(await queue.getActiveCount(), 0);
 });
+
+test("connections that are lost, workers that stop: what they had begun unheard waits for no lease", { skip: missing }, async (t) => {
+  const { redis, app, run } = await setup(t, { settings: { "queue.lock": "120s" } });
+  const other = await host(t, redis, { settings: { "queue.lock": "120s" } });
+  await run(WORK);
+  await other.run(WORK);
+  const add = `for i = 1, 10 do assert(queue.get("jobs"):add("x", 1)) end`;
+  let added = 0;
+  for (let i = 0; i < 30; i += 1) {
+    const adding = other.run(add).then(() => true, () => false); // its own connection may be the one that is lost
+    await redis.ask("CLIENT KILL TYPE normal");
+    added += await adding ? 10 : 0;
+  }
+  const adding = other.run(add.replace("10", "200"));
+  await app.stop();
+  await adding;
+  added += 200;
+  await until(async () => await count(redis, "ZCARD bull:jobs:completed") >= added
+    && await count(redis, "LLEN bull:jobs:active") === 0 && await count(redis, "LLEN bull:jobs:wait") === 0, LONG);
+  assert.equal(await count(redis, "ZCARD bull:jobs:failed"), 0);
+});

@@ -1,14 +1,19 @@
 --- Queues in Redis: a connection of one's own, with a name, on which to wait.
 
 local base64 = require("perigee.crypto").base64
+local commands = require "perigee.redis.commands"
 local core = require "perigee.core.redis"
+local errors = require "perigee.error"
 local keys = require "perigee.redis.keys"
+local time = require "perigee.time"
 
 local M = {}
 
-local VALUE = 0
+local VALUE, LIST = commands.VALUE, commands.LIST
 
 ---@class perigee.queue.redis.Connection
+---@field id integer?    # the server's number for it
+---@field ahead integer? # ms by which our clock is ahead of the server's
 local Connection = {}
 Connection.__index = Connection
 
@@ -19,6 +24,17 @@ Connection.__index = Connection
 ---@return string
 function M.name(prefix, queue, suffix)
   return prefix .. ":" .. base64.encode(queue) .. (suffix or "")
+end
+
+--- By how many ms our clock is ahead of one that TIME has read.
+---@param reply any
+---@return integer
+function M.ahead_of(reply)
+  local seconds = type(reply) == "table" and tonumber(reply[1])
+  if not seconds then
+    return 0
+  end
+  return time.now() - seconds * 1000 - math.floor(reply[2] / 1000)
 end
 
 local function drop(self, keep)
@@ -62,12 +78,19 @@ local function open(self)
     return nil, err
   end
   self.lease = lease
-  local named, why = core.on(lease, VALUE, self.client.timeout_ms, "CLIENT",
-    "SETNAME", self.name)
-  if not named and why.kind ~= "forbidden" then
-    drop(self, false)
-    return nil, why
+  local list
+  list, err = core.many(lease, LIST, core.encode("CLIENT", "SETNAME", self.name)
+    .. core.encode("CLIENT", "ID") .. core.encode "TIME", 3)
+  local named = list and list[1]
+  if errors.is(named) and named.kind ~= "forbidden" then
+    list, err = nil, named
   end
+  if not list then
+    drop(self, false)
+    return nil, err
+  end
+  self.id = tonumber(list[2])
+  self.ahead = M.ahead_of(list[3])
   return true
 end
 
@@ -102,6 +125,45 @@ function Connection:wait(ms, ...)
   end
   return settle(self, pcall(core.on, self.lease, VALUE,
     ms + self.client.timeout_ms, ...))
+end
+
+-- An error of the first command is that of all: what follows has waited for it.
+local function first_of(ok, list, ...)
+  if ok and list and errors.is(list[1]) then
+    return true, nil, list[1]
+  end
+  return ok, list, ...
+end
+
+--- Connects, unless it is.
+---@return true? ok
+---@return perigee.Error? err
+function Connection:ready()
+  if self.lease then
+    return true
+  end
+  return open(self)
+end
+
+--- Sends commands together of which the first one waits for so many ms at most:
+--- the server goes on with the others at once. Gives their replies.
+---@param ms number
+---@param count integer
+---@param text string # as core.encode has made it
+---@return any[]? replies # errors, too
+---@return perigee.Error? err
+function Connection:wait_and_go_on(ms, count, text)
+  return settle(self, first_of(pcall(core.many, self.lease, LIST, text, count,
+    ms + self.client.timeout_ms)))
+end
+
+--- Ends the wait of its command, as if its time were over.
+---@return integer? ended # 0: it does not wait; nil: that cannot be done
+function Connection:unblock()
+  if not self.lease or not self.id then
+    return nil
+  end
+  return (core.command(self.handle, VALUE, "CLIENT", "UNBLOCK", self.id))
 end
 
 function Connection:close()

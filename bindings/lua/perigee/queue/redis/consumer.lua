@@ -6,6 +6,7 @@ local core = require "perigee.core.task"
 local errors = require "perigee.error"
 local log = require "perigee.log"
 local queue_core = require "perigee.core.queue"
+local redis = require "perigee.core.redis"
 local schedule = require "perigee.queue.redis.schedule"
 local settle = require "perigee.queue.redis.settle"
 local time = require "perigee.time"
@@ -15,6 +16,7 @@ local M = {}
 local LIMITED_MAX_MS = 30000
 local DUE_MAX_MS = 10000
 local SWEEP_MS = 500
+local LEAVE_MS = 20
 -- A job that has brought its worker down so often may not do it again.
 local CRASHES_MAX = 2
 -- Halves let the server work on one while the worker works on the other.
@@ -30,64 +32,77 @@ local function nudge(self)
   self.store:run("nudge", self.queue)
 end
 
--- Pops marks while take has nothing to do. The server's time-outs are coarse, so
--- it is take that knows when the next delayed job is due.
+-- They had been begun for somebody who does not want them any more.
+local function put_back(self, jobs, from)
+  for i = from, jobs and #jobs or 0 do
+    core.spawn_detached(settle.finish, self, "w", jobs[i], "", "", "", 0)
+  end
+end
+
+-- Waits for a mark, and the server goes on at once with what is to be done then:
+-- a job is here one way after it was added. For a host that has stopped, it does
+-- not: `sweep` tells it who is alive.
+local function listen(self, n)
+  local here = self.connection
+  local ok, err = here:ready()
+  if not ok or self.closed then
+    return { err = err }
+  end
+  local token, replies = self.token()
+  self.listening = token
+  replies, err = here:wait_and_go_on(self.idle_ms, 3,
+    redis.encode("BZPOPMIN", self.marker, self.idle_ms / 1000)
+    .. settle.fetch_later(self, n, token, here.ahead) .. redis.encode "TIME")
+  self.listening = nil
+  if not replies then
+    self.unheard[token] = time.monotonic()
+    return { err = err }
+  end
+  here.ahead = connection.ahead_of(replies[3])
+  local reply = replies[2]
+  if errors.is(reply) or reply[1] < 0 then
+    -- The server has forgotten the script, say, or this worker was held up.
+    return { refused = true }
+  end
+  local jobs, limited, due = settle.fetched(self, reply, token)
+  return { jobs = jobs, limited = limited, due = due }
+end
+
 local function watch(self)
   while not self.closed do
     self.arm:wait()
-    local reply, err
-    if self.idle and not self.closed then
-      reply, err = self.connection:wait(self.idle_ms, "BZPOPMIN", self.marker,
-        self.idle_ms / 1000)
-    end
-    if self.idle then
-      self.mark, self.mark_err = reply and tonumber(reply[3]), err
-      self.woken:set()
-    elseif reply then
-      nudge(self) -- it was for somebody else
+    if not self.closed then
+      local ok, answer = pcall(listen, self, self.wanted)
+      if not ok then
+        answer = { err = errors.wrap(answer) }
+      end
+      self.armed = false
+      if self.waiting then
+        self.answer = answer
+        self.woken:set()
+      else
+        put_back(self, answer.jobs, 1)
+      end
     end
   end
+  self.connection:close()
 end
 
--- Until there may be work; a mark's score is when the next delayed job is due.
-local function wait_for_mark(self, due)
-  self.idle = true
-  self.arm:set()
-  while not self.closed do
-    local ms = 2 * self.idle_ms
-    if due > 0 then
-      ms = math.min(due - time.now(), DUE_MAX_MS)
-    end
-    if ms <= 0 or not self.woken:wait(ms) then
-      return true
-    end
-    local mark, err = self.mark, self.mark_err
-    if err then
-      return nil, err
-    elseif not mark or mark <= time.now() + 1 then
-      return true
-    end
-    mark = math.floor(mark)
-    due = due > 0 and math.min(due, mark) or mark
+-- Until there is an answer. The server's time-outs are coarse, so it is us who
+-- say when the next delayed job is due.
+local function await(self, n, due)
+  if not self.armed then
+    self.armed, self.wanted = true, n
     self.arm:set()
   end
-  return true
-end
-
-local function end_rest(self, ok, ...)
-  self.idle = false
-  if not ok then
-    error((...), 0)
+  while not self.answer and not self.closed do
+    local ms = due > 0 and math.min(due - time.now(), DUE_MAX_MS) or nil
+    if ms and (ms <= 0 or not self.woken:wait(ms)) then
+      due = self.store:run("due", self.queue, { time.now() }) or 0
+    elseif not ms then
+      self.woken:wait()
+    end
   end
-  return ...
-end
-
-local function rest(self, limited, due)
-  if limited > 0 then
-    self.woken:wait(math.min(limited, LIMITED_MAX_MS))
-    return true
-  end
-  return end_rest(self, pcall(wait_for_mark, self, due))
 end
 
 -- ---- taking ----
@@ -126,8 +141,8 @@ end
 -- Whoever asked may be cancelled while the server hands jobs out.
 local function fetch_detached(self, n, box)
   box.jobs, box.limited, box.due = settle.fetch(self, n)
-  for i = 1, box.gone and box.jobs and #box.jobs or 0 do
-    core.spawn_detached(settle.finish, self, "w", box.jobs[i], "", "", "", 0)
+  if box.gone then
+    put_back(self, box.jobs, 1)
   end
   box.event:set()
 end
@@ -143,22 +158,50 @@ local function fetch(self, n)
   return box.jobs, box.limited, box.due
 end
 
+-- The same for one who has nothing to do until there is something.
+local function rest(self, n, due)
+  self.waiting = true
+  local ok, err = pcall(await, self, n, due)
+  local answer = self.answer or {}
+  self.waiting, self.answer = false, nil
+  local fit = ok and not self.closed
+  put_back(self, answer.jobs, fit and n + 1 or 1)
+  if not ok then
+    error(err, 0)
+  elseif not fit then
+    return {}, 0, 0
+  elseif answer.refused then
+    return fetch(self, n)
+  end
+  for i = n + 1, answer.jobs and #answer.jobs or 0 do
+    answer.jobs[i] = nil
+  end
+  return answer.jobs, answer.limited or answer.err, answer.due
+end
+
+-- Whoever leaves or brings jobs leaves a mark: who has got fewer than he wanted
+-- knows that there is nothing, and when to look again (`dry`).
 local function take(self, n)
   if n > WHOLE_BELOW then
     n = math.min(n, math.ceil(self.concurrency / 2))
   end
   while not self.closed do
-    local jobs, limited, due = fetch(self, n)
+    local jobs, limited, due
+    if self.dry then
+      jobs, limited, due = rest(self, n, self.dry)
+    else
+      jobs, limited, due = fetch(self, n)
+    end
     if not jobs then
+      self.dry = nil
       return nil, limited
     end
+    self.dry = limited == 0 and #jobs < n and due or nil
     jobs = admit(self, jobs)
     if #jobs > 0 then
       return jobs
-    end
-    local ok, err = rest(self, limited, due)
-    if not ok and err then
-      return nil, err
+    elseif limited > 0 then
+      self.woken:wait(math.min(limited, LIMITED_MAX_MS))
     end
   end
   return nil
@@ -269,6 +312,7 @@ end
 
 -- ---- jobs of those who are gone ----
 
+-- Also of those that were begun for us, and we have not heard of it.
 local function bury(self)
   local list = self.store:run("owners", self.queue)
   local seen, args = {}, { CRASHES_MAX }
@@ -278,8 +322,12 @@ local function bury(self)
     if self.owner:is_dead(token, seen) then
       args[#args + 1] = id
       args[#args + 1] = token
-    elseif why ~= "" and job and job.token == token and self.on_cancel then
-      core.spawn_detached(self.on_cancel, job, why)
+    elseif job and job.token == token then
+      if why ~= "" and self.on_cancel then
+        core.spawn_detached(self.on_cancel, job, why)
+      end
+    elseif self.unheard[token] then
+      put_back(self, { { id = id, token = token } }, 1)
     end
   end
   if #args > 1 then
@@ -290,8 +338,16 @@ end
 
 local function sweep(self)
   self.store:run("stalled", self.queue, { time.now(), SWEEP_MS - 50,
-    self.stalled_max })
+    self.stalled_max, self.owner.prefix, 2 * self.sweep_ms })
   bury(self)
+end
+
+local function forget_unheard(self, now)
+  for token, since in pairs(self.unheard) do
+    if now - since > 2 * self.lock then
+      self.unheard[token] = nil
+    end
+  end
 end
 
 local function leased(self)
@@ -299,7 +355,7 @@ local function leased(self)
 end
 
 local function tend(self)
-  local renewed, every = 0, math.max(math.floor(self.lock / 4), 1)
+  local renewed, every = 0, self.renew_ms
   while leased(self) do
     local now = time.monotonic()
     if self.keeper then
@@ -308,13 +364,29 @@ local function tend(self)
     if now - renewed >= every then
       renewed = now
       renew(self, copy(self.running))
+      forget_unheard(self, now)
     end
     if not self.closed then
       sweep(self)
     end
-    core.sleep(math.min(SWEEP_MS, every))
+    core.sleep(self.sweep_ms)
   end
   self.consumers[self] = nil
+end
+
+-- What its wait brings yet is put back. Asked again where the server has not
+-- seen the wait so far.
+local function leave(self)
+  while self.armed do
+    local ended = self.connection:unblock()
+    if not ended then
+      self.connection:close()
+    elseif ended == 1 then
+      break
+    end
+    core.sleep(LEAVE_MS)
+  end
+  nudge(self) -- the mark that it has taken may be somebody else's
 end
 
 function Consumer:close()
@@ -323,16 +395,27 @@ function Consumer:close()
   end
   self.closed = true
   self.woken:set()
-  self.watcher:cancel "the consumer is closed"
-  self.connection:close()
-  -- The mark that it has taken may be somebody else's.
-  core.spawn_detached(nudge, self)
+  self.arm:set()
+  core.spawn_detached(leave, self)
+end
+
+-- Jobs that were begun by a wait whose answer nobody reads any more.
+local function begun_unheard(self, jobs)
+  local token = self.listening
+  self.connection:unblock()
+  local list = token and self.store:run("owners", self.queue) or {}
+  for i = 1, #list, 3 do
+    if list[i + 1] == token then
+      jobs[list[i]] = { id = list[i], token = token }
+    end
+  end
+  return jobs
 end
 
 --- Gives back what still runs; for the end of the host.
 function Consumer:give_back()
   self:close()
-  settle.give_back(self, self.running)
+  settle.give_back(self, begun_unheard(self, copy(self.running)))
   for _, job in pairs(copy(self.running)) do
     forget(self, job)
   end
@@ -349,11 +432,11 @@ function M.open(driver, queue, options)
   local suffix = options.name and ":w:" .. options.name
   local self = setmetatable({
     store = store, queue = queue, root = root, lock = settings.lock,
-    idle_ms = settings.idle_timeout, idle = false, arm = queue_core.signal(),
-    woken = queue_core.signal(), stalled_max = settings.stalled_max,
-    worker = options.name or "", points = settings.metrics,
-    concurrency = options.concurrency, on_lost = options.on_lost,
-    on_cancel = options.on_cancel,
+    idle_ms = settings.idle_timeout, arm = queue_core.signal(), armed = false,
+    woken = queue_core.signal(), waiting = false, unheard = {},
+    stalled_max = settings.stalled_max, worker = options.name or "",
+    points = settings.metrics, concurrency = options.concurrency,
+    on_lost = options.on_lost, on_cancel = options.on_cancel,
     owner = driver.owner, consumers = driver.consumers, running = {},
     marker = root .. ":marker",
     token = function() return driver.owner:token() end,
@@ -361,9 +444,11 @@ function M.open(driver, queue, options)
     connection = connection.open(store.client, root .. ":marker",
       connection.name(store.prefix, queue, suffix)),
   }, Consumer)
+  self.renew_ms = math.max(math.floor(self.lock / 4), 1)
+  self.sweep_ms = math.min(SWEEP_MS, self.renew_ms)
   self.keeper = driver:keep()
   driver.consumers[self] = true
-  self.watcher = core.spawn_detached(pcall, watch, self)
+  core.spawn_detached(pcall, watch, self)
   core.spawn_detached(tend, self)
   return self
 end

@@ -419,7 +419,9 @@ M.FIELDS = {
   "started", "crashed", "scheduler", "deferred", "parent", "progress",
 }
 
---- Ends jobs and begins others. KEYS: root. ARGV: now, how many to begin,
+--- Ends jobs and begins others. KEYS: root. ARGV: now, or by how many ms, with a
+--- sign, the worker's clock is ahead of the server's: then this has lain in wait,
+--- and does nothing ({ -1 }) unless the worker was alive lately; how many to begin,
 --- token, lock in ms, name of the worker, its limit: max and duration, points of
 --- metrics; then for each that ends: kind ("c" completed, "f" failed, "r" tried
 --- again, "w" given back), id, token, text, stack, keep, n (attempts, or
@@ -427,6 +429,15 @@ M.FIELDS = {
 --- that is delayed, status of each that ended..., jobs... }.
 M.settle = parts.compose({ "settle", "fetch" }, [[
 local Q, now = KEYS[1] .. ':', tonumber(ARGV[1])
+if string.find(ARGV[1], '^[+-]') then
+  if call('EXISTS', Q .. 'alive:' .. string.match(ARGV[3], '^[^:]*')) == 0 then
+    chain(Q)
+    wake_delay(Q)
+    return { -1 }
+  end
+  local t = call('TIME')
+  now = now + t[1] * 1000 + floor(t[2] / 1000)
+end
 local points = tonumber(ARGV[8])
 local out, completed, failed = { 0, 0, 0 }, 0, 0
 read_locks(Q)
@@ -517,11 +528,12 @@ end
 parts.recover = RECOVER
 
 --- Looks for jobs whose lock has run out. KEYS: root. ARGV: now, how often this
---- is done by the fleet (ms), how often a job may stall. Gives the ids of those
---- that wait again. A key of our own paces it: Node's is set for as long as
+--- is done by the fleet (ms), how often a job may stall, who asks, and for how
+--- long (ms) that shows that it is alive. Gives the ids of those that wait again. A key of our own paces it: Node's is set for as long as
 --- Node's interval, which may be longer than a lock.
 M.stalled = parts.compose({ "recover" }, [[
 local Q = KEYS[1] .. ':'
+call('SET', Q .. 'alive:' .. ARGV[4], '1', 'PX', ARGV[5])
 if not call('SET', Q .. 'stalled-check:lease', ARGV[1], 'PX', ARGV[2], 'NX') then
   return {}
 end
@@ -573,6 +585,14 @@ for i = 2, #ARGV, 2 do
   end
 end
 return out
+]])
+
+--- Those that are delayed and due wait to be run. KEYS: root. ARGV: now. Gives
+--- when the next one is due, or 0.
+M.due = parts.compose({ "fetch" }, [[
+local Q = KEYS[1] .. ':'
+promote(Q, tonumber(ARGV[1]))
+return next_due(Q)
 ]])
 
 --- A worker that leaves may have taken the mark that says there is work.

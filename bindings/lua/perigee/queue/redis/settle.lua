@@ -2,6 +2,7 @@
 
 local codec = require "perigee.queue.redis.codec"
 local core = require "perigee.core.task"
+local redis = require "perigee.core.redis"
 local store = require "perigee.queue.redis.store"
 local time = require "perigee.time"
 local work = require "perigee.queue.redis.script_work"
@@ -18,14 +19,16 @@ local RETRY_MIN_MS, RETRY_MAX_MS = 20, 500
 ---@class perigee.queue.redis.Settler
 ---@field store perigee.queue.redis.Store
 ---@field queue string
+---@field root string
 ---@field lock integer        # ms
 ---@field worker string       # its name, or ""
 ---@field points integer      # of metrics
 ---@field token fun(): string
+---@field unheard table<string, number> # see M.fetch
 
-local function header(c, n, token)
+local function header(c, n, token, now)
   return {
-    time.now(), n, token, c.lock, c.worker, "", "", c.points,
+    now or time.now(), n, token, c.lock, c.worker, "", "", c.points,
   }
 end
 
@@ -141,8 +144,20 @@ function M.finish(c, kind, job, text, stack, keep, n)
   return true
 end
 
+--- The jobs that a reply has brought, and what else it says.
+---@param c perigee.queue.redis.Settler
+---@param reply any[]
+---@param token string
+---@return perigee.queue.Record[] jobs
+---@return integer limited # ms for which a limit holds
+---@return integer due # when the next delayed one is; 0: none
+function M.fetched(c, reply, token)
+  return jobs_of(c, reply, 0, token), reply[2], reply[3]
+end
+
 --- Begins jobs, n at most. Not in one step with ends that wait to be sent: so the
 --- server has them to work on while the jobs that this one gives are run.
+--- Without an answer nobody knows whether some have begun: `unheard` has the token.
 ---@param c perigee.queue.redis.Settler
 ---@param n integer
 ---@return perigee.queue.Record[]? jobs
@@ -152,9 +167,21 @@ function M.fetch(c, n)
   local token = c.token()
   local reply, err = send(c, header(c, n, token), 0)
   if not reply then
+    c.unheard[token] = time.monotonic()
     return nil, err, 0
   end
-  return jobs_of(c, reply, 0, token), reply[2], reply[3]
+  return M.fetched(c, reply, token)
+end
+
+--- The same as a command that may lie in wait: it goes by the server's clock.
+---@param c perigee.queue.redis.Settler
+---@param n integer
+---@param token string
+---@param ahead integer # ms by which our clock is ahead of the server's
+---@return string
+function M.fetch_later(c, n, token, ahead)
+  return redis.encode("EVALSHA", c.store:sha "settle", 1, c.root,
+    header(c, n, token, ("%+d"):format(ahead)))
 end
 
 --- Puts jobs back in front of their queue, in one step.

@@ -3,6 +3,7 @@
 local core = require "perigee.core.task"
 local entry = require "perigee.queue.redis.entry"
 local errors = require "perigee.error"
+local redis = require "perigee.core.redis"
 local time = require "perigee.time"
 
 local M = {}
@@ -69,6 +70,18 @@ end
 ---@return perigee.Error? err
 function Store:run(name, queue, args)
   return self:run_on(name, self:keys(queue), args)
+end
+
+--- By what a script is called once it has been run.
+---@param name string
+---@return string
+function Store:sha(name)
+  local sha = self.shas[name]
+  if not sha then
+    sha = redis.sha1_hex(SOURCES[name])
+    self.shas[name] = sha
+  end
+  return sha
 end
 
 function Store:run_on(name, keys, args)
@@ -194,7 +207,8 @@ end
 ---@return perigee.queue.redis.Store
 function M.open(client, prefix)
   return setmetatable({
-    client = client, prefix = prefix, scripts = {}, roots = {},
+    client = client, prefix = prefix, scripts = {}, shas = {},
+    roots = {},
     plain = {}, any = {},
   }, Store)
 end
