@@ -247,14 +247,21 @@ static void on_files_changed(void *data, const char *path)
 
 static void start_watch(peri_master *master)
 {
-    static const char *const subs[] = {"scripts", "config", NULL};
     bool wanted = peri_settings_bool(master->settings, "reload.watch", false);
+    const char *env = master->options->env;
     int rc;
 
     if (!wanted && !master->options->dev) {
         return;
     }
-    rc = peri_watch_create(&master->loop, master->options->dir, subs,
+    master->watched[0] = "scripts";
+    master->watched[1] = "config";
+    if (strcmp(env, "production") != 0) { /* which reads none of these */
+        snprintf(master->dotenv, sizeof master->dotenv, ".env.%s", env);
+        master->watched[2] = ".env";
+        master->watched[3] = master->dotenv;
+    }
+    rc = peri_watch_create(&master->loop, master->options->dir, master->watched,
                            peri_bundle_skips, WATCH_PAUSE_MS, on_files_changed,
                            master, &master->watch);
     if (rc < 0) {

@@ -234,6 +234,8 @@ struct peri_master {
     bool cut; /* a worker had to be cut off */
     peri_reload reload;
     peri_watch *watch;
+    const char *watched[5]; /* what it looks at, NULL-ended */
+    char dotenv[32];        /* ".env.development" */
     struct peri_control *control;
     struct peri_admin *admin;
     struct peri_dashboard *dashboard;

@@ -1,4 +1,4 @@
-/* Watch: tells when files below some folders have changed.
+/* Watch: tells when some files, or files below some folders, have changed.
  *
  * inotify through libuv, one watch a folder; folders that appear are watched
  * too. Many changes close together are told once, after a pause without any.
@@ -14,10 +14,10 @@
 
 typedef struct peri_watch peri_watch;
 
-/* subs: names of folders of dir ("scripts", "config"), NULL-ended, borrowed;
- * they need not exist yet. ignores: whether a file of that name is of no
- * interest. changed gets the path of one of the changed files, relative to dir.
- * 0 or a libuv status. */
+/* subs: names of folders and files in dir ("scripts", ".env"), NULL-ended,
+ * borrowed until destroy; they need not exist yet. ignores: whether a file of
+ * that name is of no interest. changed gets the path of one of the changed
+ * files, relative to dir. 0 or a libuv status. */
 int peri_watch_create(uv_loop_t *loop, const char *dir, const char *const *subs,
                       bool (*ignores)(const char *name), uint64_t pause_ms,
                       void (*changed)(void *data, const char *path), void *data,

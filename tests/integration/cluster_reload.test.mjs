@@ -1,6 +1,6 @@
 // Code that changes while it serves: all workers switch, or none.
 import assert from "node:assert/strict";
-import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import test from "node:test";
 import { routes, sleep, start, until } from "./helpers.mjs";
@@ -232,6 +232,28 @@ test("dev: a folder that comes after the start is noticed", async (t) => {
   await app.line("reload committed");
 });
 
+test("dev: a saved .env is read again, that of the environment too", async (t) => {
+  const app = await develop(t, "one", {
+    files: {
+      "config/default.lua": 'return { app = { word = env("WORD", "none") } }',
+      [ROUTE]: routes('router:get("/", function() return require("perigee.config").app.word end)'),
+    },
+  });
+  assert.equal((await app.get("/")).text, "none");
+  app.write({ ".env": "WORD=first\n" });
+  await until(async () => (await app.get("/")).text === "first");
+  app.write({ ".env": "WORD=second\n" });
+  await until(async () => (await app.get("/")).text === "second");
+  app.write({ ".env.development": "WORD=own\n" });
+  await until(async () => (await app.get("/")).text === "own");
+  app.write({ ".env.development": "WORD\n" });
+  const refused = await app.line("reload refused");
+  assert.match(refused.reason, /\.env\.development:1: neither NAME=value nor a comment/);
+  assert.equal((await app.get("/")).text, "own");
+  rmSync(path.join(app.dir, ".env.development"));
+  await until(async () => (await app.get("/")).text === "second");
+});
+
 test("dev: a half-written file does no harm", async (t) => {
   const app = await develop(t, "one");
   const file = path.join(app.dir, ROUTE);
@@ -248,7 +270,7 @@ test("dev: editors' temporary files are ignored", async (t) => {
   for (const name of ["4913", ".a.lua.swp", "a.lua~", ".#a.lua", "#a.lua#"]) {
     app.write({ [`scripts/routes/${name}`]: "broken(" });
   }
-  app.write({ "public/x.html": "x", "var/y": "y" });
+  app.write({ "public/x.html": "x", "var/y": "y", ".env~": "A", ".env.swp": "A", ".env.production": "A", ".envrc": "A" });
   await sleep(300);
   assert.equal(app.lines.some((l) => /^reload/.test(l.msg ?? "")), false);
 });
