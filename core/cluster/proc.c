@@ -14,7 +14,7 @@
 #include "core/cluster/master_state.h"
 
 #define START_TIMEOUT_MS 60000 /* on_start may have to migrate a database */
-#define KILL_SLACK_MS 250      /* a worker ends by itself a little earlier */
+#define KILL_SLACK_MS 1000     /* a worker ends by itself earlier */
 
 peri_slot *peri_proc_slot(const peri_proc *proc)
 {

@@ -4,6 +4,9 @@
 #include "core/cluster/worker_state.h"
 
 #define SHUTDOWN_DEFAULT_MS 25000
+/* For answering what is cut off, closing, and on_stop, however short
+ * shutdown.timeout is; below the master's KILL_SLACK_MS. */
+#define END_MIN_MS 500
 
 static void end_loop(peri_worker *w)
 {
@@ -121,7 +124,7 @@ void peri_worker_drain(peri_worker *w, uint64_t limit_ms)
         return;
     }
     atomic_store(&w->slot->state, PERI_SLOT_DRAINING);
-    w->hard_ms = (uint32_t)reserve;
+    w->hard_ms = reserve < END_MIN_MS ? END_MIN_MS : (uint32_t)reserve;
     uv_timer_start(&w->deadline, on_soft_deadline, limit_ms - reserve, 0);
     if (w->server == NULL || w->phase != PERI_WORKER_SERVING) {
         w->phase = PERI_WORKER_DRAINING;

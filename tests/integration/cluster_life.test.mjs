@@ -177,6 +177,31 @@ test("shutdown.timeout ends what does not end by itself", async (t) => {
   assert.ok(took > 300 && took < 3000, `${took} ms`);
 });
 
+test("shutdown.timeout = 0 cuts off at once what runs, and is exit 0 when nothing does", async (t) => {
+  const files = {
+    "scripts/main.lua": `return { on_stop = function() require("perigee.log").info "on_stop has run" end }`,
+  };
+  for (const timeout of [0, "1ms", "10ms"]) {
+    const app = await start(t, { route: WHO, files, workers: 2, settings: { "shutdown.timeout": timeout } });
+    const idle = await app.connect();
+    idle.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert.equal((await idle.answer()).status, 200);
+    assert.deepEqual(await app.stop(), { code: 0, signal: null }, `${timeout}`);
+    assert.equal(app.lines.filter((l) => l.msg === "on_stop has run").length, 2);
+  }
+  const app = await start(t, { settings: { "shutdown.timeout": 0 }, route: `router:get("/stuck", function()
+    require("perigee.log").info "it has begun"
+    require("perigee.task").sleep(60000)
+  end)` });
+  const busy = await app.connect();
+  busy.write("GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n");
+  await app.line("it has begun");
+  app.signal("SIGTERM");
+  assert.equal((await busy.answer()).status, 503);
+  assert.deepEqual(await app.ended, { code: 1, signal: null });
+  assert.ok(app.lines.some((l) => /cutting off 1 requests/.test(l.msg ?? "")));
+});
+
 test("what outlasts shutdown.timeout is told so", async (t) => {
   const app = await start(t, { route: WHO, settings: { "shutdown.timeout": "6s" } });
   const connection = await app.connect();
