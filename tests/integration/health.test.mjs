@@ -168,3 +168,34 @@ test("without a required Redis at the start it ends with 69", { skip: missing },
   assert.match(app.printed(), /required dependency is not available: redis\.main/);
   assert.equal((await perigee(["check", dir])).code, 0);
 });
+
+test("a check is replaced while it runs, and wrong calls name the caller's line", async (t) => {
+  const app = await start(t, { route: `
+    local health = require "perigee.health"
+    health.check("own", function() return nil, "old" end, { every = 20 })
+    router:get("/replace", function()
+      health.check("own", function() return nil, "new" end, { every = 20 })
+      return 204
+    end)
+    router:get("/wrong", function()
+      local said = {}
+      for _, call in ipairs {
+        function() health.warn() end,
+        function() health.warn("a\\n[+] b", "text") end,
+        function() health.warn("a", nil) end,
+        function() health.check("a\\nb", print) end,
+      } do
+        local _, why = pcall(call)
+        said[#said + 1] = tostring(why)
+      end
+      return said
+    end)` });
+  const ready = async () => (await app.get("/readyz?verbose")).text;
+  await until(async () => (await ready()).includes("own: warn: old"));
+  await app.get("/replace");
+  await until(async () => (await ready()).includes("own: warn: new"));
+  assert.ok(!(await ready()).includes("old"));
+  for (const why of (await app.get("/wrong")).json) {
+    assert.match(why, /^scripts\/routes\/test\.lua:\d+: health\.(warn|check): a /);
+  }
+});

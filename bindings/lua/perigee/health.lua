@@ -71,9 +71,11 @@ local function watch(check)
 end
 
 local function add(check)
-  for i, other in ipairs(checks) do
+  for _, other in ipairs(checks) do
     if other.name == check.name then
-      checks[i] = check
+      for key, value in pairs(check) do -- its task looks at this table
+        other[key] = value
+      end
       return
     end
   end
@@ -86,9 +88,16 @@ end
 local function duration(value, what, default)
   local ms, why = units.duration(value or default)
   if not ms or ms < 1 then
-    error(("health.check: %s: %s"):format(what, why or "at least 1 ms"), 3)
+    error(("%s: %s"):format(what, why or "at least 1 ms"), 3)
   end
   return ms
+end
+
+local function check_name(name, what)
+  if type(name) ~= "string" or name == "" or #name > 80
+    or name:find "%c" then
+    error(what .. ": a name of up to 80 bytes expected", 3)
+  end
 end
 
 ---@class perigee.HealthOptions
@@ -102,17 +111,16 @@ end
 ---@param fn fun(): any, any
 ---@param opts perigee.HealthOptions?
 function M.check(name, fn, opts)
-  if type(name) ~= "string" or name == "" or #name > 80 then
-    error("health.check: a name of up to 80 bytes expected", 2)
-  elseif type(fn) ~= "function" then
+  check_name(name, "health.check")
+  if type(fn) ~= "function" then
     error("health.check: a function expected, not a " .. type(fn), 2)
   end
   opts = opts or {}
   options.check(opts, OPTIONS, "health.check", 2)
   add {
     name = name, fn = fn, required = opts.required == true,
-    every = duration(opts.every, "every", EVERY_MS),
-    timeout = duration(opts.timeout, "timeout", TIMEOUT_MS),
+    every = duration(opts.every, "health.check: every", EVERY_MS),
+    timeout = duration(opts.timeout, "health.check: timeout", TIMEOUT_MS),
   }
 end
 
@@ -121,7 +129,12 @@ end
 ---@param detail string
 ---@param ttl (string|number)? # "10s"
 function M.warn(name, detail, ttl)
-  core.set(name, "warn", "warn: " .. detail, duration(ttl, "ttl", 10000))
+  check_name(name, "health.warn")
+  if type(detail) ~= "string" and not errors.is(detail) then
+    error("health.warn: a text expected, not a " .. type(detail), 2)
+  end
+  core.set(name, "warn", "warn: " .. tostring(detail),
+    duration(ttl, "health.warn: ttl", 10000))
 end
 
 --- What /readyz knows of, but for the host itself.
