@@ -226,6 +226,16 @@ static int apply_route(perilua_cli *cli, const char *value)
 
 static int apply_trace_id(perilua_cli *cli, const char *value)
 {
+    size_t length = strlen(value);
+
+    if (length == 0 || length > 32 ||
+        strspn(value, "0123456789abcdef") != length) {
+        return perilua_cli_usage(
+            cli,
+            "--trace-id must be up to 32 hexadecimal digits of lower case, "
+            "not \"%s\"",
+            value);
+    }
     cli->filter.trace_id = value;
     return 0;
 }

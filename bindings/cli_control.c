@@ -5,6 +5,7 @@
 
 #include "bindings/cli_commands.h"
 #include "bindings/cli_lua.h"
+#include "core/base/log.h"
 #include "core/cluster/control.h"
 
 #define ANSWER_MAX_BYTES ((size_t)4 << 20)
@@ -37,11 +38,20 @@ int perilua_cli_control(perilua_cli *cli)
 int perilua_cli_log_level(perilua_cli *cli)
 {
     char verb[256];
+    const char *name;
     peri_buf answer;
     int code;
 
     if (cli->word_count != 1) {
         return perilua_cli_usage(cli, "log-level needs a level");
+    }
+    name = strrchr(cli->words[0], '=');
+    name = name != NULL ? name + 1 : cli->words[0];
+    if (!peri_log_level_is_name(name)) {
+        return perilua_cli_usage(cli,
+                                 "a level is trace, debug, info, warn, error, "
+                                 "fatal or silent, not \"%s\"",
+                                 name);
     }
     snprintf(verb, sizeof verb, "log-level %s", cli->words[0]);
     peri_buf_init(&answer, ANSWER_MAX_BYTES);

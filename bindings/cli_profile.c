@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -100,20 +101,56 @@ static const char *destination(const perilua_cli *cli, const char *kind,
     return name;
 }
 
-static int deliver(const char *path, peri_slice file)
+static int failed(const char *path, int rc)
+{
+    fprintf(stderr, "perigee: %s: %s\n",
+            path != NULL ? path : "standard output", strerror(-rc));
+    return PERILUA_CLI_FAILURE;
+}
+
+static int open_file(const char *path, int flags)
 {
     int fd = path == NULL
                  ? STDOUT_FILENO
-                 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int rc = fd < 0 ? -errno : write_whole(fd, file);
+                 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* Whether it can be written to, before anybody waits for what will be. What is
+ * there already, a pipe perhaps, is not opened yet. */
+static int try_file(const char *path)
+{
+    struct stat info;
+    int fd;
+
+    if (path == NULL) {
+        return 0;
+    }
+    if (stat(path, &info) == 0) {
+        return S_ISDIR(info.st_mode)    ? -EISDIR
+               : access(path, W_OK) < 0 ? -errno
+                                        : 0;
+    }
+    fd = open_file(path, O_EXCL);
+    if (fd < 0) {
+        return fd;
+    }
+    close(fd);
+    unlink(path);
+    return 0;
+}
+
+static int deliver(const char *path, peri_slice file)
+{
+    int fd = open_file(path, O_TRUNC);
+    int rc = fd < 0 ? fd : write_whole(fd, file);
 
     if (fd >= 0 && path != NULL && close(fd) < 0 && rc == 0) {
         rc = -errno;
     }
     if (rc < 0) {
-        fprintf(stderr, "perigee: %s: %s\n",
-                path != NULL ? path : "standard output", strerror(-rc));
-        return PERILUA_CLI_FAILURE;
+        return failed(path, rc);
     }
     if (path != NULL) {
         fprintf(stderr, "perigee: written to %s\n", path);
@@ -148,10 +185,15 @@ static int ask(const perilua_cli *cli, const char *kind, unsigned ms)
         cli->profile.format != NULL ? cli->profile.format : "svg";
     char verb[VERB_BYTES];
     char name[NAME_BYTES];
+    const char *path = destination(cli, kind, format, name);
     peri_buf answer;
-    int end_fd = watch_interrupts();
-    int code;
+    int end_fd;
+    int code = try_file(path);
 
+    if (code < 0) {
+        return failed(path, code);
+    }
+    end_fd = watch_interrupts();
     snprintf(verb, sizeof verb, "profile %s %u %d %s", kind, ms,
              cli->profile.worker, format);
     peri_buf_init(&answer, ANSWER_MAX_BYTES);
@@ -162,7 +204,7 @@ static int ask(const perilua_cli *cli, const char *kind, unsigned ms)
     code = peri_control_call_until(cli->dir, verb, (int)ms + PATIENCE_MS,
                                    end_fd, &answer);
     if (code == 0) {
-        code = deliver(destination(cli, kind, format, name), tell(&answer));
+        code = deliver(path, tell(&answer));
     } else {
         while (answer.length > 0 && answer.data[answer.length - 1] == '\n') {
             answer.length--;

@@ -30,6 +30,12 @@ int peri_log_level_parse(const char *name)
     return PERI_LOG_INFO;
 }
 
+bool peri_log_level_is_name(const char *name)
+{
+    return peri_log_level_parse(name) != PERI_LOG_INFO ||
+           strcmp(name, "info") == 0;
+}
+
 void peri_logger_init(peri_logger *logger, int level, peri_log_write write,
                       void *data)
 {

@@ -22,6 +22,7 @@ typedef enum peri_log_level {
 
 /* "info" to 30, "silent" to 100; what is no level's name to PERI_LOG_INFO. */
 int peri_log_level_parse(const char *name);
+bool peri_log_level_is_name(const char *name);
 
 /* Takes one whole line (borrowed during the call). Must not block. */
 typedef void (*peri_log_write)(void *data, peri_slice line);

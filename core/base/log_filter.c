@@ -1,7 +1,7 @@
 /* Log filter. */
 #include "core/base/log_filter.h"
 
-#include "core/base/number.h"
+#include "core/base/log_head.h"
 #include "core/base/pretty.h"
 
 /* Up to the next '/', which both lose with it. */
@@ -75,12 +75,9 @@ bool peri_log_filter_passes(const peri_log_filter *filter, peri_slice line)
         line.length--;
     }
     if (filter->level != 0) {
-        peri_slice text = peri_log_member(line, "level");
-        double level;
+        peri_slice level = peri_log_member(line, "level");
 
-        if (text.length == 0 ||
-            peri_number_read(text.data, text.length, &level) == 0 ||
-            level < filter->level) {
+        if (peri_log_level_of(level) < filter->level) {
             return false;
         }
     }

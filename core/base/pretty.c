@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "core/base/log_head.h"
+
 #define FIELDS_MAX 64
 #define DEPTH_MAX 32
 #define INDENT 4
@@ -366,33 +368,24 @@ static void print_value(printer *p, peri_slice value, int columns, int depth)
 
 static void print_time(printer *p, peri_slice time)
 {
-    char digits[24];
-    long long ms;
+    int64_t ms;
     time_t seconds;
     struct tm parts;
 
-    snprintf(digits, sizeof digits, "%.*s", (int)time.length, time.data);
-    ms = strtoll(digits, NULL, 10);
-    seconds = (time_t)(ms / 1000);
-    if (ms <= 0 || localtime_r(&seconds, &parts) == NULL) {
-        peri_buf_printf(p->out, "[%s] ", digits);
+    if (peri_slice_equal(time, PERI_SLICE("null"))) {
         return;
     }
-    peri_buf_printf(p->out, "[%02d:%02d:%02d.%03d] ", parts.tm_hour,
-                    parts.tm_min, parts.tm_sec, (int)(ms % 1000));
-}
-
-static int small_number(peri_slice digits)
-{
-    int number = 0;
-
-    for (size_t i = 0; i < digits.length && number < 1000; i++) {
-        if (digits.data[i] < '0' || digits.data[i] > '9') {
-            break;
+    if (peri_log_time_of(time, &ms)) {
+        seconds = (time_t)(ms / 1000);
+        if (localtime_r(&seconds, &parts) != NULL) {
+            peri_buf_printf(p->out, "[%02d:%02d:%02d.%03d] ", parts.tm_hour,
+                            parts.tm_min, parts.tm_sec, (int)(ms % 1000));
+            return;
         }
-        number = number * 10 + (digits.data[i] - '0');
     }
-    return number;
+    text_of(p, "[");
+    unescape(p, time, INDENT);
+    text_of(p, "] ");
 }
 
 static void print_level(printer *p, peri_slice level)
@@ -404,7 +397,7 @@ static void print_level(printer *p, peri_slice level)
     } levels[] = {{10, "TRACE", "90"}, {20, "DEBUG", "34"},
                   {30, "INFO", "32"},  {40, "WARN", "33"},
                   {50, "ERROR", "31"}, {60, "FATAL", "41"}};
-    int number = small_number(level);
+    int number = peri_log_level_of(level);
 
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
         if (levels[i].number == number) {

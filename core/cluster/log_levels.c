@@ -34,7 +34,7 @@ int peri_log_level_set(peri_master *master, const char *what, char *said,
     peri_level_set *set;
     char module[PERI_MODULE_BYTES];
 
-    if (level == PERI_LOG_INFO && strcmp(name, "info") != 0) {
+    if (!peri_log_level_is_name(name)) {
         snprintf(said, said_bytes,
                  "a level is trace, debug, info, warn, error, fatal or silent, "
                  "not \"%s\"",

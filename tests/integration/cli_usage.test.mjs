@@ -58,6 +58,13 @@ test("a wrong word on the command line is exit 2, with what was meant", async ()
     [["version", "x"], /one word too many/],
     [["new"], /new needs a name/],
     [["exec"], /exec needs Lua to evaluate/],
+    [["logs", "--trace-id", ""], /--trace-id must be up to 32 hexadecimal digits of lower case, not ""/],
+    [["logs", "--trace-id", "4bf9xy"], /--trace-id must be/],
+    [["logs", "--trace-id", "4BF9"], /--trace-id must be/],
+    [["logs", "--trace-id", "0".repeat(33)], /--trace-id must be/],
+    [["log-level"], /log-level needs a level/],
+    [["log-level", "loud"], /a level is trace, debug, info, .*, not "loud"/],
+    [["log-level", "services="], /a level is .*, not ""/],
   ];
   for (const [args, message] of cases) {
     const { code, stdout, stderr } = await perigee(args);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { gunzipSync } from "node:zlib";
@@ -330,7 +330,13 @@ test("the command line is looked at", async (t) => {
     assert.equal(stdout, "");
     assert.match(stderr, said);
   }
-  const { code, stderr } = await perigee(["profile", "--cpu", "1s"], { cwd: dir });
+  for (const [file, said] of [["away/x.svg", /away\/x\.svg: No such file/], [".", /\.: Is a directory/]]) {
+    const { code, stderr } = await perigee(["profile", "--cpu", "1s", "-o", file], { cwd: dir });
+    assert.equal(code, 1);
+    assert.match(stderr, said); // before it looks for a host
+  }
+  const { code, stderr } = await perigee(["profile", "--cpu", "1s", "-o", "x.svg"], { cwd: dir });
+  assert.ok(!existsSync(path.join(dir, "x.svg")));
   assert.equal(code, 1);
   assert.match(stderr, /no host runs in/);
 });

@@ -33,7 +33,9 @@ TEST(a_level_and_what_is_above_it_pass)
     assert_true(passes(&warn, "{\"level\":40,\"msg\":\"a\"}\n"));
     assert_true(passes(&warn, "{\"msg\":\"a\",\"level\":50}"));
     assert_false(passes(&warn, "{\"level\":30,\"msg\":\"a\"}\r\n"));
-    assert_false(passes(&warn, "{\"level\":\"50\"}"));
+    assert_true(passes(&warn, "{\"level\":\"error\",\"msg\":\"a\"}"));
+    assert_false(passes(&warn, "{\"level\":\"info\",\"msg\":\"a\"}"));
+    assert_false(passes(&warn, "{\"level\":\"loud\",\"msg\":\"a\"}"));
     assert_false(passes(&warn, "{\"level\":"));
     assert_false(passes(&warn, "no JSON"));
     assert_false(passes(&warn, ""));

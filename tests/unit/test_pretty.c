@@ -45,6 +45,24 @@ TEST(a_line_looks_as_pino_pretty_makes_it)
           "    }\n");
 }
 
+TEST(levels_by_name_and_times_in_iso_form_are_read)
+{
+    (void)state;
+    check("{\"level\":\"warn\",\"msg\":\"a\"}", false, "WARN: a\n");
+    check("{\"level\":\"ERROR\",\"msg\":\"a\"}", false, "ERROR: a\n");
+    check("{\"level\":\"20\",\"msg\":\"a\"}", false, "DEBUG: a\n");
+    check("{\"level\":\"loud\",\"msg\":\"a\"}", false, "USERLVL: a\n");
+    check("{\"level\":30,\"time\":\"2020-01-01T10:20:30.456Z\",\"msg\":\"a\"}",
+          false, "[10:20:30.456] INFO: a\n");
+    check("{\"level\":30,\"time\":\"2020-01-01T10:20:30+02:00\"}", false,
+          "[08:20:30.000] INFO: \n");
+    check("{\"level\":30,\"time\":\"junk\",\"msg\":\"a\"}", false,
+          "[junk] INFO: a\n");
+    check("{\"level\":30,\"time\":null,\"msg\":\"a\"}", false, "INFO: a\n");
+    check("{\"level\":30,\"time\":1e300,\"msg\":\"a\"}", false,
+          "[1e300] INFO: a\n");
+}
+
 TEST(a_stack_is_shown_line_by_line)
 {
     (void)state;
@@ -120,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_looks_as_pino_pretty_makes_it),
+        cmocka_unit_test(levels_by_name_and_times_in_iso_form_are_read),
         cmocka_unit_test(a_stack_is_shown_line_by_line),
         cmocka_unit_test(a_request_takes_one_line),
         cmocka_unit_test(a_request_without_an_answer_keeps_its_fields),
