@@ -156,6 +156,13 @@ static bool on_line(reader *r, peri_slice line)
     if (line.length == 1) {
         return show_held(r);
     }
+    if (line.data[0] == '!') { /* no JSON: see core/cluster/control.c */
+        fprintf(stderr,
+                "perigee: %.*s lines passed over: they came faster than they "
+                "can be read\n",
+                (int)line.length - 2, line.data + 1);
+        return true;
+    }
     hold(r, line);
     return true;
 }

@@ -3,7 +3,8 @@
  *     reload\n          ->  3\nscripts/routes/a.lua:7: unexpected symbol ...
  *
  * The first line of the answer is the exit code of the command that asked.
- * After "logs" or "logs follow", lines of the log follow it. A profile has
+ * After "logs" or "logs follow", lines of the log follow it, and between them
+ * "!7" where seven were passed over. A profile has
  * lines that say what it is and an empty one before the file; it comes when its
  * time is over, or when the client says "end". */
 #include "core/cluster/control.h"
@@ -197,6 +198,20 @@ static bool send_lines(void *data, peri_slice lines)
     return true;
 }
 
+static bool send_missed(void *data, uint64_t lines)
+{
+    control_client *client = data;
+    char text[32];
+    int length =
+        snprintf(text, sizeof text, "!%llu\n", (unsigned long long)lines);
+
+    if (!send_lines(client, peri_slice_of(text, (size_t)length))) {
+        return false;
+    }
+    client->master->log_missed_by_logs += (double)lines;
+    return true;
+}
+
 /* "0\n", then what the rings still hold, then what comes: lines of all
  * processes up to some moment, and an empty line. */
 static void begin_tail(control_client *client, bool follow)
@@ -204,7 +219,7 @@ static void begin_tail(control_client *client, bool follow)
     client->follows = follow;
     send_lines(client, PERI_SLICE("0\n"));
     client->tail = peri_log_tail_create(client->master, TAIL_BACK_BYTES,
-                                        send_lines, client);
+                                        send_lines, send_missed, client);
     peri_log_tail_read(client->tail);
     if (!follow) {
         peri_log_tail_destroy(client->tail);

@@ -11,6 +11,7 @@
 #define PERI_CLUSTER_DASHBOARD_H
 
 #include "core/cluster/master_state.h"
+#include "core/shm/ring_tail.h"
 
 #define PERI_DASHBOARD_JSON_MAX ((size_t)4 << 20)
 
@@ -27,7 +28,8 @@ typedef struct peri_dashboard {
     uv_timer_t timer; /* runs while there are viewers */
     unsigned ticks;
     uint32_t slow_seen; /* changes of the recorders, when last told */
-    uint64_t log_at[PERI_SLOTS_MAX + 1]; /* of each log ring, what was told */
+    /* Of each log ring, what was told. */
+    peri_ring_cursor log_at[PERI_SLOTS_MAX + 1];
 } peri_dashboard;
 
 /* ---- dashboard.c ---- */

@@ -147,33 +147,33 @@ static void add_lines(const peri_buf *lines, uint64_t skipped, peri_buf *out)
     peri_buf_append_str(out, "]}\n\n");
 }
 
-static void add_ring(const peri_ring *ring, uint64_t *at, size_t max_bytes,
-                     peri_buf *out)
+static void add_ring(peri_master *master, int number, peri_ring_cursor *at,
+                     size_t max_bytes, peri_buf *out)
 {
-    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     peri_buf lines;
     uint64_t skipped;
 
-    if (head == *at) {
-        return;
-    }
     peri_buf_init(&lines, max_bytes);
-    skipped = peri_ring_read_along(ring, at, max_bytes, &lines);
-    /* At the start, what came before is no loss. */
-    add_lines(&lines, max_bytes == HISTORY_BYTES_MAX ? 0 : skipped, out);
+    skipped = peri_ring_read_along(&master->segment->log[number], at, max_bytes,
+                                   &lines);
+    if (max_bytes == HISTORY_BYTES_MAX) {
+        skipped = 0; /* what came before is no loss */
+    }
+    master->log_missed_by_dashboard += (double)skipped;
+    add_lines(&lines, skipped, out);
     peri_buf_fini(&lines);
 }
 
 /* The log rings that were ever used, the master's first. */
-static void add_rings(peri_dashboard *dashboard, uint64_t *at, size_t max_bytes,
-                      peri_buf *out)
+static void add_rings(peri_dashboard *dashboard, peri_ring_cursor *at,
+                      size_t max_bytes, peri_buf *out)
 {
-    const peri_master *master = dashboard->master;
+    peri_master *master = dashboard->master;
 
-    add_ring(&master->segment->log[PERI_LOG_OF_MASTER], &at[PERI_LOG_OF_MASTER],
-             max_bytes, out);
+    add_ring(master, PERI_LOG_OF_MASTER, &at[PERI_LOG_OF_MASTER], max_bytes,
+             out);
     for (int i = 0; i < master->records_high; i++) {
-        add_ring(&master->segment->log[i], &at[i], max_bytes, out);
+        add_ring(master, i, &at[i], max_bytes, out);
     }
 }
 
@@ -182,7 +182,7 @@ static void add_rings(peri_dashboard *dashboard, uint64_t *at, size_t max_bytes,
 static void add_history(peri_dashboard *dashboard, peri_buf *out)
 {
     bool first = dashboard->viewer_count == 0;
-    uint64_t *at =
+    peri_ring_cursor *at =
         first ? dashboard->log_at : peri_calloc(PERI_SLOTS_MAX + 1, sizeof *at);
 
     if (first) {

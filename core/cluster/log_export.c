@@ -15,6 +15,7 @@ struct peri_log_export {
     peri_log_tail *tail;
     peri_client *client;
     peri_exporter *exporter;
+    peri_master *master;
     peri_log_record record;
 };
 
@@ -45,6 +46,14 @@ static bool on_lines(void *data, peri_slice lines)
     return true;
 }
 
+static bool on_missed(void *data, uint64_t lines)
+{
+    const struct peri_log_export *it = data;
+
+    it->master->log_records[PERI_RECORDS_MISSED] += (double)lines;
+    return true;
+}
+
 static void begin(peri_master *master)
 {
     struct peri_log_export *it = peri_calloc(1, sizeof *it);
@@ -53,6 +62,7 @@ static void begin(peri_master *master)
         .dropped = &master->log_records[PERI_RECORDS_DROPPED],
         .failed = &master->log_records[PERI_RECORDS_FAILED]};
 
+    it->master = master;
     it->client = peri_client_create(&master->loop);
     it->exporter = peri_exporter_configured(
         &master->loop, it->client, &master->logger, master->settings,
@@ -63,7 +73,7 @@ static void begin(peri_master *master)
         return;
     }
     peri_log_record_init(&it->record);
-    it->tail = peri_log_tail_create(master, 0, on_lines, it);
+    it->tail = peri_log_tail_create(master, 0, on_lines, on_missed, it);
     master->log_export = it;
     peri_log_tail_read(it->tail); /* what is to come begins here */
 }

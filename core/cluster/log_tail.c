@@ -13,25 +13,32 @@ struct peri_log_tail {
     uv_timer_t timer;
     peri_master *master;
     peri_log_tail_fn on_lines;
+    peri_log_missed_fn on_missed;
     void *data;
     size_t max_bytes; /* of a ring, in the next look */
+    bool begun;       /* the first look has been */
+    bool owes_moment; /* lines were given, and nobody has been told that that
+                         was all of them */
+    uint64_t missed;  /* lines, not told yet */
     peri_buf buf;
-    uint64_t at[PERI_SLOTS_MAX + 1];
+    peri_ring_cursor at[PERI_SLOTS_MAX + 1];
 };
 
 /* True: lines were given. */
 static bool read_ring(peri_log_tail *tail, int i)
 {
-    uint64_t at = tail->at[i];
+    peri_ring_cursor at = tail->at[i];
+    uint64_t missed;
 
     peri_buf_clear(&tail->buf);
-    peri_ring_read_along(&tail->master->segment->log[i], &at, tail->max_bytes,
-                         &tail->buf);
+    missed = peri_ring_read_along(&tail->master->segment->log[i], &at,
+                                  tail->max_bytes, &tail->buf);
     if (tail->buf.length > 0 &&
         !tail->on_lines(tail->data, peri_buf_slice(&tail->buf))) {
         return false; /* from the same place the next time */
     }
     tail->at[i] = at;
+    tail->missed += missed;
     return tail->buf.length > 0;
 }
 
@@ -43,9 +50,16 @@ void peri_log_tail_read(peri_log_tail *tail)
     for (int i = 0; i < high; i++) {
         any |= read_ring(tail, i);
     }
+    if (!tail->begun) {
+        tail->missed = 0;
+    } else if (tail->missed > 0 && tail->on_missed(tail->data, tail->missed)) {
+        tail->missed = 0;
+    }
+    tail->begun = true;
     tail->max_bytes = PIECE_BYTES;
-    if (any) {
-        tail->on_lines(tail->data, PERI_SLICE(""));
+    tail->owes_moment = tail->owes_moment || any;
+    if (tail->owes_moment && tail->on_lines(tail->data, PERI_SLICE(""))) {
+        tail->owes_moment = false;
     }
 }
 
@@ -55,12 +69,14 @@ static void on_look(uv_timer_t *timer)
 }
 
 peri_log_tail *peri_log_tail_create(peri_master *master, size_t back_bytes,
-                                    peri_log_tail_fn on_lines, void *data)
+                                    peri_log_tail_fn on_lines,
+                                    peri_log_missed_fn on_missed, void *data)
 {
     peri_log_tail *tail = peri_calloc(1, sizeof *tail);
 
     tail->master = master;
     tail->on_lines = on_lines;
+    tail->on_missed = on_missed;
     tail->data = data;
     tail->max_bytes = back_bytes;
     peri_buf_init(&tail->buf, PIECE_BYTES);

@@ -2,7 +2,7 @@
  *
  * The master looks into the rings of all processes ten times a second; they
  * notice nothing of it, and their lines are there also when the destination is
- * slow or a socket. Who reads too slowly misses lines. */
+ * slow or a socket. Who reads too slowly misses lines, and is told. */
 #ifndef PERI_CLUSTER_LOG_TAIL_H
 #define PERI_CLUSTER_LOG_TAIL_H
 
@@ -15,9 +15,15 @@ typedef struct peri_log_tail peri_log_tail;
  * cannot take more now, and will be asked again. */
 typedef bool (*peri_log_tail_fn)(void *data, peri_slice lines);
 
-/* back_bytes: how much of each process's past the first look gives. */
+/* That many lines were passed over: they came faster than they are read. False:
+ * as above. */
+typedef bool (*peri_log_missed_fn)(void *data, uint64_t lines);
+
+/* back_bytes: how much of each process's past the first look gives; what it
+ * leaves out is not missed. */
 peri_log_tail *peri_log_tail_create(peri_master *master, size_t back_bytes,
-                                    peri_log_tail_fn on_lines, void *data);
+                                    peri_log_tail_fn on_lines,
+                                    peri_log_missed_fn on_missed, void *data);
 
 /* Gives what there is now; else it comes by itself. */
 void peri_log_tail_read(peri_log_tail *tail);

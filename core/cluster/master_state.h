@@ -149,6 +149,7 @@ typedef enum peri_records {
     PERI_RECORDS_EXPORTED,
     PERI_RECORDS_DROPPED, /* there was no room */
     PERI_RECORDS_FAILED,  /* refused, or never answered */
+    PERI_RECORDS_MISSED,  /* written faster than they are read */
     PERI_RECORDS
 } peri_records;
 
@@ -207,6 +208,9 @@ struct peri_master {
     int level_count;
     struct peri_log_export *log_export; /* NULL: by OTLP no logs are sent */
     double log_records[PERI_RECORDS];
+    /* Lines that readers along have passed over. */
+    double log_missed_by_logs;
+    double log_missed_by_dashboard;
     peri_settings *settings;
     peri_segment *segment;
     peri_regions *regions; /* of the segment */

@@ -161,12 +161,21 @@ static void write_workers(peri_master *master, peri_expo *out)
     sample(out, "", (double)sums.lines_lost);
 }
 
+static void write_log_missed(const peri_master *master, peri_expo *out)
+{
+    peri_expo_head(out, "perigee_log_lines_missed_total", PERI_EXPO_COUNTER,
+                   "Log lines that came faster than they could be shown.");
+    sample(out, "reader=\"logs\"", master->log_missed_by_logs);
+    sample(out, "reader=\"dashboard\"", master->log_missed_by_dashboard);
+}
+
 static void write_log_records(const peri_master *master, peri_expo *out)
 {
     static const char *const labels[PERI_RECORDS] = {
         [PERI_RECORDS_EXPORTED] = "result=\"exported\"",
         [PERI_RECORDS_DROPPED] = "result=\"dropped\"",
         [PERI_RECORDS_FAILED] = "result=\"failed\"",
+        [PERI_RECORDS_MISSED] = "result=\"missed\"",
     };
 
     if (master->log_export == NULL) {
@@ -276,6 +285,7 @@ void peri_metrics_write(peri_master *master, peri_expo *out)
 
     write_workers(master, out);
     write_tls(master, out);
+    write_log_missed(master, out);
     write_log_records(master, out);
     write_worker_states(master, out);
     write_restarts(master, out);

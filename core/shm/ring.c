@@ -40,7 +40,7 @@ bool peri_ring_put(peri_ring *ring, peri_slice line)
     memcpy(ring->data, line.data + first, line.length - first);
     atomic_store_explicit(&ring->head, head + line.length,
                           memory_order_release);
-    atomic_fetch_add_explicit(&ring->lines_total, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ring->lines_total, 1, memory_order_release);
     return true;
 }
 

@@ -25,7 +25,7 @@ typedef struct peri_ring {
     /* Bytes ever written and ever taken; their difference waits. */
     _Alignas(64) _Atomic uint64_t head;
     _Alignas(64) _Atomic uint64_t tail;
-    _Alignas(64) _Atomic uint64_t lines_total;
+    _Alignas(64) _Atomic uint64_t lines_total; /* after head */
     _Atomic uint64_t lost_total; /* lines dropped; never goes back */
     _Atomic uint64_t lost_told;  /* of them, announced in a line of its own */
     _Alignas(64) char data[PERI_RING_BYTES];

@@ -208,7 +208,7 @@ test("what is no format, destination or path is a fault of the configuration", a
 function follow(t, app, ...args) {
   const child = spawn(PROGRAM, ["logs", ...args], { cwd: app.dir, env: { ...process.env, NO_COLOR: "1" }, stdio: ["ignore", "pipe", "pipe"] });
   t.after(() => child.kill("SIGKILL"));
-  const run = { text: "", ended: new Promise((resolve) => child.on("close", resolve)) };
+  const run = { text: "", process: child, ended: new Promise((resolve) => child.on("close", resolve)) };
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (chunk) => (run.text += chunk));
   }
@@ -267,6 +267,55 @@ test("logs -f follows all processes through rotations, filtered, to the end", as
   assert.equal((await app.command("stop")).code, 0);
   assert.equal(await all.ended, 0);
   assert.match(all.text, /INFO \(\d+\): stopped\n$/);
+});
+
+test("what logs -f passes over is told on standard error and counted, line by line", async (t) => {
+  const count = 20_000;
+  const app = await start_quiet(t, { settings: { "log.destination": "var/app.log", "log.requests": false, "log.stall": 0 } });
+  const { admin } = JSON.parse((await perigee(["status", app.dir, "--json"])).stdout);
+  const metric = async (series) => {
+    const text = await (await fetch(`http://127.0.0.1:${admin.port}/metrics`)).text();
+    return Number(text.split("\n").find((line) => line.startsWith(`${series} `)).slice(series.length));
+  };
+  const all = follow(t, app, "-f");
+  await until(() => /listening/.test(all.text), { what: "the past" });
+  assert.equal((await app.get(`/flood?n=${count}`)).status, 200);
+  const told = () => [...all.text.matchAll(/^perigee: (\d+) lines passed over: .*$/gm)].reduce((sum, [, n]) => sum + Number(n), 0);
+  const shown = () => all.text.match(/INFO \(\d+\): flood$/gm)?.length ?? 0;
+  await until(async () => shown() + told() + await metric("perigee_log_lines_lost_total") >= count, { timeout_ms: 30_000, what: "all of the lines" })
+    .catch(async (err) => assert.fail(`${err.message}: ${shown()} shown, ${told()} passed over`));
+  assert.ok(told() > 0 && shown() > 0, `${told()} ${shown()}`);
+  const lost = await metric("perigee_log_lines_lost_total");
+  const more = shown() + told() + lost - count; // "log lines lost", if any were
+  assert.ok(lost === 0 ? more === 0 : more < 10, `${shown()} shown, ${told()} passed over, ${lost} lost`);
+  assert.equal(await metric('perigee_log_lines_missed_total{reader="logs"}'), told());
+});
+
+test("a reader of logs -f that stood still is given or told all of the lines", async (t) => {
+  const app = await start_quiet(t, { settings: { "log.destination": "var/app.log", "log.requests": false, "log.stall": 0 } });
+  const all = follow(t, app, "-f");
+  await until(() => /listening/.test(all.text), { what: "the past" });
+  const { admin } = JSON.parse((await perigee(["status", app.dir, "--json"])).stdout);
+  const beats = async () => { // ten in a second, as often as the host looks for lines
+    const text = await (await fetch(`http://127.0.0.1:${admin.port}/metrics`)).text();
+    return Number(/^perigee_eventloop_lag_seconds_count\S* (\d+)$/m.exec(text)[1]);
+  };
+  const told = () => [...all.text.matchAll(/^perigee: (\d+) lines passed over: .*$/gm)].reduce((sum, [, n]) => sum + Number(n), 0);
+  const shown = () => all.text.match(/INFO \(\d+\): flood$/gm)?.length ?? 0;
+  let count = 0;
+  for (const pieces of [2, 3, 4, 8]) { // of 440 kB: a reader may owe 1 MB
+    all.process.kill("SIGSTOP");
+    for (let i = 0; i < pieces; i++) {
+      assert.equal((await app.get("/flood?n=400")).status, 200);
+      count += 400;
+      const before = await beats();
+      await until(async () => await beats() > before + 2);
+    }
+    all.process.kill("SIGCONT");
+    await until(() => shown() + told() >= count, { what: "all of the lines" })
+      .catch((err) => assert.fail(`${err.message}: ${count} written, ${shown()} shown, ${told()} passed over`));
+    assert.equal(shown() + told(), count);
+  }
 });
 
 test("logs of a directory without a host says so", async (t) => {

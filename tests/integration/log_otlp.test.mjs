@@ -4,7 +4,7 @@ import http from "node:http";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gunzipSync } from "node:zlib";
-import { start, until } from "./helpers.mjs";
+import { launch, start, until } from "./helpers.mjs";
 
 const root = createRequire(import.meta.url)("@opentelemetry/otlp-transformer/build/src/generated/root.js");
 const { ExportLogsServiceRequest: Request } = root.opentelemetry.proto.collector.logs.v1;
@@ -126,6 +126,38 @@ test("a line belongs to its trace, and a collector that is away costs nothing bu
   const metrics = await fetch(`http://127.0.0.1:${admin}/metrics`).then((r) => r.text());
   const count = (result) => Number(new RegExp(`^perigee_log_records_total\\{result="${result}"\\} (\\d+)$`, "m").exec(metrics)[1]);
   assert.ok(count("failed") >= 1 && count("exported") >= 1);
+});
+
+test("lines that come faster than they are read are counted, one by one", async (t) => {
+  const count = 20_000;
+  const it = await collector(t);
+  const app = launch(t, { settings: { "log.otlp.enabled": true, "log.otlp.endpoint": `${it.url}/v1/logs`, "log.destination": "var/app.log",
+    "log.requests": false, "log.stall": 0 }, route: `
+    local log = require "perigee.log"
+    local text = ("x"):rep(1000)
+    router:get("/flood", function()
+      for i = 1, ${count} do log.info("flood", { i = i, text = text }) end
+      return "ok"
+    end)` });
+  const status = await until(async () => {
+    const { code, stdout } = await app.command("status", "--json");
+    return code === 0 && JSON.parse(stdout).state === "running" && JSON.parse(stdout);
+  }, { timeout_ms: 20_000 });
+  app.port = status.http[0].port;
+  const metrics = async () => {
+    const text = await (await fetch(`http://127.0.0.1:${status.admin.port}/metrics`)).text();
+    const results = Object.fromEntries([...text.matchAll(/^perigee_log_records_total\{result="(\w+)"\} (\d+)$/gm)].map(([, name, n]) => [name, Number(n)]));
+    return { ...results, lost: Number(/^perigee_log_lines_lost_total (\d+)$/m.exec(text)[1]) };
+  };
+  const sum = (all) => Object.values(all).reduce((total, n) => total + n, 0);
+  await until(async () => (await metrics()).exported > 0); // "listening" and the like
+  const before = await metrics();
+  assert.equal((await app.get("/flood")).status, 200);
+  let last;
+  await until(async () => sum(last = await metrics()) >= sum(before) + count, { timeout_ms: 30_000 })
+    .catch(() => assert.fail(JSON.stringify(last)));
+  assert.ok(last.missed > 0, JSON.stringify(last));
+  assert.ok(sum(last) - sum(before) - count < 10, JSON.stringify([before, last])); // of the start, and "log lines lost"
 });
 
 test("nothing is sent that was not asked for", async (t) => {

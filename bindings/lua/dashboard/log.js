@@ -87,7 +87,7 @@ export function logPart() {
 
   function note() {
     setText(byId("log-note"), [
-      left > 0 ? `${left} bytes came too fast to be shown.` : "",
+      left > 0 ? `${left} lines came too fast to be shown.` : "",
       waiting.length > 0 ? `${waiting.length} lines wait.` : "",
     ].filter(Boolean).join(" "));
   }
