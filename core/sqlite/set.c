@@ -2,9 +2,14 @@
 #include "core/sqlite/set.h"
 
 #include <assert.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
+
+/* What undoes a statement or a savepoint goes to a file beyond that: batches of
+ * small changes, the most frequent case by far, should not make one each. */
+#define UNDO_MAX_BYTES (1 << 20)
 
 typedef struct set_member {
     peri_list link;
@@ -61,6 +66,8 @@ peri_sqlite_set *peri_sqlite_set_create(uv_loop_t *loop)
 {
     peri_sqlite_set *set = peri_calloc(1, sizeof *set);
 
+    /* Once in a process: refused, and not needed, when SQLite is in use. */
+    sqlite3_config(SQLITE_CONFIG_STMTJRNL_SPILL, UNDO_MAX_BYTES);
     set->loop = loop;
     peri_list_init(&set->members);
     uv_async_init(loop, &set->async, NULL);
