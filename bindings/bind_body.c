@@ -6,6 +6,7 @@
 #include "bindings/json.h"
 #include "bindings/modules.h"
 #include "core/base/alloc.h"
+#include "core/http/media_type.h"
 
 typedef struct body_read {
     perilua_wait wait;
@@ -124,6 +125,16 @@ static int request_json(lua_State *L)
     return read_whole(L, true);
 }
 
+/* typed_json(req): as json, and an error when it says to be something else. */
+static int request_typed_json(lua_State *L)
+{
+    if (!peri_exchange_may_be_json(perilua_check_exchange(L, 1))) {
+        return perilua_fail(L, "invalid", "unsupported_media_type",
+                            "the body must be application/json");
+    }
+    return read_whole(L, true);
+}
+
 /* chunk(req) -> string; nil at the end; or nil and an error. */
 static int request_chunk(lua_State *L)
 {
@@ -139,5 +150,6 @@ void perilua_add_body(lua_State *L)
 {
     perilua_set_waiting(L, "body", request_body);
     perilua_set_waiting(L, "json", request_json);
+    perilua_set_waiting(L, "typed_json", request_typed_json);
     perilua_set_waiting(L, "chunk", request_chunk);
 }

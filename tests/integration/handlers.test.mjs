@@ -273,6 +273,18 @@ test("handlers", async (t) => {
   await t.test("a body of another type is a 415", async () => {
     const answer = await app.post("/checked/1", "<x/>", { headers: { "content-type": "text/xml" } });
     assert.equal(answer.status, 415);
+    for (const type of ["application/jsonp", "+json", "text/json", "", ";application/json"]) {
+      const other = await app.post("/checked/1", '{"name":"x"}', { headers: { "content-type": type } });
+      assert.equal(other.status, 415, type);
+      assert.equal(other.json.detail, "the body must be application/json");
+    }
+    const twice = await app.raw("POST /checked/1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+      + 'content-type: application/json\r\ncontent-length: 12\r\n\r\n{"name":"x"}');
+    assert.match(twice, /^HTTP\/1.1 415 /);
+    for (const type of ["application/json", "Application/JSON; charset=utf-8", "application/json ;x", "application/ld+JSON"]) {
+      const good = await app.post("/checked/1", '{"name":"x"}', { headers: { "content-type": type } });
+      assert.equal(good.status, 200, type);
+    }
     const coded = await app.post("/json", "x", { headers: { "content-encoding": "zstd" } });
     assert.equal(coded.status, 415);
   });

@@ -172,8 +172,8 @@ end
 -- values: makes the req table and goes on with the handler. It is Lua, so that
 -- the compiler sees the table, the parameters and the handler as one piece and
 -- may leave out what is not used. A handler that takes nothing is called as
--- it is.
-local function entry(handler, pattern)
+-- it is. keeps_body: the table is made with room for what validation puts there.
+local function entry(handler, pattern, keeps_body)
   local info = debug.getinfo(handler, "u")
   if info.nparams == 0 and not info.isvararg then
     return handler, false
@@ -186,11 +186,11 @@ local function entry(handler, pattern)
   local make = assert(loadstring(([[
     local handler, metatable, setmetatable = ...
     return function(pointer, serial%s)
-      return handler(setmetatable({ pointer, serial%s }, metatable))
+      return handler(setmetatable({ pointer, serial%s%s }, metatable))
     end
   ]]):format(table.concat(values), #names > 0
-    and ", params = { " .. table.concat(fields, ", ") .. " }" or ""),
-    "=perigee.router"))
+    and ", params = { " .. table.concat(fields, ", ") .. " }" or "",
+    keeps_body and ", body_json = nil" or ""), "=perigee.router"))
   return make(handler, request.metatable, setmetatable), true
 end
 
@@ -219,7 +219,8 @@ local function build_route(route, common)
   local handler = validation.wrap(route.handler, route.opts, route.place)
   local composed = with_cache(route,
     middleware.compose(concat(common, route.before), handler))
-  local start, takes_req = entry(composed, route.pattern)
+  local start, takes_req = entry(composed, route.pattern,
+    route.opts.body ~= nil)
   local ok, why = app.route(route.method, route.pattern, start, takes_req,
     route.timeout_ms, route.body_max)
   if not ok then

@@ -22,31 +22,17 @@ local function compile(def, name, place, opts)
 end
 
 local function add_faults(faults, prefix, err)
+  faults = faults or {}
   for _, fault in ipairs(err.errors or {}) do
     if #faults == FAULTS_MAX then
-      return
+      return faults
     end
     faults[#faults + 1] = {
       pointer = prefix .. (fault.pointer or ""),
       detail = fault.detail,
     }
   end
-end
-
-local function is_json(content_type)
-  local kind = content_type:lower():match "^%s*([^;%s]+)"
-  return kind == "application/json" or (kind or ""):find "%+json$" ~= nil
-end
-
--- The decoded body, or nil and the error to answer.
-local function read_body(req)
-  local content_type = core.header(req, "content-type")
-  if content_type and not is_json(content_type) then
-    local err = errors.new("invalid", "the body must be application/json")
-    err.code = "unsupported_media_type"
-    return nil, err
-  end
-  return core.json(req)
+  return faults
 end
 
 -- The keys of a query whose schema wants a list: all their values are given.
@@ -76,10 +62,16 @@ local function check_part(req, name, validate, faults, lists)
   end
   local value, err = validate(given)
   if err then
-    add_faults(faults, "/" .. name, err)
-  else
-    rawset(req, name, value)
+    return add_faults(faults, "/" .. name, err)
   end
+  rawset(req, name, value)
+  return faults
+end
+
+local function refusal(faults)
+  local err = errors.new("invalid", "the request is not valid")
+  err.errors = faults
+  return nil, err
 end
 
 --- The handler itself, or one that validates first.
@@ -101,27 +93,25 @@ function M.wrap(handler, opts, place)
     return handler
   end
   return function(req)
-    local faults = {}
+    local faults -- made with the first
     for i = 1, #parts do
       local name = parts[i].name
-      check_part(req, name, parts[i].validate, faults, lists[name])
+      faults = check_part(req, name, parts[i].validate, faults, lists[name])
     end
     if body then
-      local value, err = read_body(req)
+      local value, err = core.typed_json(req)
       if err then
         return nil, err
       end
       value, err = body(value)
       if err then
-        add_faults(faults, "", err)
+        faults = add_faults(faults, "", err)
       else
         rawset(req, "body_json", value)
       end
     end
-    if #faults > 0 then
-      local err = errors.new("invalid", "the request is not valid")
-      err.errors = faults
-      return nil, err
+    if faults then
+      return refusal(faults)
     end
     return handler(req)
   end
