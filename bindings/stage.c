@@ -237,6 +237,9 @@ static int load_config(lua_State *L)
     stage *s = lua_touserdata(L, 1);
 
     perilua_open_libs(L);
+    /* All of it runs once: compiling traces would take longer. Not before:
+     * opening the libraries turns the compiler on. */
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "perigee.config.loader");
     lua_call(L, 1, 1);
@@ -336,8 +339,6 @@ int perilua_stage(const perilua_stage_options *options, int *out_fd,
     if (s->L == NULL) {
         abort();
     }
-    /* All of it runs once: compiling traces would take longer. */
-    luaJIT_setmode(s->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     rc = find_application(s);
     if (rc == 0) {
         rc = read_files(s);
