@@ -1,6 +1,7 @@
 /* Embedded: looking files of the program up by name. */
 #include "bindings/embedded.h"
 
+#include <lauxlib.h>
 #include <string.h>
 
 static size_t count_files(void)
@@ -32,4 +33,21 @@ const peri_embedded_file *perilua_embedded_find(const char *name)
         }
     }
     return NULL;
+}
+
+int perilua_embedded_load(lua_State *L, const peri_embedded_file *file)
+{
+    int rc;
+
+    lua_pushfstring(L, "@%s", file->name);
+    /* Bytecode is the linked LuaJIT's own; another one may refuse it. */
+    rc = luaL_loadbuffer(L, (const char *)file->code, file->code_bytes,
+                         lua_tostring(L, -1));
+    if (rc == LUA_ERRSYNTAX) {
+        lua_pop(L, 1);
+        rc = luaL_loadbuffer(L, (const char *)file->data, file->size_bytes,
+                             lua_tostring(L, -1));
+    }
+    lua_remove(L, -2);
+    return rc;
 }

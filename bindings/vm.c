@@ -66,16 +66,18 @@ static int find_bundled(lua_State *L)
     return 1;
 }
 
-/* embedded(name) -> text or nil. */
-static int find_embedded(lua_State *L)
+/* embedded(name) -> function or nil. */
+static int load_embedded(lua_State *L)
 {
     const peri_embedded_file *file =
         perilua_embedded_find(luaL_checkstring(L, 1));
 
-    if (file == NULL) {
+    if (file == NULL || file->code == NULL) {
         return 0;
     }
-    lua_pushlstring(L, (const char *)file->data, file->size_bytes);
+    if (perilua_embedded_load(L, file) != 0) {
+        return lua_error(L);
+    }
     return 1;
 }
 
@@ -96,12 +98,11 @@ static void install_require(lua_State *L)
         perilua_embedded_find("perigee/require.lua");
 
     assert(file != NULL);
-    if (luaL_loadbuffer(L, (const char *)file->data, file->size_bytes,
-                        "=perigee/require.lua") != 0) {
+    if (perilua_embedded_load(L, file) != 0) {
         lua_error(L);
     }
     lua_pushcfunction(L, find_bundled);
-    lua_pushcfunction(L, find_embedded);
+    lua_pushcfunction(L, load_embedded);
     lua_call(L, 2, 0);
 }
 

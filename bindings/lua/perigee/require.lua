@@ -2,25 +2,18 @@
 --- inside the program, then the usual paths. It may wait, since it is written
 --- in Lua; a module that another task is loading is waited for.
 
-local find_bundled, find_embedded = ...
+local find_bundled, load_embedded = ...
 local loaded, preload = package.loaded, package.preload
 local loading = {} -- name -> { task = id, waiters = {...} }
 local awaited = {} -- id of a task -> the entry of loading that it waits for
-
-local function compile(text, chunkname)
-  local chunk, err = loadstring(text, chunkname)
-  if not chunk then
-    error(err, 0)
-  end
-  return chunk
-end
 
 -- A file of the bundle, by its path: "services/orders" below scripts/.
 local function from_bundle(path)
   for _, file in ipairs { path .. ".lua", path .. "/init.lua" } do
     local text = find_bundled("scripts/" .. file)
     if text then
-      return compile(text, "@scripts/" .. file)
+      local chunk, err = loadstring(text, "@scripts/" .. file)
+      return chunk or error(err, 0)
     end
   end
   return nil
@@ -31,9 +24,9 @@ local function from_library(name, path)
     return nil
   end
   for _, file in ipairs { path .. ".lua", path .. "/init.lua" } do
-    local text = find_embedded(file)
-    if text then
-      return compile(text, "@" .. file)
+    local chunk = load_embedded(file)
+    if chunk then
+      return chunk
     end
   end
   return nil
