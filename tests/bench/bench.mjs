@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // How much CPU a request costs, beside nginx with Lua in the same run.
 //
-//   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND]
+//   bench.mjs [--cases "json@64 ..."] [--rounds 5] [--secs 4] [--peer NAME=COMMAND] [--contend]
 //             [--no-idle] [--no-start] [--no-client] [--no-micro] [--no-logs] [--no-queue]
 //             [--json FILE] [--quick]
 //
@@ -12,11 +12,13 @@
 // connection and a full handshake for each request (Connection: close, no
 // tickets); --tls-key 2048 for RSA instead of P-256.
 // traces: /json without traces, with one in a hundred, with all exported to a
-// collector's stand-in on CPU 1.
+// collector's stand-in on CPU 1. workers: /plaintext from one worker and from two,
+// which share CPU 0.
 // All servers of a run are up together, one worker each, pinned to CPU 0; only
 // the one measured gets requests, from wrk on CPU 1. Rounds go A B A B, and a
 // ratio is the median of the ratios of the rounds, so the machine's drift
-// cancels out. On a fast server wrk is the limit: compare CPU per request.
+// cancels out. On a fast server wrk is the limit: compare CPU per request. With
+// --contend a busy loop takes half of CPU 0, so that the server is: compare req/s.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, writeFileSync } from "node:fs";
@@ -28,10 +30,11 @@ import {
   CLIENT_CPU, SERVER_CPU, certificate, cpu, dial, free_port, nginx, other, perigee, probe, pss_kb, redis, sleep,
   tls_servers, tree,
 } from "./servers.mjs";
+import { median, table } from "./table.mjs";
 
 const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64 local@64 "
-  + "tls-json@64 handshake@64 traces@64";
-const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json", traces: "/json" };
+  + "tls-json@64 handshake@64 traces@64 workers@64";
+const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json", traces: "/json", workers: "/plaintext" };
 const BODY = '{"name":"lua"}';
 const PIPELINED = 16;
 
@@ -41,6 +44,7 @@ const { values: options } = parseArgs({
     rounds: { type: "string", default: "5" },
     secs: { type: "string", default: "4" },
     peer: { type: "string", multiple: true, default: [] },
+    contend: { type: "boolean", default: false },
     json: { type: "string" },
     "tls-key": { type: "string", default: "ec" },
     conns: { type: "string", default: "5000" },
@@ -53,20 +57,6 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
   },
 });
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
-function table(head, rows) {
-  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
-  const line = (row) => `| ${row.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join(" | ")} |`;
-  console.log(line(head));
-  console.log(`|${widths.map((w, i) => "-".repeat(w + 1) + (i ? ":" : "-")).join("|")}|`);
-  rows.forEach((row) => console.log(line(row)));
-}
 
 // --- load --------------------------------------------------------------------------
 
@@ -148,7 +138,7 @@ function print_case(name, kept, baseline) {
     ...(stores(name) ? ["redis µs/req", "ratio"] : [])], rows);
 }
 
-// --- memory and start ----------------------------------------------------------------
+// --- memory ----------------------------------------------------------------
 
 function open_connection({ port, secure }) {
   return new Promise((resolve, reject) => {
@@ -186,29 +176,14 @@ async function print_idle(servers, count, what = "idle keep-alive connections") 
   table(["", "KB each", "PSS MB before", "with them"], rows);
 }
 
-async function print_start(makers, rounds) {
-  const times = new Map();
-  for (let i = 0; i <= rounds; i++) { // the first warms the page cache
-    for (const make of makers) {
-      const server = await make().start({ pause_ms: 0 });
-      if (i > 0) {
-        times.set(server.name, [...(times.get(server.name) ?? []), server.started_ms]);
-      }
-      await server.stop();
-    }
-  }
-  console.log("\n### From exec to the first 200\n");
-  table(["", "ms", "fastest"], [...times].map(([name, list]) =>
-    [name, median(list).toFixed(1), Math.min(...list).toFixed(1)]));
-}
-
 /** Programs of their own: what is not a request. */
-function run_other(name, quick) {
-  const argv = [path.join(ROOT, "tests/bench", name), ...(quick ? ["--quick"] : [])];
+function run_other(name, quick, more = []) {
+  const argv = [path.join(ROOT, "tests/bench", name), ...(quick ? ["--quick"] : []), ...more];
   const child = spawn(process.execPath, argv, { stdio: "inherit" });
   return new Promise((resolve) => child.on("close", resolve));
 }
 
+const print_start = (quick) => run_other("start.mjs", quick, options.peer.flatMap((spec) => ["--peer", spec]));
 const print_client = (quick) => run_other("client.mjs", quick);
 const print_micro = (quick) => run_other("micro.mjs", quick);
 const print_logs = (quick) => run_other("logs.mjs", quick);
@@ -270,6 +245,36 @@ async function measure_traces(names, rounds, secs, everything) {
   }
 }
 
+const counts_workers = (name) => /^workers\b/.test(name);
+
+async function measure_workers(names, rounds, secs, everything) {
+  const servers = [1, 2].map((workers) =>
+    perigee(workers === 1 ? "one worker" : "two workers", { workers, copies: true }));
+  try {
+    for (const server of servers) {
+      await server.start();
+    }
+    for (const name of names) {
+      const kept = await measure(servers, name, rounds, secs, null);
+      everything[name] = Object.fromEntries(kept);
+      print_case(name, kept, servers[0].name);
+    }
+  } finally {
+    await Promise.all(servers.map((server) => server.process && server.stop()));
+  }
+}
+
+/** A busy loop on the servers' CPU, or null. */
+function contender() {
+  if (!options.contend) {
+    return null;
+  }
+  console.log("a busy loop takes half of the servers' CPU");
+  const child = spawn("taskset", ["-c", SERVER_CPU, process.execPath, "-e", "for (;;);"], { stdio: "ignore" });
+  process.on("exit", () => child.kill("SIGKILL"));
+  return child;
+}
+
 async function main() {
   const quick = options.quick;
   const rounds = quick ? 2 : Number(options.rounds);
@@ -286,12 +291,13 @@ async function main() {
     console.log("one CPU alone: server and load take it from each other");
   }
   const all_cases = options.cases.trim().split(/[ ,]+/);
-  let cases = all_cases.filter((name) => !speaks_tls(name) && !traced(name));
+  let cases = all_cases.filter((name) => !speaks_tls(name) && !traced(name) && !counts_workers(name));
   const store = cases.some(stores) ? await redis() : null;
   if (store === null && cases.some(stores)) {
     console.log("redis-server is not installed: no cache case");
     cases = cases.filter((name) => !stores(name));
   }
+  const hog = contender();
   try {
     for (const server of cases.length > 0 ? servers : []) {
       await server.start();
@@ -315,6 +321,7 @@ async function main() {
   } finally {
     await Promise.all(servers.map((server) => server.process && server.stop()));
     store?.kill("SIGKILL");
+    hog?.kill("SIGKILL");
   }
   if (all_cases.some(speaks_tls)) {
     await measure_tls(all_cases.filter(speaks_tls), rounds, secs, everything);
@@ -322,8 +329,11 @@ async function main() {
   if (all_cases.some(traced)) {
     await measure_traces(all_cases.filter(traced), rounds, secs, everything);
   }
+  if (all_cases.some(counts_workers)) {
+    await measure_workers(all_cases.filter(counts_workers), rounds, secs, everything);
+  }
   if (!options["no-start"]) {
-    await print_start(makers, quick ? 3 : 9);
+    await print_start(quick);
   }
   if (!options["no-micro"]) {
     await print_micro(quick);

@@ -93,10 +93,11 @@ export function probe(port, target = "/plaintext", secure = false) {
 }
 
 export class Server {
-  constructor(name, command, { secure = false } = {}) {
+  constructor(name, command, { secure = false, target = "/plaintext" } = {}) {
     this.name = name;
     this.command = command;
     this.secure = secure;
+    this.target = target; // what is 200 when it serves
   }
 
   async start({ pause_ms = 20 } = {}) {
@@ -111,7 +112,7 @@ export class Server {
     this.process.stdout.on("data", (chunk) => (this.printed += chunk));
     this.process.stderr.on("data", (chunk) => (this.printed += chunk));
     const deadline = Date.now() + START_MS;
-    while ((await probe(this.port, "/plaintext", this.secure)) !== 200) {
+    while ((await probe(this.port, this.target, this.secure)) !== 200) {
       if (this.process.exitCode !== null || Date.now() > deadline) {
         this.stop();
         throw new Error(`${this.name} does not serve: ${this.printed.slice(-1000)}`);
@@ -156,21 +157,31 @@ export function tls_servers({ cert, key }) {
   return [() => perigee("perigee", { settings, secure: true }), () => nginx({ cert, key })];
 }
 
-/** copies: beside others, in a folder of its own: a folder has one host. */
-export function perigee(name = "perigee", { workers = 1, settings = {}, secure = false, copies = false } = {}) {
-  const program = path.join(ROOT, "build/release/perigee");
-  let folder = path.join(ROOT, "tests/bench/app");
-  if (copies) {
-    const copy = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
-    process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
-    ["config", "scripts"].forEach((part) => cpSync(path.join(folder, part), path.join(copy, part), { recursive: true }));
-    folder = copy;
-  }
+/** A folder that ends with this process, with parts of another one. */
+function copy_of(folder, parts) {
+  const copy = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
+  process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
+  parts.forEach((part) => cpSync(path.join(folder, part), path.join(copy, part), { recursive: true }));
+  return copy;
+}
+
+function host(name, folder, { workers = 1, settings = {}, ...options } = {}) {
   return new Server(name, (port) => [
-    program, "run", folder, "-e", "production",
+    path.join(ROOT, "build/release/perigee"), "run", folder, "-e", "production",
     "-p", String(port), "-w", String(workers), "--set", "admin.port=0",
     ...Object.entries(settings).flatMap(([key, value]) => ["--set", `${key}=${value}`]),
-  ], { secure });
+  ], options);
+}
+
+/** copies: beside others, in a folder of its own: a folder has one host. */
+export function perigee(name = "perigee", { copies = false, ...options } = {}) {
+  const folder = path.join(ROOT, "tests/bench/app");
+  return host(name, copies ? copy_of(folder, ["config", "scripts"]) : folder, options);
+}
+
+/** The reference application. */
+export function relay() {
+  return host("perigee, the relay", copy_of(ROOT, ["config", "scripts", "public"]), { target: "/events" });
 }
 
 const MODULES = "/usr/lib/nginx/modules";
