@@ -159,6 +159,7 @@ describe("the dashboard", () => {
       return used === server.sockets.size && idle === 0 && used + waiting === 5;
     }, { what: "calls that wait" });
     assert.deepEqual((await cells("pools", at)).slice(0, 2), [at, "http"]);
+    assert.ok(await page.locator("#pools").evaluate((table) => table.parentElement.scrollWidth <= table.parentElement.clientWidth));
     const answering = setInterval(() => held.splice(0).forEach((socket) => {
       socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     }), 10);

@@ -157,7 +157,7 @@ const CALLS = [
   { title: "p50", number: true, cell: (call) => quantileText(call.p50, call.bounds) },
   { title: "p99", number: true, cell: (call) => quantileText(call.p99, call.bounds) },
   { title: "Since start", number: true, cell: (call) => count(call.ever) },
-  { title: "In use", number: true, cell: (call) => count(call.pool?.used ?? 0) },
+  { title: "Connections in use", number: true, cell: (call) => count(call.pool?.used ?? 0) },
   { title: "Idle", number: true, cell: (call) => count(call.pool?.idle ?? 0) },
   { title: "Waiting", number: true, cell: (call) => count(call.pool?.waiting ?? 0) },
 ];
