@@ -304,6 +304,11 @@ static void apply_metrics(peri_host *host, const perilua_gen *gen)
         (uint32_t)peri_settings_int(gen->settings, "metrics.series_max", 2000));
     host->meter = peri_meter_create(host->cells, bounds, count, exponential,
                                     gen->number, host->env.logger);
+    if (host->meter != NULL) {
+        peri_meter_set_exemplars(
+            host->meter,
+            peri_settings_bool(gen->settings, "metrics.exemplars", true));
+    }
 }
 
 /* log.stall; needs what workers alone have. */

@@ -54,6 +54,14 @@ static bool on_missed(void *data, uint64_t lines)
     return true;
 }
 
+static void apply_limits(peri_attributes *to, const peri_settings *settings)
+{
+    to->count_max = (uint32_t)peri_settings_int(
+        settings, "log.otlp.limits.attributes", PERI_ATTRIBUTES_MAX);
+    to->value_max = (uint32_t)peri_settings_int(
+        settings, "log.otlp.limits.attribute_length", PERI_ATTRIBUTE_VALUE_MAX);
+}
+
 static void begin(peri_master *master)
 {
     struct peri_log_export *it = peri_calloc(1, sizeof *it);
@@ -73,6 +81,7 @@ static void begin(peri_master *master)
         return;
     }
     peri_log_record_init(&it->record);
+    apply_limits(&it->record.attributes, master->settings);
     it->tail = peri_log_tail_create(master, 0, on_lines, on_missed, it);
     master->log_export = it;
     peri_log_tail_read(it->tail); /* what is to come begins here */

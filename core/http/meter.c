@@ -26,6 +26,7 @@ struct peri_meter {
     int family;
     size_t bound_count;
     uint32_t exponential;
+    bool exemplars;
     double bounds[PERI_CELLS_BOUNDS_MAX];
     slot slots[TABLE_SLOTS];
 };
@@ -75,6 +76,7 @@ peri_meter *peri_meter_create(peri_cells *cells, const double *bounds,
     meter->family = number;
     meter->bound_count = bound_count;
     meter->exponential = exponential;
+    meter->exemplars = true;
     memcpy(meter->bounds, bounds, bound_count * sizeof *bounds);
     return meter;
 }
@@ -119,6 +121,11 @@ look_up(peri_meter *meter, const peri_exchange *ex, slot *out)
     }
 }
 
+void peri_meter_set_exemplars(peri_meter *meter, bool wanted)
+{
+    meter->exemplars = wanted;
+}
+
 void peri_meter_observe(peri_meter *meter, const peri_exchange *ex,
                         uint64_t now_ns)
 {
@@ -137,7 +144,7 @@ void peri_meter_observe(peri_meter *meter, const peri_exchange *ex,
     }
     peri_cells_observe(at->cells, meter->bounds, meter->bound_count,
                        meter->exponential, (double)took_ns / 1e9);
-    if (ex->trace != NULL && ex->trace->context.sampled) {
+    if (meter->exemplars && ex->trace != NULL && ex->trace->context.sampled) {
         peri_cells_set_exemplar(
             at->cells, meter->bound_count, (double)took_ns / 1e9,
             (double)peri_clock_wall_ms() / 1e3, ex->trace->context.trace_id,

@@ -23,6 +23,9 @@ peri_meter *peri_meter_create(peri_cells *cells, const double *bounds,
                               uint64_t generation, const peri_logger *logger);
 void peri_meter_destroy(peri_meter *meter);
 
+/* Whether it notes exemplars of what is traced; it does unless told. */
+void peri_meter_set_exemplars(peri_meter *meter, bool wanted);
+
 /* At on_done. now_ns: monotonic, as exchange->started_ns. */
 void peri_meter_observe(peri_meter *meter, const peri_exchange *exchange,
                         uint64_t now_ns);

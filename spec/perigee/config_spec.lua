@@ -276,6 +276,7 @@ describe("variables", function()
       OTEL_EXPORTER_OTLP_HEADERS = "a=1,authorization=Basic dTpw==",
       OTEL_EXPORTER_OTLP_TRACES_HEADERS = "a=2",
       OTEL_RESOURCE_ATTRIBUTES = "team=red",
+      OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT = "5",
     }
     local files = default_lua
       "return { trace = { resource = { zone = 'z', team = 'blue' } } }"
@@ -285,6 +286,8 @@ describe("variables", function()
     assert.equal("9", of "trace.limits.attributes")
     assert.equal("7", of "trace.limits.event_attributes")
     assert.equal("100", of "trace.limits.attribute_length")
+    assert.equal("5", of "log.otlp.limits.attributes")
+    assert.equal("100", of "log.otlp.limits.attribute_length")
     assert.equal("0", of "trace.limits.links")
     assert.equal("1024", of "trace.limits.events")
     assert.equal("red", of "trace.resource.team")
@@ -292,6 +295,24 @@ describe("variables", function()
     local config = assert(load { environ = environ, files = files }.config)
     local headers = json.decode(config).trace.headers
     assert.same({ a = "2", authorization = "Basic dTpw==" }, headers)
+  end)
+
+  it("of OpenTelemetry are read in any case", function()
+    local environ = {
+      OTEL_TRACES_SAMPLER = "Always_Off", OTEL_PROPAGATORS = "B3,Baggage",
+      OTEL_EXPORTER_OTLP_PROTOCOL = "HTTP/JSON",
+      OTEL_EXPORTER_OTLP_COMPRESSION = "GZIP", OTEL_TRACES_EXPORTER = "OTLP",
+      OTEL_METRICS_EXEMPLAR_FILTER = "ALWAYS_OFF",
+    }
+    local function of(key)
+      return (effective({ environ = environ }, key))
+    end
+    assert.equal("always_off", of "trace.sampler")
+    assert.equal('["b3","baggage"]', of "trace.propagators")
+    assert.equal("http/json", of "trace.protocol")
+    assert.equal("gzip", of "trace.compression")
+    assert.equal("true", of "trace.enabled")
+    assert.equal("false", of "metrics.exemplars")
   end)
 
   it("that are empty count as unset", function()

@@ -282,6 +282,7 @@ test("queues can be looked at, and are not changed unless that is allowed", asyn
   assert.equal((await ask(app, "/dashboard/queues/mail/none")).status, 404);
   assert.equal((await ask(app, "/dashboard/queues/mail?state=none")).status, 400);
   assert.equal((await ask(app, "/dashboard/queues/mail?from=-1")).status, 400);
+  assert.equal((await ask(app, "/dashboard/queues/mail?from=abc")).status, 400);
   assert.equal((await ask(app, "/dashboard/queues/a:b")).status, 404);
 });
 

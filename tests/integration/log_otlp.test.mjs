@@ -160,6 +160,16 @@ test("lines that come faster than they are read are counted, one by one", async 
   assert.ok(sum(last) - sum(before) - count < 10, JSON.stringify([before, last])); // of the start, and "log lines lost"
 });
 
+test("the attributes of a line have limits", async (t) => {
+  const it = await collector(t);
+  const app = await start(t, { route: ROUTES, vars: { OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${it.url}/v1/logs`, OTEL_BLRP_SCHEDULE_DELAY: "50",
+    OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT: "3", OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT: "5" } });
+  await app.get("/fields");
+  const { attributes } = await it.record('say "hi"\n');
+  assert.equal(Object.keys(attributes).length, 3);
+  assert.equal(attributes.reqId.length, 5);
+});
+
 test("nothing is sent that was not asked for", async (t) => {
   const it = await collector(t);
   const app = await start(t, { route: ROUTES, vars: { OTEL_EXPORTER_OTLP_ENDPOINT: it.url, OTEL_BSP_SCHEDULE_DELAY: "20" } });

@@ -437,3 +437,16 @@ test("a line keeps the ids of its request and its trace, whatever its fields are
   assert.deepEqual([line.trace_id_, line.span_id_, line.reqId_], ["t", "s", "r"]);
   assert.equal((await app.line("free")).reqId, "r");
 });
+
+test("OpenMetrics shows exemplars of traced requests, unless they are not wanted", async (t) => {
+  const shown = async (vars) => {
+    const app = await start(t, { route: ROUTE, settings: { "trace.enabled": "true", "trace.exporter": "none" }, vars });
+    await app.get("/out", { headers: { traceparent: `00-${TRACE}-${PARENT}-01` } });
+    const admin = (await app.line((l) => l.msg === "listening" && l.admin)).url;
+    const text = await (await fetch(`${admin}/metrics`, { headers: { accept: "application/openmetrics-text" } })).text();
+    assert.match(text, /http_server_request_duration_seconds_count\{http_request_method="GET",http_route="\/out"/);
+    return text.includes(`# {trace_id="${TRACE}"`);
+  };
+  assert.ok(await shown({}));
+  assert.ok(!(await shown({ OTEL_METRICS_EXEMPLAR_FILTER: "always_off" })));
+});

@@ -111,8 +111,9 @@ end
 
 local function jobs(q, query)
   local state = query.state or "waiting"
-  local from = tonumber(query.from) or 0
-  if not is_state(state) or from < 0 or from % 1 ~= 0 or from > 1e9 then
+  local from = tonumber(query.from or 0)
+  if not is_state(state) or not from or from < 0 or from % 1 ~= 0
+    or from > 1e9 then
     return 400, { detail = "state or from is none" }
   end
   local told, err = view.summary(q)

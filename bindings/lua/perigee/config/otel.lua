@@ -39,10 +39,11 @@ local function headers_of(text)
   return result, why
 end
 
+-- In whatever case, as their specification wants it.
 local function one_of(...)
   local names = { ... }
   return function(text)
-    text = trim(text)
+    text = trim(text):lower()
     for _, name in ipairs(names) do
       if text == name then
         return name
@@ -53,7 +54,7 @@ local function one_of(...)
 end
 
 local function protocol(text)
-  if trim(text) == "grpc" then
+  if trim(text):lower() == "grpc" then
     return nil, "grpc is not spoken here; http/protobuf is used"
   end
   return one_of("http/protobuf", "http/json")(text)
@@ -94,7 +95,7 @@ local PROPAGATORS = { tracecontext = true, baggage = true, b3 = true,
 -- Those that are known; the others are noted.
 local function propagators(text)
   local result, unknown = {}, {}
-  for item in text:gmatch "[^,%s]+" do
+  for item in text:lower():gmatch "[^,%s]+" do
     local list = PROPAGATORS[item] and result or unknown
     list[#list + 1] = item
   end
@@ -110,18 +111,12 @@ local TEMPORALITY = one_of("cumulative", "delta", "lowmemory")
 local AGGREGATION = one_of("explicit_bucket_histogram",
   "base2_exponential_bucket_histogram")
 
-local function in_lower(convert)
-  return function(text)
-    return convert(text:lower())
-  end
-end
-
 local EXPORTERS = { otlp = true, none = true, prometheus = true }
 
 -- Whether a list of exporters has ours; those that nobody here is are noted.
 local function has_otlp(text)
   local has, unknown = false, {}
-  for name in text:gmatch "[^,%s]+" do
+  for name in text:lower():gmatch "[^,%s]+" do
     has = has or name == "otlp"
     if not EXPORTERS[name] then
       unknown[#unknown + 1] = name
@@ -162,12 +157,20 @@ local RULES = {
   { "OTEL_ATTRIBUTE_COUNT_LIMIT", "trace.limits.attributes", whole(0, 1024) },
   { "OTEL_ATTRIBUTE_COUNT_LIMIT", "trace.limits.event_attributes",
     whole(0, 1024) },
+  { "OTEL_ATTRIBUTE_COUNT_LIMIT", "log.otlp.limits.attributes",
+    whole(0, 1024) },
+  { "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "log.otlp.limits.attributes",
+    whole(0, 1024) },
   { "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "trace.limits.attributes",
     whole(0, 1024) },
   { "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "trace.limits.event_attributes",
     whole(0, 1024) },
   { "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "trace.limits.attribute_length",
     whole(0, 32768) },
+  { "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "log.otlp.limits.attribute_length",
+    whole(0, 32768) },
+  { "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "log.otlp.limits.attribute_length", whole(0, 32768) },
   { "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "trace.limits.attribute_length",
     whole(0, 32768) },
   { "OTEL_SPAN_EVENT_COUNT_LIMIT", "trace.limits.events", whole(0, 1024) },
@@ -175,16 +178,27 @@ local RULES = {
   { "OTEL_METRIC_EXPORT_INTERVAL", "metrics.otlp.interval", milliseconds },
   { "OTEL_METRIC_EXPORT_TIMEOUT", "metrics.otlp.timeout", milliseconds },
   { "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-    "metrics.otlp.temporality", in_lower(TEMPORALITY) },
+    "metrics.otlp.temporality", TEMPORALITY },
   { "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
     "metrics.exponential", function(text)
-      local name, why = in_lower(AGGREGATION)(text)
+      local name, why = AGGREGATION(text)
       if name then
         return name == "base2_exponential_bucket_histogram"
       end
       return nil, why
     end },
 }
+
+-- Exemplars are those of traces, whatever else "always_on" would have.
+local EXEMPLARS = one_of("trace_based", "always_on", "always_off")
+RULES[#RULES + 1] = { "OTEL_METRICS_EXEMPLAR_FILTER", "metrics.exemplars",
+  function(text)
+    local name, why = EXEMPLARS(text)
+    if name then
+      return name ~= "always_off"
+    end
+    return nil, why
+  end }
 
 -- What the exporters of all signals have, with and without its name.
 local EXPORTER = {

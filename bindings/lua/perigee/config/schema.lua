@@ -258,7 +258,13 @@ local log = t.section {
     format = t.string { default = "json", check = log_check.access_fault },
     destination = t.string { check = not_a_destination },
   },
-  otlp = exported("logs", { enabled = t.boolean { default = false } }),
+  otlp = exported("logs", {
+    enabled = t.boolean { default = false },
+    limits = t.section {
+      attributes = t.integer { default = 128, min = 0, max = 1024 },
+      attribute_length = t.integer { default = 4096, min = 0, max = 32768 },
+    },
+  }),
   syslog = t.section {
     facility = t.enum { default = "daemon", values = FACILITIES },
     app_name = t.string { default = "perigee" },
@@ -274,6 +280,7 @@ local log = t.section {
 local metrics = t.section {
   enabled = t.boolean { default = true },
   exponential = t.boolean { default = false },
+  exemplars = t.boolean { default = true },
   compat = t.enum { default = "none", values = { "none", "prom-client" } },
   series_max = t.integer { default = 2000, min = 1, max = 1000000 },
   buckets = t.list {
