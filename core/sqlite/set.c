@@ -8,8 +8,9 @@
 #include "core/base/alloc.h"
 
 /* What undoes a statement or a savepoint goes to a file beyond that: batches of
- * small changes, the most frequent case by far, should not make one each. */
-#define UNDO_MAX_BYTES (1 << 20)
+ * small changes, the most frequent case by far, should not make one each. It is
+ * written in one piece then, and SQLite writes no piece of 128 KB or more. */
+#define UNDO_MAX_BYTES 0x1f000
 
 typedef struct set_member {
     peri_list link;

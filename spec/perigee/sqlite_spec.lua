@@ -56,6 +56,17 @@ describe("perigee.sqlite", function()
       assert.equal("", names())
     end)
 
+    it("undoes a change of megabytes as a whole", function()
+      assert(db:exec(ENDLESS .. "INSERT INTO spec_item(v, n) "
+        .. "SELECT printf('%0200d', x), x FROM c LIMIT 20000"))
+      assert.equal(20000, db:exec("UPDATE spec_item SET v = 'a' || v").changes)
+      local ok, err = db:exec "UPDATE spec_item SET v = 'b', n = 20000 - n"
+      assert.is_nil(ok)
+      assert.equal("invalid", err.kind)
+      assert.equal(20000,
+        db:one("SELECT count(*) AS n FROM spec_item WHERE v LIKE 'a%'").n)
+    end)
+
     it("leaves transactions to db:transaction", function()
       assert.error_matches(function() db:exec "BEGIN" end, "db:transaction")
       assert.error_matches(function() db:exec " -- x\nCOMMIT" end,
