@@ -237,7 +237,8 @@ static int load_config(lua_State *L)
     stage *s = lua_touserdata(L, 1);
 
     perilua_open_libs(L);
-    /* All of it runs once: compiling traces would take longer. Not before:
+    /* All of it runs once: compiling traces would take longer; and compiled
+     * code has no hooks, by which files that never end are stopped. Not before:
      * opening the libraries turns the compiler on. */
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     lua_getglobal(L, "require");

@@ -122,6 +122,28 @@ test("a request's head and body are never waited for without end", async (t) => 
   assert.equal((await perigee(["check", dir])).code, 0);
 });
 
+test("a configuration file that never ends is refused, with its place", async (t) => {
+  const loops = {
+    "config/default.lua": "local n = 0\nwhile true do\n  n = n + 1\nend",
+    "config/production.lua": "local f = function()\n  while true do end\nend\nwhile true do pcall(f) end",
+    "config/schema.lua": "local c = coroutine.wrap(function()\n  while true do env('X') end\nend)\nc()\nreturn {}",
+  };
+  const over = "runs for over 50 million instructions: does it end\\?";
+  const places = { "config/default.lua": "[23]", "config/production.lua": "[124]", "config/schema.lua": "2" };
+  for (const [file, text] of Object.entries(loops)) {
+    const dir = app_dir(t, { route: ROUTE, files: { [file]: text } });
+    const { code, stderr } = await perigee(["check", dir]);
+    assert.equal(code, 78, file);
+    assert.match(stderr, new RegExp(`^${file.replace(".", "\\.")}:${places[file]}: ${over}$`, "m"));
+    assert.match(stderr, /^perigee: 1 fault$/m);
+  }
+  const dir = app_dir(t, { route: ROUTE, files: { ...loops, "scripts/broken.lua": "local x =\n" } });
+  const { code, stderr } = await perigee(["run", dir]);
+  assert.equal(code, 78);
+  assert.equal(stderr.match(new RegExp(over, "g")).length, 3);
+  assert.match(stderr, /^scripts\/broken\.lua:[12]: /m);
+});
+
 test("check --json has file and line of each fault", async (t) => {
   const dir = app_dir(t, {
     files: {

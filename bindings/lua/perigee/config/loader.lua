@@ -30,6 +30,8 @@ local M = {}
 ---@field settings string?  # lines for C
 
 local DEPTH_MAX = 50
+-- Of one file, with what it calls; less than a second. The compiler is off.
+local INSTRUCTIONS_MAX = 50000000
 local ENV_NAMES = { "PERIGEE_ENV", "APP_ENV", "NODE_ENV" }
 
 local function environment_of(input)
@@ -167,6 +169,45 @@ local function check_names(context)
   end
 end
 
+-- Where the configuration is, as "config/default.lua:3: "; it may be in code
+-- that it has called.
+local function place_of(name)
+  for level = 3, 100 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then
+      return name .. ": "
+    elseif info.source == "@" .. name then
+      return ("%s:%d: "):format(name, info.currentline)
+    end
+  end
+  return name .. ": "
+end
+
+-- pcall(chunk), for so long at most: then every instruction of it raises, so
+-- that no pcall of its own keeps it going.
+local function call_bounded(chunk, name)
+  local self = debug.getinfo(1, "f").func
+  local over
+  local function stop()
+    if debug.getinfo(2, "f").func == self then
+      return
+    end
+    if not over then
+      over = ("%sruns for over %d million instructions: does it end?"):format(
+        place_of(name), INSTRUCTIONS_MAX / 1000000)
+      debug.sethook(stop, "", 1)
+    end
+    error(over, 0)
+  end
+  debug.sethook(stop, "", INSTRUCTIONS_MAX)
+  local ok, value = pcall(chunk)
+  debug.sethook()
+  if over then
+    return false, over
+  end
+  return ok, value
+end
+
 local function evaluate(context, name, env)
   local text = context.input.files[name]
   if not text then
@@ -180,7 +221,7 @@ local function evaluate(context, name, env)
   end
   setfenv(chunk, setmetatable({ env = env, require = require_pure },
     { __index = _G }))
-  local ok, value = pcall(chunk)
+  local ok, value = call_bounded(chunk, name)
   if not ok then
     context.fault(not tostring(value):find(name, 1, true) and name or nil,
       type(value) == "string" and value or types.quote(value))
