@@ -189,6 +189,26 @@ static void color(printer *p, const char *code)
     }
 }
 
+/* Text as it is. Control characters of a terminal's that JSON does not escape
+ * (C1, in UTF-8) stay visible. */
+static void append(printer *p, peri_slice text)
+{
+    size_t from = 0;
+
+    for (size_t at = 0; at + 1 < text.length; at++) {
+        unsigned char low = (unsigned char)text.data[at + 1];
+
+        if ((unsigned char)text.data[at] == 0xc2 && low >= 0x80 && low < 0xa0) {
+            peri_buf_append(p->out, text.data + from, at - from);
+            peri_buf_printf(p->out, "\\u%04x", low);
+            from = ++at + 1;
+        }
+    }
+    if (from < text.length) {
+        peri_buf_append(p->out, text.data + from, text.length - from);
+    }
+}
+
 static void indent(printer *p, int columns)
 {
     for (int i = 0; i < columns; i++) {
@@ -260,18 +280,21 @@ static void unescape(printer *p, peri_slice value, int columns)
     peri_slice text;
 
     if (value.length < 2 || value.data[0] != '"') {
-        peri_buf_append_slice(p->out, value);
+        append(p, value);
         return;
     }
     text = part(value, 1, value.length - 1);
     for (size_t at = 0; at < text.length; at++) {
-        char c = text.data[at];
+        const char *next = memchr(text.data + at, '\\', text.length - at);
+        size_t end = next != NULL ? (size_t)(next - text.data) : text.length;
+        char c;
 
-        if (c != '\\' || at + 1 >= text.length) {
-            peri_buf_append_byte(p->out, c);
-            continue;
+        append(p, part(text, at, end));
+        at = end + 1;
+        if (at >= text.length) {
+            break;
         }
-        c = text.data[++at];
+        c = text.data[at];
         if (c == 'n') {
             peri_buf_append_byte(p->out, '\n');
             indent(p, columns);
@@ -324,7 +347,7 @@ static void print_object(printer *p, peri_slice value, int columns, int depth)
     pretty_line object;
 
     if (!read_object(value, &object)) {
-        peri_buf_append_slice(p->out, value);
+        append(p, value);
         return;
     }
     if (object.count == 0) {
@@ -336,8 +359,9 @@ static void print_object(printer *p, peri_slice value, int columns, int depth)
         const pretty_field *field = &object.fields[i];
 
         indent(p, columns + 2);
-        peri_buf_printf(p->out, "\"%.*s\":", (int)field->key.length,
-                        field->key.data);
+        text_of(p, "\"");
+        append(p, field->key);
+        text_of(p, "\":");
         if (peri_slice_equal(field->key, PERI_SLICE("stack")) &&
             field->value.data[0] == '"') {
             text_of(p, "\n");
@@ -360,7 +384,7 @@ static void print_value(printer *p, peri_slice value, int columns, int depth)
     } else if (depth < DEPTH_MAX && value.data[0] == '[') {
         print_list(p, value, columns, depth);
     } else {
-        peri_buf_append_slice(p->out, value);
+        append(p, value);
     }
 }
 
@@ -464,7 +488,7 @@ static void print_fields(printer *p, const pretty_line *line)
         }
         indent(p, INDENT);
         color(p, "35");
-        peri_buf_append_slice(p->out, field->key);
+        append(p, field->key);
         color(p, "39");
         text_of(p, ": ");
         print_value(p, field->value, INDENT, 0);

@@ -132,6 +132,15 @@ TEST(control_characters_of_a_message_do_not_reach_the_terminal)
     (void)state;
     check("{\"level\":30,\"msg\":\"a\\u001b[2Jb\\ud83d\\ude00\\ud800\"}", false,
           "INFO: a\\u001b[2Jb\xf0\x9f\x98\x80\\ud800\n");
+    check("{\"level\":30,\"msg\":\"\xc2\x9b"
+          "2J\xc2\xa0\xc3\x9b\\\\\",\"a\xc2\x9d\":\"\xc2\x90\",\"b\":["
+          "\"\xc2\x85\"]}",
+          false,
+          "INFO: \\u009b2J\xc2\xa0\xc3\x9b\\\n"
+          "    a\\u009d: \"\\u0090\"\n"
+          "    b: [\n"
+          "      \"\\u0085\"\n"
+          "    ]\n");
 }
 
 int main(void)
