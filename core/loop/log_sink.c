@@ -199,15 +199,21 @@ static ssize_t put_bytes(const peri_log_sink *sink, peri_slice bytes)
 
 /* ---- what is made of lines ---- */
 
+static void begin_out(peri_log_sink *sink, peri_slice line)
+{
+    peri_buf_clear(&sink->out);
+    peri_buf_clear(&sink->made_of);
+    peri_buf_append_slice(&sink->made_of, line);
+    sink->out_sent = 0;
+    sink->finished = false;
+}
+
 /* A syslog message, pretty text, or the line alone: into out. */
 static void make(peri_log_sink *sink, peri_slice line)
 {
     int rc;
 
-    peri_buf_clear(&sink->out);
-    peri_buf_clear(&sink->made_of);
-    peri_buf_append_slice(&sink->made_of, line);
-    sink->out_sent = 0;
+    begin_out(sink, line);
     if (sink->kind == PERI_SINK_SYSLOG) {
         rc = peri_syslog_format(&sink->syslog, line, &sink->out);
     } else {
@@ -251,11 +257,7 @@ static ssize_t send_made(peri_log_sink *sink, peri_slice lines)
         int rc;
 
         rest.length = line_length(rest);
-        if (!is_half_out(sink)) {
-            make(sink, rest);
-        } else if (!peri_slice_equal(rest, peri_buf_slice(&sink->made_of))) {
-            break; /* another ring's line goes first */
-        }
+        make(sink, rest);
         rc = push_out(sink);
         if (rc < 0 && done == 0) {
             return rc;
@@ -287,18 +289,48 @@ static ssize_t send_datagrams(const peri_log_sink *sink, peri_slice lines)
     return (ssize_t)done;
 }
 
+/* As many as go out at once; then the one that did so by half. */
 static ssize_t send_plain(peri_log_sink *sink, peri_slice lines)
 {
     ssize_t n = put_bytes(sink, lines);
+    const char *end = n > 0 ? memrchr(lines.data, '\n', (size_t)n) : NULL;
+    size_t whole = end != NULL ? (size_t)(end - lines.data) + 1 : 0;
+    peri_slice half;
+    int rc;
 
-    if (n > 0) {
-        sink->mid_line = lines.data[n - 1] != '\n';
+    if (n <= 0 || whole == (size_t)n) {
+        return n;
     }
-    return n;
+    half = peri_slice_of(lines.data + whole, lines.length - whole);
+    half.length = line_length(half);
+    begin_out(sink, half);
+    peri_buf_append_slice(&sink->out, half);
+    sink->out_sent = (size_t)n - whole;
+    rc = push_out(sink);
+    return rc == 0                ? (ssize_t)(whole + half.length)
+           : rc < 0 && whole == 0 ? rc
+                                  : (ssize_t)whole;
 }
 
+/* A line that is half out goes first, whoever gave it: the lines of two rings
+ * do not mix. Whoever gave it is told the next time. */
 static ssize_t send_some(peri_log_sink *sink, peri_slice lines)
 {
+    peri_slice first = peri_slice_of(lines.data, line_length(lines));
+
+    if (is_half_out(sink)) {
+        int rc = push_out(sink);
+
+        if (rc != 0) {
+            return rc < 0 ? rc : 0;
+        }
+        sink->finished = true;
+    }
+    if (sink->finished &&
+        peri_slice_equal(first, peri_buf_slice(&sink->made_of))) {
+        sink->finished = false;
+        return (ssize_t)first.length;
+    }
     if (sink->kind == PERI_SINK_SYSLOG || sink->pretty) {
         return send_made(sink, lines);
     }
@@ -323,15 +355,6 @@ static void complain(peri_log_sink *sink, int rc)
             peri_err_text(rc), (int)getpid());
 }
 
-/* A line that was cut off by the end of its connection is worth nothing: what
- * the next one begins with is a line's beginning. */
-static ssize_t drop_half_line(peri_log_sink *sink, peri_slice lines)
-{
-    sink->mid_line = false;
-    atomic_fetch_add(sink->lost, 1);
-    return (ssize_t)line_length(lines);
-}
-
 static ssize_t failed(peri_log_sink *sink, peri_slice lines, int rc)
 {
     if (rc == -EMSGSIZE && is_datagram(sink)) {
@@ -342,7 +365,7 @@ static ssize_t failed(peri_log_sink *sink, peri_slice lines, int rc)
     complain(sink, rc);
     if (sink->connects) {
         peri_sink_disconnect(sink);
-        sink->out_sent = 0;
+        sink->out_sent = 0; /* the next one gets all of the line */
     }
     return rc;
 }
@@ -360,8 +383,6 @@ ssize_t peri_log_sink_send(void *data, peri_slice lines)
     if (rc < 0) {
         complain(sink, rc);
         n = rc == -EAGAIN ? 0 : rc;
-    } else if (sink->mid_line && sink->connects && sink->delay_ms != 0) {
-        n = drop_half_line(sink, lines);
     } else {
         n = send_some(sink, lines);
         if (n < 0) {

@@ -42,10 +42,11 @@ int peri_log_sink_open(const peri_log_options *options, peri_log_sink **out);
 /* Standard streams stay open. NULL is allowed. */
 void peri_log_sink_close(peri_log_sink *sink);
 
-/* Writes whole lines, each with its line feed. How many bytes it took, from
- * their beginning; 0: none now; -errno: the destination is broken, and may
- * take them later. A line that no destination of its kind could take is
- * counted as lost and taken. */
+/* Writes whole lines, each with its line feed. How many bytes it took, whole
+ * lines from their beginning; 0: none now; -errno: the destination is broken,
+ * and may take them later. Half of the next line may be out: it is to be given
+ * again. A line that no destination of its kind could take is counted as lost
+ * and taken. */
 ssize_t peri_log_sink_send(void *sink, peri_slice lines);
 
 /* Until it may take more; timeout_ms 0: looks. 0, PERI_ETIMEOUT or -errno. */

@@ -35,10 +35,10 @@ struct peri_log_sink {
     uint64_t complained_ns; /* 0: it did not have to */
     peri_syslog syslog;
     pthread_mutex_t lock; /* of what follows */
-    peri_buf out;         /* what is made of one or some lines */
-    peri_buf made_of;     /* the last of these lines */
+    peri_buf out;         /* what is made of a line; it goes out as a whole */
+    peri_buf made_of;     /* that line */
     size_t out_sent;      /* of out; less than its length: the rest is due */
-    bool mid_line;        /* a stream's other side has seen half a line */
+    bool finished;        /* the rest is out, and made_of is yet to be taken */
     uint64_t retry_ns;    /* not before this is it connected again */
     uint32_t delay_ms;
     _Atomic uint64_t *lost;

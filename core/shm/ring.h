@@ -40,8 +40,8 @@ size_t peri_ring_used(const peri_ring *ring);
 
 /* Where a ring's lines go; core/loop/log_sink.h is one. */
 typedef struct peri_ring_out {
-    /* Takes whole lines (the first may be the rest of one). How many bytes of
-     * them, 0: none now, or -errno. */
+    /* Takes whole lines, from the first on. How many bytes of them, 0: none
+     * now, or -errno. */
     ssize_t (*send)(void *data, peri_slice lines);
     /* Until it may take more. 0, PERI_ETIMEOUT or -errno. */
     int (*wait)(void *data, int timeout_ms);

@@ -212,13 +212,45 @@ TEST(syslog_names_are_what_the_form_allows)
     peri_buf_fini(&out);
 }
 
+#define BIG_BYTES ((size_t)1 << 20) /* more than a socket takes at once */
+
+static peri_slice big_line(void)
+{
+    char *text = malloc(BIG_BYTES);
+
+    memset(text, 'x', BIG_BYTES);
+    text[BIG_BYTES - 1] = '\n';
+    return peri_slice_of(text, BIG_BYTES);
+}
+
+/* What has come, behind length bytes of text. */
+static size_t receive(int peer, char *text, size_t length)
+{
+    ssize_t n = recv(peer, text + length, 2 * BIG_BYTES - length, MSG_DONTWAIT);
+
+    return n > 0 ? length + (size_t)n : length;
+}
+
+/* Until the line is taken, while the other side reads. */
+static size_t send_to_reader(peri_log_sink *sink, peri_slice line, int peer,
+                             char *text, size_t length)
+{
+    for (int i = 0; peri_log_sink_send(sink, line) <= 0; i++) {
+        assert_true(i < 10000);
+        peri_log_sink_wait(sink, 10);
+        length = receive(peer, text, length);
+    }
+    return length;
+}
+
 TEST(a_stream_is_connected_again_and_begins_with_a_whole_line)
 {
+    peri_slice big = big_line();
+    char *text = malloc(2 * BIG_BYTES);
+    size_t length = 0;
     char path[64];
     char name[80];
     peri_log_sink *sink;
-    char *big = malloc(1 << 20);
-    ssize_t n;
     int fd;
     int peer;
 
@@ -235,29 +267,61 @@ TEST(a_stream_is_connected_again_and_begins_with_a_whole_line)
     assert_received(peer, "one\n");
 
     /* Half of a line is out when the other side goes. */
-    memset(big, 'x', 1 << 20);
-    big[(1 << 20) - 1] = '\n';
-    n = peri_log_sink_send(sink, peri_slice_of(big, 1 << 20));
-    assert_in_range(n, 1, (1 << 20) - 1);
+    assert_int_equal(peri_log_sink_send(sink, big), 0);
     close(peer);
-    for (peri_slice rest = {big + n, (size_t)((1 << 20) - n)};
-         rest.length > 0;) {
-        ssize_t more = peri_log_sink_send(sink, rest);
-
-        if (more > 0) {
-            rest.data += more;
-            rest.length -= (size_t)more;
-        } else {
-            peri_log_sink_wait(sink, 1000);
-        }
+    assert_true(peri_log_sink_send(sink, big) < 0);
+    while (peri_log_sink_wait(sink, 1000) != 0) {
     }
-    assert_int_equal(atomic_load(&lost), 1);
-    send_all(sink, "two\n");
+    assert_int_equal(peri_log_sink_send(sink, big), 0);
     peer = accept(fd, NULL, NULL);
+    length = send_to_reader(sink, big, peer, text, length);
+    while (length < BIG_BYTES) {
+        length = receive(peer, text, length);
+    }
+    assert_memory_equal(text, big.data, BIG_BYTES);
+    assert_int_equal(atomic_load(&lost), 0);
+    send_all(sink, "two\n");
     assert_received(peer, "two\n");
     close(peer);
     close(fd);
-    free(big);
+    free((char *)(uintptr_t)big.data);
+    free(text);
+    peri_log_sink_close(sink);
+    unlink(path);
+}
+
+TEST(lines_of_two_rings_do_not_mix)
+{
+    peri_slice big = big_line();
+    peri_slice other = PERI_SLICE("other\n");
+    char *text = malloc(2 * BIG_BYTES);
+    size_t length = 0;
+    char path[64];
+    char name[80];
+    peri_log_sink *sink;
+    int fd;
+    int peer;
+
+    (void)state;
+    socket_path(path, sizeof path);
+    snprintf(name, sizeof name, "unix:%s", path);
+    fd = listen_at(path, SOCK_STREAM);
+    assert_int_equal(open_sink(name, false, &sink), 0);
+    assert_int_equal(peri_log_sink_send(sink, big), 0); /* half of it is out */
+    assert_int_equal(peri_log_sink_send(sink, other), 0);
+    peer = accept(fd, NULL, NULL);
+    length = send_to_reader(sink, other, peer, text, length);
+    assert_int_equal(peri_log_sink_send(sink, big), BIG_BYTES);
+    while (length < BIG_BYTES + other.length) {
+        length = receive(peer, text, length);
+    }
+    assert_memory_equal(text, big.data, BIG_BYTES);
+    assert_memory_equal(text + BIG_BYTES, other.data, other.length);
+    assert_int_equal(receive(peer, text, length), length);
+    close(peer);
+    close(fd);
+    free((char *)(uintptr_t)big.data);
+    free(text);
     peri_log_sink_close(sink);
     unlink(path);
 }
@@ -293,6 +357,7 @@ int main(void)
         cmocka_unit_test(syslog_names_are_what_the_form_allows),
         cmocka_unit_test(
             a_stream_is_connected_again_and_begins_with_a_whole_line),
+        cmocka_unit_test(lines_of_two_rings_do_not_mix),
         cmocka_unit_test(a_datagram_is_a_line),
     };
 
