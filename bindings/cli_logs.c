@@ -1,6 +1,5 @@
 /* Commands for log lines: pretty reads them from standard input, logs from the
  * running host, whatever its destination. */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "bindings/cli_commands.h"
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
+#include "core/base/fd.h"
 #include "core/base/number.h"
 #include "core/base/pretty.h"
 #include "core/cluster/control.h"
@@ -26,28 +26,11 @@ static bool wants_color(void)
            (term == NULL || strcmp(term, "dumb") != 0);
 }
 
-static int write_out(peri_buf *out)
-{
-    size_t done = 0;
-
-    while (done < out->length) {
-        ssize_t n = write(1, out->data + done, out->length - done);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        done += (size_t)n;
-    }
-    peri_buf_clear(out);
-    return 0;
-}
-
 static int print_line(peri_buf *out, peri_slice line, bool color,
                       const peri_log_filter *filter)
 {
+    int rc;
+
     if (!peri_log_filter_passes(filter, line)) {
         return 0;
     }
@@ -56,7 +39,9 @@ static int print_line(peri_buf *out, peri_slice line, bool color,
         peri_buf_clear(out);
         peri_buf_append_slice(out, line);
     }
-    return write_out(out);
+    rc = peri_fd_write(STDOUT_FILENO, peri_buf_slice(out));
+    peri_buf_clear(out);
+    return rc;
 }
 
 int perilua_cli_pretty(perilua_cli *cli)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bindings/cli_commands.h"
+#include "core/base/fd.h"
 #include "core/cluster/control.h"
 #include "core/cluster/profile.h"
 
@@ -53,22 +54,6 @@ static int watch_interrupts(void)
     sigaddset(&signals, SIGTERM);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     return signalfd(-1, &signals, SFD_CLOEXEC);
-}
-
-static int write_whole(int fd, peri_slice text)
-{
-    while (text.length > 0) {
-        ssize_t n = write(fd, text.data, text.length);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            text.data += n;
-            text.length -= (size_t)n;
-        }
-    }
-    return 0;
 }
 
 static const char *ending_of(const char *format)
@@ -144,7 +129,7 @@ static int try_file(const char *path)
 static int deliver(const char *path, peri_slice file)
 {
     int fd = open_file(path, O_TRUNC);
-    int rc = fd < 0 ? fd : write_whole(fd, file);
+    int rc = fd < 0 ? fd : peri_fd_write(fd, file);
 
     if (fd >= 0 && path != NULL && close(fd) < 0 && rc == 0) {
         rc = -errno;

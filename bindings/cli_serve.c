@@ -14,6 +14,7 @@
 #include "bindings/host.h"
 #include "bindings/stage.h"
 #include "core/base/alloc.h"
+#include "core/base/fd.h"
 #include "core/base/bundle.h"
 #include "core/cluster/master.h"
 #include "core/cluster/worker.h"
@@ -255,23 +256,6 @@ int perilua_cli_worker(perilua_cli *cli)
 
 /* ---- stage: for the master ---- */
 
-static int write_all(int fd, const char *data, size_t length)
-{
-    while (length > 0) {
-        ssize_t n = write(fd, data, length);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        data += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
 static int copy_bundle(int from, int to)
 {
     char chunk[65536];
@@ -281,7 +265,7 @@ static int copy_bundle(int from, int to)
         return -1;
     }
     while ((n = read(from, chunk, sizeof chunk)) > 0) {
-        if (write_all(to, chunk, (size_t)n) < 0) {
+        if (peri_fd_write(to, peri_slice_of(chunk, (size_t)n)) < 0) {
             return -1;
         }
     }
@@ -300,7 +284,7 @@ int perilua_cli_stage(perilua_cli *cli)
     }
     peri_buf_init(&faults, FAULTS_MAX_BYTES);
     if (make_bundle(cli, NULL, cli->dev, &bundle_fd, &faults) < 0) {
-        write_all(STAGE_FAULTS_FD, faults.data, faults.length);
+        peri_fd_write(STAGE_FAULTS_FD, peri_buf_slice(&faults));
         code = PERILUA_CLI_CONFIG;
     } else if (copy_bundle(bundle_fd, STAGE_BUNDLE_FD) < 0) {
         code = os_failure("writing the bundle");

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/fd.h"
 #include "core/base/err.h"
 
 #define BUNDLE_MAGIC "PERIBND1"
@@ -341,23 +342,6 @@ int peri_bundle_add_tree(peri_bundle_builder *builder, const char *dir,
 
 /* ---- the memory file ---- */
 
-static int write_all(int fd, const char *data, size_t length)
-{
-    while (length > 0) {
-        ssize_t n = write(fd, data, length);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return n < 0 ? -errno : -EIO;
-        }
-        data += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
 /* The whole image; the caller frees it. */
 static char *build_image(const peri_bundle_builder *builder, size_t *out_size)
 {
@@ -396,7 +380,7 @@ int peri_bundle_finish(peri_bundle_builder *builder, int *out_fd)
         return -errno;
     }
     image = build_image(builder, &size);
-    rc = write_all(fd, image, size);
+    rc = peri_fd_write(fd, peri_slice_of(image, size));
     free(image);
     if (rc == 0) {
         rc = peri_bundle_seal(fd);

@@ -5,23 +5,8 @@
 #include <unistd.h>
 
 #include "core/base/err.h"
+#include "core/base/fd.h"
 #include "core/cluster/worker_state.h"
-
-static int write_whole(int fd, peri_slice text)
-{
-    while (text.length > 0) {
-        ssize_t n = write(fd, text.data, text.length);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            text.data += n;
-            text.length -= (size_t)n;
-        }
-    }
-    return 0;
-}
 
 static void refuse(peri_worker *w, uint64_t profile, int rc)
 {
@@ -34,7 +19,7 @@ static void on_profiled(void *data, peri_slice stacks)
     peri_channel_message message = {.verb = PERI_CHANNEL_PROFILED,
                                     .generation = w->profile};
     int fd = memfd_create("perigee-profile", MFD_CLOEXEC);
-    int rc = fd < 0 ? -errno : write_whole(fd, stacks);
+    int rc = fd < 0 ? -errno : peri_fd_write(fd, stacks);
 
     if (rc < 0) {
         refuse(w, w->profile, rc);

@@ -2,6 +2,7 @@
 
 local json = require "perigee.json"
 local options = require "perigee.queue.options"
+local print_rows = require "perigee.cli.rows"
 local view = require "perigee.queue.view"
 
 local USAGE = [[
@@ -135,23 +136,6 @@ end
 local function print_json(value)
   io.stdout:write(assert(json.encode(value)), "\n")
   return 0
-end
-
-local function print_rows(rows)
-  local widths = {}
-  for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do
-      row[i] = tostring(cell)
-      widths[i] = math.max(widths[i] or 0, #row[i])
-    end
-  end
-  for _, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      cells[i] = cell .. (" "):rep(widths[i] - #cell)
-    end
-    io.stdout:write((table.concat(cells, "  "):gsub("%s+$", "")), "\n")
-  end
 end
 
 local function when(ms)

@@ -1,6 +1,7 @@
 --- perigee status: the running host, for people.
 
 local json = require "perigee.json"
+local print_rows = require "perigee.cli.rows"
 
 local UNITS = { { "d", 86400 }, { "h", 3600 }, { "m", 60 } }
 
@@ -44,23 +45,6 @@ local function worker_row(worker, now_ms)
     worker.requests, worker.active, worker.connections, worker.restarts,
     ("%.1f MB"):format(worker.rss / 1048576),
     duration(math.max(0, now_ms - worker.started) / 1000) }
-end
-
-local function print_rows(rows)
-  local widths = {}
-  for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do
-      row[i] = tostring(cell)
-      widths[i] = math.max(widths[i] or 0, #row[i])
-    end
-  end
-  for _, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      cells[i] = cell .. (" "):rep(widths[i] - #cell)
-    end
-    io.stdout:write((table.concat(cells, "  "):gsub("%s+$", "")), "\n")
-  end
 end
 
 local function print_pools(pools)
