@@ -210,8 +210,7 @@ static int trace_start(lua_State *L)
     return 1;
 }
 
-/* child(name, kind) -> span, below the current one; nil: that is not recorded.
- */
+/* child(name, kind) -> span, below the current one; nil: it is not recorded. */
 static int trace_child(lua_State *L)
 {
     perilua_vm *vm = perilua_vm_of(L);

@@ -13,9 +13,8 @@
 #define PERI_ATTRIBUTES_MAX 128 /* unless count_max says otherwise */
 #define PERI_ATTRIBUTES_BYTES ((size_t)64 << 10)
 #define PERI_ATTRIBUTE_KEY_MAX 255
-#define PERI_ATTRIBUTE_VALUE_MAX                                               \
-    4096 /* bytes of a text, unless value_max says otherwise; the rest is cut  \
-          */
+/* Bytes of a text, unless value_max says otherwise; the rest is cut. */
+#define PERI_ATTRIBUTE_VALUE_MAX 4096
 
 typedef struct peri_attributes {
     peri_buf packed;

@@ -35,8 +35,8 @@ typedef struct peri_distribution {
     const double *counts; /* count + 1, each by itself; the last is above all */
     size_t count;
     double sum;
-    const peri_exponential
-        *exponential;              /* the same values; NULL: was not kept */
+    /* The same values; NULL: was not kept. */
+    const peri_exponential *exponential;
     const peri_exemplar *exemplar; /* NULL: there is none */
     uint64_t created_ms;           /* Unix time; 0: not known */
 } peri_distribution;

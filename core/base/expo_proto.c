@@ -12,11 +12,6 @@
 
 enum { COUNTER = 0, GAUGE = 1, HISTOGRAM = 4 };
 
-static uint64_t zigzag(int64_t value)
-{
-    return (uint64_t)value << 1 ^ (uint64_t)(value >> 63);
-}
-
 static int put_label(peri_buf *out, unsigned field, peri_slice name,
                      peri_slice value)
 {
@@ -80,7 +75,7 @@ static int put_span(peri_buf *out, unsigned field, int64_t offset,
 {
     size_t start = peri_protobuf_open(out, field);
 
-    return peri_protobuf_number(out, 1, zigzag(offset)) ||
+    return peri_protobuf_number(out, 1, peri_protobuf_zigzag(offset)) ||
            peri_protobuf_number(out, 2, length) ||
            peri_protobuf_close(out, start);
 }
@@ -126,8 +121,8 @@ static int put_range(peri_buf *out, unsigned field,
         for (; rc == 0 && i < end; i++) {
             char varint[PERI_PROTOBUF_VARINT_MAX];
             int64_t count = (int64_t)range->counts[i];
-            const char *stop =
-                peri_protobuf_put_varint(varint, zigzag(count - before));
+            const char *stop = peri_protobuf_put_varint(
+                varint, peri_protobuf_zigzag(count - before));
 
             before = count;
             rc = peri_buf_append(out, varint, (size_t)(stop - varint));
@@ -138,7 +133,7 @@ static int put_range(peri_buf *out, unsigned field,
 
 static int put_exponential(peri_buf *out, const peri_exponential *e)
 {
-    return peri_protobuf_number(out, 5, zigzag(e->scale)) ||
+    return peri_protobuf_number(out, 5, peri_protobuf_zigzag(e->scale)) ||
            peri_protobuf_double(out, 6, PERI_EXPONENTIAL_ZERO) ||
            peri_protobuf_number(out, 7, (uint64_t)e->zero) ||
            put_range(out, 9, &e->negative) || put_range(out, 12, &e->positive);

@@ -12,11 +12,6 @@ static const unsigned data_fields[] = {
     [PERI_OTLP_EXPONENTIAL] = 10,
 };
 
-static uint64_t zigzag(int64_t value)
-{
-    return (uint64_t)value << 1 ^ (uint64_t)(value >> 63);
-}
-
 /* ---- points ---- */
 
 static int put_exemplar(peri_buf *out, unsigned field,
@@ -92,7 +87,7 @@ static int put_range(peri_buf *out, unsigned field,
         return 0;
     }
     start = peri_protobuf_open(out, field);
-    rc = peri_protobuf_number(out, 1, zigzag(range->first));
+    rc = peri_protobuf_number(out, 1, peri_protobuf_zigzag(range->first));
     counts = peri_protobuf_open(out, 2);
     for (uint32_t i = 0; rc == 0 && i < range->count; i++) {
         char varint[PERI_PROTOBUF_VARINT_MAX];
@@ -114,7 +109,7 @@ static int put_exponential_point(peri_buf *out, const peri_otlp_point *point)
            peri_protobuf_fixed64(out, 3, point->time_unix_ns) ||
            peri_protobuf_fixed64(out, 4, (uint64_t)peri_exponential_total(e)) ||
            peri_protobuf_double(out, 5, point->values->sum) ||
-           peri_protobuf_number(out, 6, zigzag(e->scale)) ||
+           peri_protobuf_number(out, 6, peri_protobuf_zigzag(e->scale)) ||
            peri_protobuf_fixed64(out, 7, (uint64_t)e->zero) ||
            put_range(out, 8, &e->positive) || put_range(out, 9, &e->negative) ||
            put_exemplar(out, 11, point->values->exemplar) ||

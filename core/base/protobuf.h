@@ -59,6 +59,12 @@ static inline char *peri_protobuf_put_varint(char *at, uint64_t value)
     return at;
 }
 
+/* Signed numbers (sint32, sint64) as varints: the small ones are short. */
+static inline uint64_t peri_protobuf_zigzag(int64_t value)
+{
+    return (uint64_t)value << 1 ^ (uint64_t)(value >> 63);
+}
+
 /* ---- reading ---- */
 
 typedef struct peri_protobuf_field {

@@ -15,6 +15,12 @@ typedef struct peri_slice {
 /* A slice of a string literal. */
 #define PERI_SLICE(literal) ((peri_slice){("" literal), sizeof(literal) - 1})
 
+/* The same in an initializer of what is static, which must be constant. */
+#define PERI_SLICE_INIT(literal)                                               \
+    {                                                                          \
+        ("" literal), sizeof(literal) - 1                                      \
+    }
+
 static inline peri_slice peri_slice_of(const char *data, size_t length)
 {
     return (peri_slice){data, length};

@@ -10,12 +10,6 @@
 #define PREFIX "/dashboard"
 #define ASSET_NAME_MAX 40
 
-/* As PERI_SLICE(), of which no constant can be made. */
-#define TEXT(text)                                                             \
-    {                                                                          \
-        text, sizeof(text) - 1                                                 \
-    }
-
 /* Nothing but what this listener serves; no text can become code. */
 #define CSP                                                                    \
     "default-src 'none'; script-src 'self'; style-src 'self'; "                \
@@ -24,13 +18,15 @@
     "require-trusted-types-for 'script'; trusted-types 'none'"
 
 static const peri_field common[] = {
-    {TEXT("cache-control"), TEXT("no-store")},
-    {TEXT("content-security-policy"), TEXT(CSP)},
-    {TEXT("cross-origin-opener-policy"), TEXT("same-origin")},
-    {TEXT("cross-origin-resource-policy"), TEXT("same-origin")},
-    {TEXT("referrer-policy"), TEXT("no-referrer")},
-    {TEXT("x-content-type-options"), TEXT("nosniff")},
-    {TEXT("x-frame-options"), TEXT("DENY")},
+    {PERI_SLICE_INIT("cache-control"), PERI_SLICE_INIT("no-store")},
+    {PERI_SLICE_INIT("content-security-policy"), PERI_SLICE_INIT(CSP)},
+    {PERI_SLICE_INIT("cross-origin-opener-policy"),
+     PERI_SLICE_INIT("same-origin")},
+    {PERI_SLICE_INIT("cross-origin-resource-policy"),
+     PERI_SLICE_INIT("same-origin")},
+    {PERI_SLICE_INIT("referrer-policy"), PERI_SLICE_INIT("no-referrer")},
+    {PERI_SLICE_INIT("x-content-type-options"), PERI_SLICE_INIT("nosniff")},
+    {PERI_SLICE_INIT("x-frame-options"), PERI_SLICE_INIT("DENY")},
 };
 
 #define COMMON_COUNT (sizeof common / sizeof common[0])

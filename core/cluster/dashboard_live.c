@@ -19,12 +19,6 @@
 #define LINE_SHOWN_MAX ((size_t)16 << 10)
 #define EVENTS_MAX ((size_t)16 << 20)
 
-/* As PERI_SLICE(), of which no constant can be made. */
-#define TEXT(text)                                                             \
-    {                                                                          \
-        text, sizeof(text) - 1                                                 \
-    }
-
 typedef struct viewer {
     peri_dashboard_user user;
     peri_list link;
@@ -219,10 +213,11 @@ static void on_tick(uv_timer_t *timer)
 static void begin(peri_exchange *ex)
 {
     static const peri_field fields[] = {
-        {TEXT("content-type"), TEXT("text/event-stream")},
-        {TEXT("cache-control"), TEXT("no-store")},
-        {TEXT("cross-origin-resource-policy"), TEXT("same-origin")},
-        {TEXT("x-content-type-options"), TEXT("nosniff")},
+        {PERI_SLICE_INIT("content-type"), PERI_SLICE_INIT("text/event-stream")},
+        {PERI_SLICE_INIT("cache-control"), PERI_SLICE_INIT("no-store")},
+        {PERI_SLICE_INIT("cross-origin-resource-policy"),
+         PERI_SLICE_INIT("same-origin")},
+        {PERI_SLICE_INIT("x-content-type-options"), PERI_SLICE_INIT("nosniff")},
     };
 
     peri_exchange_begin(ex, 200, fields, sizeof fields / sizeof fields[0], -1);

@@ -18,8 +18,8 @@
 typedef struct peri_rotate {
     peri_master *master;
     uv_timer_t timer;
-    uint64_t
-        began_ms[2]; /* Unix time; each file's first line is about as old */
+    /* Unix time; each file's first line is about as old. */
+    uint64_t began_ms[2];
 } peri_rotate;
 
 static const char *const files[2] = {"log.destination",

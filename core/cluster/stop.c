@@ -187,8 +187,8 @@ static void on_signal(uv_signal_t *handle, int signum)
 int peri_signals_start(peri_master *master)
 {
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ,
-           SIG_IGN); /* a log file at its limit is an error of a write */
+    /* A log file at its limit is an error of a write. */
+    signal(SIGXFSZ, SIG_IGN);
     for (size_t i = 0; i < WATCHED; i++) {
         uv_signal_t *handle = &master->signals[i];
         int rc;

@@ -1,18 +1,5 @@
+local bench = require "bench"
 local cache = require "perigee.cache"
-
-local clock = os.clock
-
-local function bench(name, count, fn)
-  fn(count / 10)
-  local best = math.huge
-  for _ = 1, 5 do
-    local begun = clock()
-    fn(count)
-    best = math.min(best, clock() - begun)
-  end
-  print(("%-28s %7.1f ns  %7.2f M/s"):format(name, best / count * 1e9,
-    count / best / 1e6))
-end
 
 local near = cache.new("bench-near", { ttl = "1h" })
 local far = cache.new("bench-far", { ttl = "1h", levels = { "shared" } })

@@ -1,21 +1,9 @@
+local bench = require "bench"
 local metrics = require "perigee.metrics"
 
-local clock = os.clock
 local ROUTES = {}
 for i = 0, 15 do
   ROUTES[i] = "/r" .. i
-end
-
-local function bench(name, count, fn)
-  fn(count / 10)
-  local best = math.huge
-  for _ = 1, 5 do
-    local begun = clock()
-    fn(count)
-    best = math.min(best, clock() - begun)
-  end
-  print(("%-28s %7.1f ns  %7.2f M/s"):format(name, best / count * 1e9,
-    count / best / 1e6))
 end
 
 local labels = { "method", "route" }

@@ -1,22 +1,10 @@
+local bench = require "bench"
 local shared = require "perigee.shared"
 
 local d = shared.dict("bench", { size = "16mb" })
-local clock = os.clock
 local KEYS = {}
 for i = 1, 1000 do
   KEYS[i] = "key:" .. i
-end
-
-local function bench(name, count, fn)
-  fn(count / 10)
-  local best = math.huge
-  for _ = 1, 5 do
-    local begun = clock()
-    fn(count)
-    best = math.min(best, clock() - begun)
-  end
-  print(("%-28s %7.1f ns  %7.2f M/s"):format(name, best / count * 1e9,
-    count / best / 1e6))
 end
 
 d:set("string", "a small value")

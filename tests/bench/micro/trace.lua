@@ -1,6 +1,5 @@
+local bench = require "bench"
 local trace = require "perigee.trace"
-
-local clock = os.clock
 
 local function work(span)
   return span
@@ -8,14 +7,7 @@ end
 
 trace.span("outer", nil, function()
   assert(trace.current().sampled == false)
-  local best = math.huge
-  for _ = 1, 5 do
-    local begun = clock()
-    for _ = 1, 1e6 do
-      trace.span("inner", nil, work)
-    end
-    best = math.min(best, clock() - begun)
-  end
-  print(("%-28s %7.1f ns  %7.2f M/s"):format("span, not sampled",
-    best / 1e6 * 1e9, 1e6 / best / 1e6))
+  bench("span, not sampled", 1e6, function(n)
+    for _ = 1, n do trace.span("inner", nil, work) end
+  end)
 end)
