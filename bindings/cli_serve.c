@@ -14,8 +14,8 @@
 #include "bindings/host.h"
 #include "bindings/stage.h"
 #include "core/base/alloc.h"
-#include "core/base/fd.h"
 #include "core/base/bundle.h"
+#include "core/base/fd.h"
 #include "core/cluster/master.h"
 #include "core/cluster/worker.h"
 

@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
-#include "core/base/fd.h"
 #include "core/base/err.h"
+#include "core/base/fd.h"
 
 #define BUNDLE_MAGIC "PERIBND1"
 #define PATH_BYTES 4096
