@@ -19,13 +19,12 @@
 // ratio is the median of the ratios of the rounds, so the machine's drift
 // cancels out. On a fast server wrk is the limit: compare CPU per request. With
 // --contend a busy loop takes half of CPU 0, so that the server is: compare req/s.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tools/proc.mjs";
-import { print_queues } from "./queue_redis.mjs";
 import {
   CLIENT_CPU, SERVER_CPU, certificate, cpu, dial, free_port, nginx, other, perigee, probe, pss_kb, redis, sleep,
   tls_servers, tree,
@@ -346,17 +345,16 @@ async function main() {
   }
   if (!options["no-queue"]) {
     await run_queue(quick);
-    await print_queues({ rounds: 3, quick });
   }
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(everything, null, 1));
   }
 }
 
-// queue.mjs, in a process of its own: BullMQ's CPU is that process's.
+// queue.mjs, in a process of its own: bullmq's CPU is that process's.
 async function run_queue(quick) {
-  if (!existsSync(path.join(ROOT, "tests/node_modules/bullmq"))) {
-    console.log("bullmq is not installed (./bootstrap test installs it): no queues");
+  if (!existsSync(path.join(ROOT, "tests/node_modules/bullmq-6")) || spawnSync("redis-server", ["--version"]).status !== 0) {
+    console.log("redis-server or bullmq is not installed (./bootstrap test installs it): no queues");
     return;
   }
   const argv = [path.join(ROOT, "tests/bench/queue.mjs"), ...(quick ? ["--rounds", "1", "--jobs", "5000"] : [])];

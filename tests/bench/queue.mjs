@@ -1,268 +1,137 @@
 #!/usr/bin/env node
-// Queues beside Node's BullMQ in the same run: jobs a second added with 100 in
-// flight, run at a concurrency of 50, and the time from add to run.
+// Queues beside Node's bullmq in the same run: jobs a second added with 100 in
+// flight and by the thousand, jobs a second run at a concurrency of 50, the time
+// from add to run at 200 a second, and what each costs.
 //
-//   queue.mjs [--rounds 3] [--jobs 20000] [--json FILE]
+//   queue.mjs [--rounds 3] [--jobs 20000] [--tests "add bulk run latency"]
+//             [--sides "redis full normal"] [--json FILE]
 //
-// Ours: the embedded store (synchronous FULL and NORMAL) and the redis driver.
-// BullMQ and our redis driver use one redis-server, with appendonly everysec.
-// CPU is that of all threads of the worker (or of Node) for a job.
-import { spawn } from "node:child_process";
-import { createRequire } from "node:module";
+// Ours: the redis driver, and the embedded store with synchronous FULL and
+// NORMAL. bullmq and our redis driver use one redis-server, with appendonly
+// everysec; its CPU is counted as well. "Other worker": one adds, another runs.
+// Rounds go from side to side, and a ratio is the median of the ratios of the
+// rounds, so the machine's drift cancels out.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { Host, PROGRAM, until, write_files } from "../integration/helpers.mjs";
-import { ROOT } from "../tools/proc.mjs";
-import { cpu, tree } from "./servers.mjs";
+import { RATE, bullmq, ours, start_redis } from "./queue_sides.mjs";
 
 const { values: options } = parseArgs({
   options: {
     rounds: { type: "string", default: "3" },
     jobs: { type: "string", default: "20000" },
+    tests: { type: "string", default: "add bulk run latency" },
+    sides: { type: "string", default: "redis full normal" },
     json: { type: "string" },
   },
-  strict: false,
 });
-const ROUNDS = Number(options.rounds);
-const JOBS = Number(options.jobs);
-const RATE = 200;
+const TITLES = { add: "add, 100 in flight", bulk: "add_bulk of 1000", run: "run at 50" };
 
-const FILES = {
-  "scripts/seen.lua": "return { done = 0, times = {} }",
-  "scripts/jobs/bench.lua": `
-local seen = require "seen"
-local time = require "perigee.time"
-return { queue = "bench", concurrency = 50, run = function(job)
-  seen.done = seen.done + 1
-  if job.data.at then seen.times[#seen.times + 1] = time.monotonic() - job.data.at end
-end }`,
-  "scripts/routes/bench.lua": `
-local queue = require "perigee.queue"
-local seen = require "seen"
-local task = require "perigee.task"
-local time = require "perigee.time"
-local OPTS = { remove_on_complete = true, remove_on_fail = true }
-local function data(i) return { n = i, user = "user-" .. i, note = ("x"):rep(64) } end
-local LONG = { timeout = "10m" }
-return function(router)
-  router:get("/add/:n", function(req)
-    local q, n, i = queue.get "sink", tonumber(req.params.n), 0
-    local fns = {}
-    for k = 1, 100 do
-      fns[k] = function()
-        while i < n do i = i + 1 assert(q:add("job", data(i), OPTS)) end
-        return true
-      end
-    end
-    local began = time.monotonic()
-    assert(task.all(fns))
-    local rate = n / (time.monotonic() - began) * 1000
-    assert(q:drain())
-    return { rate = rate }
-  end, LONG)
-  router:get("/fill/:n", function(req)
-    local q, n = queue.get "bench", tonumber(req.params.n)
-    assert(q:pause())
-    for i = 1, n, 1000 do
-      local list = {}
-      for k = 1, 1000 do list[k] = { name = "job", data = data(i + k), opts = OPTS } end
-      assert(q:add_bulk(list))
-    end
-    return 204
-  end, LONG)
-  router:get("/run/:n", function(req)
-    local q, n = queue.get "bench", tonumber(req.params.n)
-    seen.done = 0
-    local began = time.monotonic()
-    assert(q:resume())
-    while seen.done < n do task.sleep(2) end
-    return { rate = n / (time.monotonic() - began) * 1000 }
-  end, LONG)
-  router:get("/latency/:n", function(req)
-    local q, n = queue.get "bench", tonumber(req.params.n)
-    seen.times = {}
-    for i = 1, n do
-      task.sleep(${1000 / RATE})
-      local d = data(i)
-      d.at = time.monotonic()
-      task.spawn_detached(function() q:add("job", d, OPTS) end)
-    end
-    while #seen.times < n do task.sleep(5) end
-    table.sort(seen.times)
-    return { p50 = seen.times[math.ceil(n * 0.5)], p99 = seen.times[math.ceil(n * 0.99)] }
-  end, LONG)
-end`,
-};
-
-function port() {
-  return new Promise((resolve) => {
-    const server = net.createServer().listen(0, "127.0.0.1", () => {
-      const { port: free } = server.address();
-      server.close(() => resolve(free));
-    });
-  });
-}
-
-const dir = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
-
-async function redis() {
-  const at = await port();
-  const child = spawn("redis-server", ["--port", String(at), "--bind", "127.0.0.1", "--save", "", "--dir", dir,
-    "--appendonly", "yes", "--appendfsync", "everysec"], { stdio: "ignore" });
-  const there = () => new Promise((resolve) => {
-    const socket = net.connect(at, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
-    socket.on("connect", () => socket.end());
-  });
-  await until(there, { what: "redis-server" });
-  return { port: at, end: () => child.kill() };
-}
-
-async function ours(name, settings) {
-  const folder = path.join(dir, name.replace(/\W/g, "-"));
-  write_files(folder, FILES);
-  const all = { "admin.port": 0, "log.requests": false, "http.request_timeout": "10m", "queue.metrics": false, ...settings };
-  const argv = ["run", folder, "-e", "production", "-p", "0", "-w", "1",
-    ...Object.entries(all).flatMap(([key, value]) => ["--set", `${key}=${value}`])];
-  const app = new Host(folder, spawn(PROGRAM, argv, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] }));
-  await app.listening();
-  const get = async (url) => {
-    const answer = await fetch(app.url + url);
-    return answer.status === 204 ? {} : answer.json();
-  };
-  const timed = async (url) => {
-    const before = cpu(tree(app.pid)).all;
-    const answer = await get(url);
-    return { rate: answer.rate, us: ((cpu(tree(app.pid)).all - before) * 1e6) / JOBS };
-  };
-  return {
-    name,
-    add: () => timed(`/add/${JOBS}`),
-    run: async () => {
-      await get(`/fill/${JOBS}`);
-      return timed(`/run/${JOBS}`);
-    },
-    latency: () => get(`/latency/${RATE * 3}`),
-    end: () => app.stop(),
-  };
-}
-
-async function bullmq(at) {
-  const require = createRequire(path.join(ROOT, "tests/package.json"));
-  const { Queue, Worker } = require("bullmq");
-  const connection = () => ({ host: "127.0.0.1", port: at, maxRetriesPerRequest: null });
-  const opts = { removeOnComplete: true, removeOnFail: true };
-  const data = (i) => ({ n: i, user: `user-${i}`, note: "x".repeat(64) });
-  const timed = async (act) => {
-    const before = process.cpuUsage();
-    const began = performance.now();
-    await act();
-    const rate = (JOBS / (performance.now() - began)) * 1000;
-    const used = process.cpuUsage(before);
-    return { rate, us: (used.user + used.system) / JOBS };
-  };
-  const q = new Queue("node", { connection: connection() });
-  q.on("error", () => {});
-  await q.waitUntilReady();
-  return {
-    name: "BullMQ",
-    add: async () => {
-      let i = 0;
-      const result = await timed(() => Promise.all(Array.from({ length: 100 }, async () => {
-        while (i < JOBS) {
-          i += 1;
-          await q.add("job", data(i), opts);
-        }
-      })));
-      await q.drain();
-      return result;
-    },
-    run: async () => {
-      for (let i = 0; i < JOBS; i += 1000) {
-        await q.addBulk(Array.from({ length: 1000 }, (_, k) => ({ name: "job", data: data(i + k), opts })));
-      }
-      let worker;
-      const result = await timed(() => new Promise((resolve) => {
-        let done = 0;
-        worker = new Worker("node", async () => {}, { connection: connection(), concurrency: 50 });
-        worker.on("error", () => {}).on("completed", () => {
-          done += 1;
-          if (done === JOBS) {
-            resolve();
-          }
-        });
-      }));
-      await worker.close();
-      return result;
-    },
-    latency: async () => {
-      const n = RATE * 3;
-      const times = [];
-      const worker = new Worker("node", async (job) => {
-        times.push(performance.now() - job.data.at);
-      }, { connection: connection(), concurrency: 50 });
-      worker.on("error", () => {});
-      await worker.waitUntilReady();
-      const began = performance.now();
-      for (let i = 0; i < n; i += 1) {
-        const wait = began + (i * 1000) / RATE - performance.now();
-        if (wait > 0) {
-          await new Promise((resolve) => setTimeout(resolve, wait));
-        }
-        q.add("job", { ...data(i), at: performance.now() }, opts);
-      }
-      await until(() => times.length >= n, { timeout_ms: 60_000 });
-      await worker.close();
-      times.sort((a, b) => a - b);
-      return { p50: times[Math.ceil(n * 0.5) - 1], p99: times[Math.ceil(n * 0.99) - 1] };
-    },
-    end: () => q.close(),
-  };
-}
+// What the project wants to reach: side, test, key, and the least or the most.
+const FIGURES = [
+  ["redis", "add", "rate", { least: 1.8 }], ["redis", "bulk", "rate", { least: 3 }], ["redis", "run", "rate", { least: 2 }],
+  ["redis", "run", "us", { most: 0.25 }], ["redis", "run", "redis_us", { most: 0.8 }],
+  ["redis", "latency", "p50", { most: 0.6 }], ["redis", "latency", "p99", { most: 0.6 }],
+  ["full", "add", "rate", { least: 2.5 }], ["normal", "add", "rate", { least: 4 }], ["full", "run", "rate", { least: 4 }],
+  ["normal", "latency", "p50", { most_ms: 0.6 }], ["normal", "other", "p50", { most_ms: 0.6 }],
+];
+const WORDS = { rate: "jobs/s", us: "CPU a job", redis_us: "redis CPU a job", p50: "p50", p99: "p99" };
 
 function median(list) {
   const sorted = [...list].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1];
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-const server = await redis();
-const sides = [
-  await bullmq(server.port),
-  await ours("redis", { "queue.driver": "redis", "redis.main.url": `redis://127.0.0.1:${server.port}/1` }),
-  await ours("embedded FULL", { "queue.synchronous": "full" }),
-  await ours("embedded NORMAL", { "queue.synchronous": "normal" }),
-];
-const results = new Map(sides.map((side) => [side.name, { add: [], run: [], latency: [] }]));
-for (let round = -1; round < ROUNDS; round += 1) {
-  for (const what of ["add", "run", "latency"]) {
+function table(head, rows) {
+  console.log(`| ${head.join(" | ")} |\n|${head.map((_, i) => (i ? "--:" : "---")).join("|")}|`);
+  rows.forEach((row) => console.log(`| ${row.join(" | ")} |`));
+}
+
+async function measure(side, test, redis) {
+  await side.before[test]?.();
+  const before = await redis.cpu_s();
+  const result = await side[test]();
+  result.redis_us = ((await redis.cpu_s()) - before) * 1e6 / Number(options.jobs);
+  await side.after[test]?.();
+  return result;
+}
+
+const middle = (rounds, key) => median(rounds.map((r) => r[key]));
+const ratio = (rounds, base, key) => median(rounds.map((r, i) => r[key] / base[i][key]));
+
+function print_rates(test, results) {
+  const base = results.values().next().value[test];
+  console.log(`\n### queues: ${TITLES[test]}\n`);
+  table(["", "jobs/s", "ratio", "CPU µs", "ratio", "redis µs", "ratio"], [...results].map(([name, { [test]: rounds, on_redis }]) => {
+    const cells = (key, digits) => [middle(rounds, key).toFixed(digits), ratio(rounds, base, key).toFixed(2)];
+    return [name, ...cells("rate", 0), ...cells("us", 1), ...(on_redis ? cells("redis_us", 1) : ["-", "-"])];
+  }));
+}
+
+function print_latency(results) {
+  const base = results.values().next().value.latency;
+  console.log(`\n### queues: from add to run, ${RATE} a second\n`);
+  table(["", "p50 ms", "ratio", "p99 ms", "ratio", "other worker p50 ms", "p99 ms"], [...results].map(([name, { latency, other }]) => [
+    name, ...["p50", "p99"].flatMap((key) => [middle(latency, key).toFixed(2), ratio(latency, base, key).toFixed(2)]),
+    ...["p50", "p99"].map((key) => (other.length > 0 ? middle(other, key).toFixed(2) : "-")),
+  ]));
+}
+
+function print_figures(results) {
+  const base = results.values().next().value;
+  console.log("\n### queues: what is to be reached\n");
+  table(["", "wanted", "is", ""], FIGURES.filter(([side, test]) => results.get(side)?.[test].length > 0).map(([side, test, key, wanted]) => {
+    const rounds = results.get(side)[test];
+    const [[word, value]] = Object.entries(wanted);
+    const is = word === "most_ms" ? middle(rounds, key) : ratio(rounds, base[test], key);
+    const unit = word === "most_ms" ? " ms" : " x bullmq";
+    const reached = word === "least" ? is >= value : is <= value;
+    return [`${side}: ${test === "other" ? "latency, other worker" : test}, ${WORDS[key]}`,
+      `${word === "least" ? "≥" : "≤"} ${value}${unit}`, `${is.toFixed(2)}${unit}`, reached ? "reached" : "NOT REACHED"];
+  }));
+}
+
+const dir = mkdtempSync(path.join(os.tmpdir(), "perigee-bench-"));
+const redis = await start_redis(dir);
+const tests = options.tests.trim().split(/[ ,]+/);
+const how = { jobs: Number(options.jobs) };
+const sides = [await bullmq(redis.port, how)];
+const others = new Map();
+for (const [at, name] of options.sides.trim().split(/[ ,]+/).entries()) {
+  const settings = (db) => (name === "redis"
+    ? { "queue.driver": "redis", "redis.main.url": `redis://127.0.0.1:${redis.port}/${2 * at + db}` }
+    : { "queue.synchronous": name });
+  sides.push(await ours(dir, name, settings(1), how));
+  if (tests.includes("latency")) {
+    others.set(name, await ours(dir, name, settings(2), { ...how, apart: true }));
+  }
+}
+const results = new Map(sides.map(({ name }, i) => [name,
+  { add: [], bulk: [], run: [], latency: [], other: [], on_redis: i === 0 || name === "redis" }]));
+for (let round = -1; round < Number(options.rounds); round += 1) {
+  for (const test of tests) {
     for (const side of sides) {
-      const result = await side[what]();
+      const result = await measure(side, test, redis);
+      const other = test === "latency" && await others.get(side.name)?.latency();
       if (round >= 0) { // the first warms up
-        results.get(side.name)[what].push(result);
+        results.get(side.name)[test].push(result);
+        results.get(side.name).other.push(...(other ? [other] : []));
       }
     }
   }
 }
-console.log(`\n### queues: add with 100 in flight, run at 50, latency at ${RATE} a second\n`);
-console.log("|                 | add/s | ratio | CPU µs | run/s | ratio | CPU µs | p50 ms | p99 ms |");
-console.log("|-----------------|------:|------:|-------:|------:|------:|-------:|-------:|-------:|");
-const base = results.get("BullMQ");
-for (const [name, { add, run, latency }] of results) {
-  const ratio = (list, theirs) => median(list.map((r, i) => r.rate / theirs[i].rate)).toFixed(2);
-  const cells = [
-    Math.round(median(add.map((r) => r.rate))), ratio(add, base.add), median(add.map((r) => r.us)).toFixed(1),
-    Math.round(median(run.map((r) => r.rate))), ratio(run, base.run), median(run.map((r) => r.us)).toFixed(1),
-    median(latency.map((r) => r.p50)).toFixed(2), median(latency.map((r) => r.p99)).toFixed(2),
-  ];
-  console.log(`| ${name.padEnd(15)} | ${cells.join(" | ")} |`);
+tests.filter((test) => test !== "latency").forEach((test) => print_rates(test, results));
+if (tests.includes("latency")) {
+  print_latency(results);
 }
+print_figures(results);
 if (options.json) {
   writeFileSync(options.json, JSON.stringify(Object.fromEntries(results)));
 }
-for (const side of sides) {
+for (const side of [...sides, ...others.values()]) {
   await side.end();
 }
-server.end();
+redis.end();
 rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
