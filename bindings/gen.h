@@ -82,7 +82,7 @@ struct peri_host {
     bool owns_cells;
     struct peri_recorder *recorder; /* of slow requests; NULL: nobody looks */
     peri_meter *meter; /* of requests; NULL: metrics.enabled is false */
-    struct perilua_pools *pools; /* NULL: nobody has asked yet */
+    struct perilua_pools *pools; /* NULL: it is no worker */
     char *fault;
     uint32_t jobs;                  /* under way, in all generations */
     void (*jobs_ended)(void *data); /* NULL: nobody waits for it */

@@ -488,9 +488,6 @@ double perilua_host_heap_bytes(const peri_host *host)
 
 void perilua_host_show_pools(peri_host *host)
 {
-    if (host->pools == NULL && host->cells != NULL) {
-        host->pools = perilua_pools_create(host->cells, host->env.logger);
-    }
     if (host->pools != NULL && !host->closing) {
         perilua_pools_show(host->pools, &host->env);
     }
@@ -611,6 +608,9 @@ peri_host *perilua_host_create(const peri_host_options *options)
     host->recorder = options->recorder;
     peri_tracer_set_recorder(host->env.tracer, options->recorder);
     host->env.db_meter = perilua_db_meter_create(host->cells);
+    if (options->cells != NULL) {
+        host->pools = perilua_pools_create(host->cells, options->logger);
+    }
     host->doing_route = options->doing_route;
     host->doing_request = options->doing_request;
     host->publish = options->publish;

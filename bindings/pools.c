@@ -37,7 +37,7 @@ static const kind kinds[KINDS] = {
                          "http_connection_state"},
               .names = 3,
               .used = "active"},
-    [DB] = {.open = "db_client_connection_count",
+    [DB] = {.open = "db_client_open_connections",
             .open_help = "Open connections to databases.",
             .waiting = "db_client_connection_pending_requests",
             .waiting_help = "What waits for a database: statements that have "

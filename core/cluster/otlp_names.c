@@ -13,7 +13,7 @@ static const char *const metrics[][2] = {
     {"db_client_operation_duration_seconds", "db.client.operation.duration"},
     {"messaging_process_duration_seconds", "messaging.process.duration"},
     {"http_client_open_connections", "http.client.open_connections"},
-    {"db_client_connection_count", "db.client.connection.count"},
+    {"db_client_open_connections", "db.client.connection.count"},
     {"db_client_connection_pending_requests",
      "db.client.connection.pending_requests"},
 };

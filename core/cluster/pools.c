@@ -129,7 +129,7 @@ void peri_pools_json(const peri_master *master, peri_buf *out)
     } families[] = {
         {"http_client_open_connections", false},
         {"perigee_http_client_pending_requests", true},
-        {"db_client_connection_count", false},
+        {"db_client_open_connections", false},
         {"db_client_connection_pending_requests", true},
     };
     const peri_cells_view view = {master->generation, peri_metrics_is_alive,

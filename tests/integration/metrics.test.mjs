@@ -60,6 +60,7 @@ function parse(text, openmetrics = false) {
       assert.ok(SUFFIXES[head[3]]?.[openmetrics], line);
       assert.ok(family.type === undefined && family.samples.size === 0, line);
       family.type = head[3];
+      assert.ok(family.type === "histogram" || !/_(count|sum|bucket)$/.test(head[2]), `a histogram's name: ${line}`);
     } else {
       const sample = parse_sample(line);
       const suffix = sample.name.slice(family.name.length);

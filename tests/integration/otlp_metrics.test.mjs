@@ -212,3 +212,22 @@ test("nothing is pushed unless it is asked for; a reload asks and stops", async 
   assert.equal((await app.stop()).code, 0);
   assert.ok(to.count <= count + 1); // what was on its way at the reload
 });
+
+test("pools of connections go by their conventional names", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { settings: { "sqlite.main.path": "var/a.db" }, vars: { OTEL_METRICS_EXPORTER: "otlp",
+    OTEL_METRIC_EXPORT_INTERVAL: "300", OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `${to.url}/v1/metrics` }, route: `
+    router:get("/", function(req)
+      require("perigee.sqlite").get("main"):exec "create table t(n)"
+      return { status = require("perigee.http").get("${to.url}/v1/traces").status }
+    end)` });
+  assert.equal((await app.get("/")).status, 200);
+  const one = (push, name, state) => points_of(push.get(name)).find(({ labels }) =>
+    (labels["db.client.connection.state"] ?? labels["http.connection.state"]) === state);
+  const push = await to.when((p) => one(p, "db.client.connection.count", "idle")?.asDouble === 1 && one(p, "http.client.open_connections", "idle")?.asDouble === 1);
+  assert.deepEqual(one(push, "db.client.connection.count", "idle").labels,
+    { "db.system.name": "sqlite", "db.client.connection.pool.name": "main", "db.client.connection.state": "idle" });
+  assert.deepEqual(one(push, "http.client.open_connections", "idle").labels,
+    { "server.address": "127.0.0.1", "server.port": Number(new URL(to.url).port), "url.scheme": "http", "http.connection.state": "idle" });
+  assert.equal(points_of(push.get("db.client.connection.pending_requests"))[0].asDouble, 0);
+});

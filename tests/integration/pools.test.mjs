@@ -37,8 +37,8 @@ async function http_pool(app, port) {
 async function db_pool(app, system, name) {
   const at = `db_system_name="${system}",db_client_connection_pool_name="${name}"`;
   return [
-    await sum(app, new RegExp(`^db_client_connection_count\\{${at},db_client_connection_state="used"\\}`)),
-    await sum(app, new RegExp(`^db_client_connection_count\\{${at},db_client_connection_state="idle"\\}`)),
+    await sum(app, new RegExp(`^db_client_open_connections\\{${at},db_client_connection_state="used"\\}`)),
+    await sum(app, new RegExp(`^db_client_open_connections\\{${at},db_client_connection_state="idle"\\}`)),
     await sum(app, new RegExp(`^db_client_connection_pending_requests\\{${at}\\}`)),
   ];
 }
