@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "bindings/bind.h"
+#include "bindings/bind_log.h"
 #include "bindings/bind_trace.h"
 #include "bindings/json.h"
 #include "bindings/log_line.h"
@@ -9,6 +10,7 @@
 #include "core/base/json_text.h"
 #include "core/base/number.h"
 #include "core/http/exchange.h"
+#include "core/http/observe.h"
 
 #define STATE_NAME "perigee.log.State"
 /* What the end of a line takes, message included: kept free by the fields. */
@@ -261,19 +263,66 @@ static int log_new(lua_State *L)
     return push_module(L, level, 2);
 }
 
-int perilua_open_log(lua_State *L)
+/* Pushes the list of log.redact, or nil. */
+static void push_paths(lua_State *L)
 {
-    perilua_vm *vm = perilua_vm_of(L);
-    const char *paths = NULL;
-    const char *level = NULL;
+    const peri_settings *settings = perilua_vm_of(L)->settings;
+    const char *paths = settings != NULL
+                            ? peri_settings_str(settings, "log.redact", NULL)
+                            : NULL;
 
-    if (vm->settings != NULL) {
-        paths = peri_settings_str(vm->settings, "log.redact", NULL);
-        level = peri_settings_str(vm->settings, "log.level", NULL);
-    }
     if (paths == NULL || perilua_json_decode(L, peri_slice_str(paths)) < 0) {
         lua_pushnil(L);
     }
+}
+
+unsigned perilua_log_hidden(lua_State *L)
+{
+    static const struct {
+        const char *names[3];
+        peri_access_hides hides;
+    } values[] = {
+        {{"req", NULL}, PERI_ACCESS_HIDES_REQ},
+        {{"req", "id", NULL}, PERI_ACCESS_HIDES_ID},
+        {{"req", "method", NULL}, PERI_ACCESS_HIDES_METHOD},
+        {{"req", "url", NULL}, PERI_ACCESS_HIDES_URL},
+        {{"req", "remoteAddress", NULL}, PERI_ACCESS_HIDES_REMOTE},
+        {{"res", NULL}, PERI_ACCESS_HIDES_RES},
+        {{"res", "statusCode", NULL}, PERI_ACCESS_HIDES_STATUS},
+        {{"responseTime", NULL}, PERI_ACCESS_HIDES_TIME},
+    };
+    perilua_redact redact = {.count = 0};
+    int count;
+    unsigned hidden = 0;
+
+    push_paths(L);
+    count = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 0;
+    for (int i = 1; i <= count; i++) {
+        peri_slice path = {NULL, 0};
+
+        lua_rawgeti(L, -1, i);
+        path.data = lua_tolstring(L, -1, &path.length);
+        perilua_redact_add(&redact, path);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        hidden |= perilua_redact_covers(&redact, values[i].names)
+                      ? (unsigned)values[i].hides
+                      : 0;
+    }
+    perilua_redact_fini(&redact);
+    return hidden;
+}
+
+int perilua_open_log(lua_State *L)
+{
+    perilua_vm *vm = perilua_vm_of(L);
+    const char *level = vm->settings != NULL
+                            ? peri_settings_str(vm->settings, "log.level", NULL)
+                            : NULL;
+
+    push_paths(L);
     return push_module(L,
                        level != NULL             ? peri_log_level_parse(level)
                        : vm->env->logger != NULL ? vm->env->logger->level

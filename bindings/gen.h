@@ -72,6 +72,7 @@ struct peri_host {
     struct perilua_profile *profile; /* NULL: none is being taken */
     struct perilua_stalls *stalls;   /* NULL: nobody watches */
     volatile bool collects; /* garbage, in a quiet moment; for the profile */
+    unsigned hidden;        /* in lines of requests: PERI_ACCESS_HIDES_... */
     bool logs_requests;
     peri_logger *access_logger;
     struct peri_access *access; /* the form of its lines; NULL: JSON */

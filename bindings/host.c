@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bindings/bind_log.h"
 #include "bindings/budget.h"
 #include "bindings/db_watch.h"
 #include "bindings/gen.h"
@@ -257,7 +258,7 @@ void perilua_host_observe(peri_host *host, peri_exchange *exchange)
     if (host->access != NULL) {
         peri_access_write(host->access, host->access_logger, exchange, now_ns);
     } else if (host->logs_requests) {
-        peri_access_log(host->access_logger, exchange, now_ns);
+        peri_access_log(host->access_logger, exchange, host->hidden, now_ns);
     }
     if (exchange->trace != NULL) {
         peri_tracer_done(exchange, now_ns);
@@ -401,6 +402,7 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     host->live = gen;
     watch_budget(host, gen);
     apply_logs(host, gen->settings);
+    host->hidden = perilua_log_hidden(gen->vm->L);
     apply_metrics(host, gen);
     peri_tracer_configure(host->env.tracer, gen->settings);
     note_observers(host);

@@ -88,3 +88,21 @@ int perilua_redact_add(perilua_redact *redact, peri_slice path)
     }
     return redact->paths[i].length != 0 ? 0 : PERI_EFORMAT;
 }
+
+bool perilua_redact_covers(const perilua_redact *redact,
+                           const char *const *names)
+{
+    for (int i = 0; i < redact->count; i++) {
+        int k = 0;
+
+        while (k < redact->paths[i].length && names[k] != NULL &&
+               (strcmp(redact->paths[i].segments[k], "*") == 0 ||
+                strcmp(redact->paths[i].segments[k], names[k]) == 0)) {
+            k++;
+        }
+        if (k == redact->paths[i].length && names[k] == NULL) {
+            return true;
+        }
+    }
+    return false;
+}

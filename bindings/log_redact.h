@@ -2,6 +2,8 @@
 #ifndef PERILUA_LOG_REDACT_H
 #define PERILUA_LOG_REDACT_H
 
+#include <stdbool.h>
+
 #include "core/base/slice.h"
 
 #define PERILUA_LOG_REDACT_MAX 64 /* paths: bits of a mask */
@@ -20,5 +22,10 @@ typedef struct perilua_redact {
 /* 0, or PERI_EFORMAT or PERI_ELIMIT: too many, or too long. */
 int perilua_redact_add(perilua_redact *redact, peri_slice path);
 void perilua_redact_fini(perilua_redact *redact);
+
+/* Whether the value at these names, from the line's fields on, is censored.
+ * Names end with NULL. */
+bool perilua_redact_covers(const perilua_redact *redact,
+                           const char *const *names);
 
 #endif

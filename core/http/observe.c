@@ -10,6 +10,7 @@
 
 /* Every byte of a URL may become six; the rest is short and bounded. */
 #define LINE_BYTES (PERI_ACCESS_URL_MAX * 6 + 1024)
+#define ID_MAX 128
 #define METHOD_MAX 64
 #define REMOTE_MAX 64
 
@@ -37,11 +38,6 @@ static char *put_escape(char *at, unsigned char byte)
     *at++ = hex[byte >> 4];
     *at++ = hex[byte & 15];
     return at;
-}
-
-static char *put_slice(char *at, peri_slice text)
-{
-    return put(at, text.data, text.length);
 }
 
 /* The inside of a JSON string. */
@@ -120,31 +116,74 @@ static char *put_failure(char *at, uint64_t status)
     return PUT(at, "\"}");
 }
 
+static char *put_hidden(char *at)
+{
+    return PUT(at, "\"[Redacted]\"");
+}
+
+static char *put_string(char *at, bool hidden, peri_slice text,
+                        size_t max_bytes)
+{
+    if (hidden) {
+        return put_hidden(at);
+    }
+    *at++ = '"';
+    at = put_text(at, text, max_bytes);
+    *at++ = '"';
+    return at;
+}
+
+static char *put_request(char *at, peri_exchange *ex, unsigned hidden)
+{
+    if ((hidden & PERI_ACCESS_HIDES_REQ) != 0) {
+        return put_hidden(at);
+    }
+    at = PUT(at, "{\"id\":");
+    at = put_string(at, (hidden & PERI_ACCESS_HIDES_ID) != 0,
+                    peri_exchange_id(ex), ID_MAX);
+    at = PUT(at, ",\"method\":");
+    at = put_string(at, (hidden & PERI_ACCESS_HIDES_METHOD) != 0,
+                    peri_exchange_text(ex, ex->method_text), METHOD_MAX);
+    at = PUT(at, ",\"url\":");
+    at = put_string(at, (hidden & PERI_ACCESS_HIDES_URL) != 0,
+                    peri_exchange_text(ex, ex->target), PERI_ACCESS_URL_MAX);
+    at = PUT(at, ",\"remoteAddress\":");
+    at = put_string(at, (hidden & PERI_ACCESS_HIDES_REMOTE) != 0,
+                    peri_exchange_remote(ex), REMOTE_MAX);
+    return PUT(at, "}");
+}
+
+static char *put_response(char *at, const peri_exchange *ex, unsigned hidden)
+{
+    if ((hidden & PERI_ACCESS_HIDES_RES) != 0) {
+        return put_hidden(at);
+    }
+    at = PUT(at, "{\"statusCode\":");
+    at = (hidden & PERI_ACCESS_HIDES_STATUS) != 0 ? put_hidden(at)
+                                                  : put_number(at, ex->status);
+    return PUT(at, "}");
+}
+
 void peri_access_log(const peri_logger *logger, peri_exchange *ex,
-                     uint64_t now_ns)
+                     unsigned hidden, uint64_t now_ns)
 {
     char line[LINE_BYTES];
     int level = ex->status >= 500 ? PERI_LOG_ERROR : PERI_LOG_INFO;
+    uint64_t took_ns = now_ns > ex->started_ns ? now_ns - ex->started_ns : 0;
     char *at;
 
     if (!peri_log_enabled(logger, level)) {
         return;
     }
     at = put_head(line, logger, level);
-    at = PUT(at, ",\"req\":{\"id\":\"");
-    at = put_slice(at, peri_exchange_id(ex)); /* sane by definition */
-    at = PUT(at, "\",\"method\":\"");
-    at = put_text(at, peri_exchange_text(ex, ex->method_text), METHOD_MAX);
-    at = PUT(at, "\",\"url\":\"");
-    at = put_text(at, peri_exchange_text(ex, ex->target), PERI_ACCESS_URL_MAX);
-    at = PUT(at, "\",\"remoteAddress\":\"");
-    at = put_text(at, peri_exchange_remote(ex), REMOTE_MAX);
-    at = PUT(at, "\"},\"res\":{\"statusCode\":");
-    at = put_number(at, ex->status);
-    *at++ = '}';
+    at = PUT(at, ",\"req\":");
+    at = put_request(at, ex, hidden);
+    at = PUT(at, ",\"res\":");
+    at = put_response(at, ex, hidden);
     at = ex->status >= 500 ? put_failure(at, ex->status) : at;
     at = PUT(at, ",\"responseTime\":");
-    at = put_ms(at, now_ns > ex->started_ns ? now_ns - ex->started_ns : 0);
+    at = (hidden & PERI_ACCESS_HIDES_TIME) != 0 ? put_hidden(at)
+                                                : put_ms(at, took_ns);
     if (ex->trace != NULL) {
         at = put_trace(at, &ex->trace->context);
     }

@@ -140,6 +140,24 @@ test("modules have levels of their own, changed by a reload", async (t) => {
   assert.equal(of(app, "a warning").length, 1);
 });
 
+test("redaction holds for the lines of requests, and follows a reload", async (t) => {
+  const config = (paths) => ({ "config/default.lua": `return { log = { redact = { ${paths} } } }` });
+  const app = await start(t, { files: config('"req.url", "*.remoteAddress", "req[\'x\']", "responseTime.x"'), route: 'router:get("/secret", function() return {} end)' });
+  const line = async () => {
+    const { headers } = await app.get("/secret");
+    return app.line((l) => l.msg === "request completed" && l.req?.id === headers["x-request-id"]);
+  };
+  const first = await line();
+  assert.deepEqual({ ...first.req, id: "" }, { id: "", method: "GET", url: "[Redacted]", remoteAddress: "[Redacted]" });
+  assert.deepEqual(first.res, { statusCode: 200 });
+  assert.equal(typeof first.responseTime, "number");
+  app.write(config('"res.*", "responseTime"'));
+  assert.equal((await app.command("reload")).code, 0);
+  const { req, res, responseTime } = await line();
+  assert.equal(req.url, "/secret");
+  assert.deepEqual([res, responseTime], [{ statusCode: "[Redacted]" }, "[Redacted]"]);
+});
+
 test("what is redacted does not appear", async (t) => {
   const app = await start(t, {
     route: ROUTES,

@@ -66,7 +66,7 @@ TEST(a_line_is_as_pino_http_writes_it)
     (void)state;
     peri_logger_init(&logger, PERI_LOG_INFO, keep, NULL);
     fill(&ex, "GET /a?b=\"c\"\x01\xff\xc3\xa9", 200);
-    peri_access_log(&logger, &ex, 1001234567u);
+    peri_access_log(&logger, &ex, 0, 1001234567u);
     snprintf(head, sizeof head, ",\"pid\":%d,\"hostname\":\"%s\",\"req\"",
              logger.pid, logger.hostname);
     assert_memory_equal(written, "{\"level\":30,\"time\":1", 20);
@@ -78,6 +78,30 @@ TEST(a_line_is_as_pino_http_writes_it)
         "1.234,\"msg\":\"request completed\"}\n");
 }
 
+TEST(what_is_hidden_is_not_in_the_line)
+{
+    peri_logger logger;
+    peri_exchange ex;
+
+    (void)state;
+    peri_logger_init(&logger, PERI_LOG_INFO, keep, NULL);
+    fill(&ex, "GET /secret", 200);
+    peri_access_log(&logger, &ex,
+                    PERI_ACCESS_HIDES_URL | PERI_ACCESS_HIDES_REMOTE |
+                        PERI_ACCESS_HIDES_STATUS | PERI_ACCESS_HIDES_TIME,
+                    0);
+    assert_tail(
+        "\"req\":{\"id\":\"abc\",\"method\":\"GET\",\"url\":\"[Redacted]\","
+        "\"remoteAddress\":\"[Redacted]\"},\"res\":{\"statusCode\":"
+        "\"[Redacted]\"},\"responseTime\":\"[Redacted]\",\"msg\":"
+        "\"request completed\"}\n");
+    peri_access_log(&logger, &ex, PERI_ACCESS_HIDES_REQ | PERI_ACCESS_HIDES_RES,
+                    0);
+    assert_tail(
+        "\"req\":\"[Redacted]\",\"res\":\"[Redacted]\",\"responseTime\":"
+        "0.000,\"msg\":\"request completed\"}\n");
+}
+
 TEST(levels_follow_the_status)
 {
     peri_logger logger;
@@ -87,10 +111,10 @@ TEST(levels_follow_the_status)
     peri_logger_init(&logger, PERI_LOG_WARN, keep, NULL);
     written_length = 0;
     fill(&ex, "GET /", 404);
-    peri_access_log(&logger, &ex, 0);
+    peri_access_log(&logger, &ex, 0, 0);
     assert_int_equal(written_length, 0);
     fill(&ex, "GET /", 503);
-    peri_access_log(&logger, &ex, 0);
+    peri_access_log(&logger, &ex, 0, 0);
     assert_memory_equal(written, "{\"level\":50", 11);
     assert_non_null(strstr(written, "\"responseTime\":0.000"));
 }
@@ -106,7 +130,7 @@ TEST(a_long_url_is_cut)
     peri_logger_init(&logger, PERI_LOG_INFO, keep, NULL);
     fill(&ex, head, 499);
     ex.gone = true;
-    peri_access_log(&logger, &ex, 0);
+    peri_access_log(&logger, &ex, 0, 0);
     assert_true(written_length < 10000);
     assert_non_null(strstr(written, "...\",\"remoteAddress\""));
     assert_non_null(strstr(written, "\"msg\":\"request aborted\"}\n"));
@@ -116,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_as_pino_http_writes_it),
+        cmocka_unit_test(what_is_hidden_is_not_in_the_line),
         cmocka_unit_test(levels_follow_the_status),
         cmocka_unit_test(a_long_url_is_cut),
     };
