@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/buf.h"
 
 typedef struct setting {
     const char *key;
@@ -158,4 +159,22 @@ void peri_settings_each(const peri_settings *settings, const char *prefix,
             fn(data, settings->list[i].key, settings->list[i].value);
         }
     }
+}
+
+static void add_to_text(void *data, const char *key, const char *value)
+{
+    peri_buf_printf(data, "%s\t%s\n", key, value);
+}
+
+char *peri_settings_text(const peri_settings *settings,
+                         const char *const *prefixes)
+{
+    peri_buf text;
+
+    peri_buf_init(&text, SIZE_MAX);
+    for (; *prefixes != NULL; prefixes++) {
+        peri_settings_each(settings, *prefixes, add_to_text, &text);
+    }
+    peri_buf_append_byte(&text, '\0');
+    return text.data;
 }

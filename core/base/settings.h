@@ -35,4 +35,10 @@ void peri_settings_each(const peri_settings *settings, const char *prefix,
                                    const char *value),
                         void *data);
 
+/* All of them whose key begins with one of the prefixes (the last is NULL), as
+ * one text: two are the same when nothing has changed. NUL-ended; caller owns.
+ */
+char *peri_settings_text(const peri_settings *settings,
+                         const char *const *prefixes);
+
 #endif

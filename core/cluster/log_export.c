@@ -15,6 +15,7 @@ struct peri_log_export {
     peri_log_tail *tail;
     peri_client *client;
     peri_exporter *exporter;
+    char *configured; /* what it was made from */
     peri_master *master;
     peri_log_record record;
 };
@@ -62,7 +63,8 @@ static void apply_limits(peri_attributes *to, const peri_settings *settings)
         settings, "log.otlp.limits.attribute_length", PERI_ATTRIBUTE_VALUE_MAX);
 }
 
-static void begin(peri_master *master)
+/* Takes what it is made from. */
+static void begin(peri_master *master, char *configured)
 {
     struct peri_log_export *it = peri_calloc(1, sizeof *it);
     const peri_exporter_counts counts = {
@@ -77,9 +79,11 @@ static void begin(peri_master *master)
         "log.otlp", PERI_OTLP_LOGS, &counts);
     if (it->exporter == NULL) {
         peri_client_close(it->client, NULL, NULL);
+        free(configured);
         free(it);
         return;
     }
+    it->configured = configured;
     peri_log_record_init(&it->record);
     apply_limits(&it->record.attributes, master->settings);
     it->tail = peri_log_tail_create(master, 0, on_lines, on_missed, it);
@@ -93,6 +97,7 @@ static void on_closed(void *data)
 
     peri_client_close(it->client, NULL, NULL);
     peri_log_record_fini(&it->record);
+    free(it->configured);
     free(it);
 }
 
@@ -110,8 +115,21 @@ void peri_log_export_destroy(peri_master *master)
 
 void peri_log_export_refresh(peri_master *master)
 {
+    static const char *const decisive[] = {"log.otlp.", "trace.resource.",
+                                           "trace.service_name", NULL};
+    const struct peri_log_export *it = master->log_export;
+    bool wanted =
+        peri_settings_bool(master->settings, "log.otlp.enabled", false);
+    char *text = peri_settings_text(master->settings, decisive);
+
+    if (it != NULL && wanted && strcmp(text, it->configured) == 0) {
+        free(text); /* what waits for a collector goes on waiting */
+        return;
+    }
     peri_log_export_destroy(master); /* what it has yet to send, it sends */
-    if (peri_settings_bool(master->settings, "log.otlp.enabled", false)) {
-        begin(master);
+    if (wanted) {
+        begin(master, text);
+    } else {
+        free(text);
     }
 }

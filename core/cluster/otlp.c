@@ -4,7 +4,6 @@
  * metric. As long as the last push has not come to its end (a collector that is
  * down or slow, with pauses between attempts), nothing is collected: what is
  * sent later has it all, as deltas too. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
@@ -249,31 +248,15 @@ static void stop(peri_otlp_push *p)
     }
 }
 
-static void add_to_text(void *data, const char *key, const char *value)
-{
-    peri_buf_printf(data, "%s\t%s\n", key, value);
-}
-
-/* All that decides on the exporter, to compare. NUL-ended; caller owns. */
-static char *text_of(const peri_settings *settings)
-{
-    peri_buf text;
-
-    peri_buf_init(&text, (size_t)1 << 20);
-    peri_settings_each(settings, SECTION ".", add_to_text, &text);
-    peri_settings_each(settings, "trace.resource.", add_to_text, &text);
-    peri_settings_each(settings, "trace.service_name", add_to_text, &text);
-    peri_buf_append_byte(&text, '\0');
-    return text.data;
-}
-
 static void configure(peri_otlp_push *p)
 {
+    static const char *const decisive[] = {SECTION ".", "trace.resource.",
+                                           "trace.service_name", NULL};
     const peri_settings *settings = p->master->settings;
     const peri_exporter_counts counts = {&p->exported, &p->dropped, &p->failed};
     const char *temporality =
         peri_settings_str(settings, SECTION ".temporality", "cumulative");
-    char *text = text_of(settings);
+    char *text = peri_settings_text(settings, decisive);
 
     if (p->configured != NULL && strcmp(text, p->configured) == 0) {
         free(text);

@@ -67,24 +67,6 @@ bool peri_tracer_is_wanted(const peri_settings *settings)
 
 /* ---- settings ---- */
 
-static void add_to_text(void *data, const char *key, const char *value)
-{
-    peri_buf *text = data;
-
-    peri_buf_printf(text, "%s\t%s\n", key, value);
-}
-
-/* All that is configured, as one text to compare. NUL-ended; caller owns. */
-static char *text_of(const peri_settings *settings)
-{
-    peri_buf text;
-
-    peri_buf_init(&text, (size_t)1 << 20);
-    peri_settings_each(settings, "trace.", add_to_text, &text);
-    peri_buf_append_byte(&text, '\0');
-    return text.data;
-}
-
 static bool names(const char *list, const char *name)
 {
     char quoted[32];
@@ -174,7 +156,10 @@ static peri_tracer_limits limits_of(const peri_settings *settings)
 
 void peri_tracer_configure(peri_tracer *tracer, const peri_settings *settings)
 {
-    char *text = peri_tracer_is_wanted(settings) ? text_of(settings) : NULL;
+    static const char *const all[] = {"trace.", NULL};
+    char *text = peri_tracer_is_wanted(settings)
+                     ? peri_settings_text(settings, all)
+                     : NULL;
     bool same = text == NULL || tracer->configured == NULL
                     ? text == tracer->configured
                     : strcmp(text, tracer->configured) == 0;

@@ -160,6 +160,19 @@ test("lines that come faster than they are read are counted, one by one", async 
   assert.ok(sum(last) - sum(before) - count < 10, JSON.stringify([before, last])); // of the start, and "log lines lost"
 });
 
+test("a reload does not give up what waits for a collector", async (t) => {
+  let away = true;
+  const it = await collector(t, () => (away ? 503 : 200));
+  const app = await start(t, { route: ROUTES, settings: { "log.otlp.enabled": true, "log.otlp.endpoint": `${it.url}/v1/logs`, "log.otlp.batch_delay": 10 } });
+  await app.get("/fields");
+  await until(() => it.count > 0, { what: "an attempt" });
+  assert.equal((await app.command("reload")).code, 0);
+  const before = it.count;
+  await until(() => it.count > before, { what: "another attempt" });
+  away = false;
+  await it.record("could not");
+});
+
 test("the attributes of a line have limits", async (t) => {
   const it = await collector(t);
   const app = await start(t, { route: ROUTES, vars: { OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${it.url}/v1/logs`, OTEL_BLRP_SCHEDULE_DELAY: "50",
