@@ -8,6 +8,7 @@
  *   log_tail.c  reading along    log_levels.c set by hand
  *   log_export.c by OTLP
  *   admin.c     the admin listener     metrics.c  /metrics
+ *   accept.c    in which form          compat.c   under other names, too
  *   dashboard*.c  its dashboard        ask.c      questions to a worker
  *   resources.c what workers share, for both
  *   statsd.c, otlp.c  who push metrics
