@@ -281,17 +281,16 @@ static void note_observers(peri_host *host)
 /* metrics.* of the generation that is live now. */
 static void apply_metrics(peri_host *host, const perilua_gen *gen)
 {
-    double bounds[PERI_CELLS_BOUNDS_MAX];
-    size_t count =
-        peri_meter_bounds(peri_slice_str(peri_settings_str(
-                              gen->settings, "metrics.buckets", BUCKETS)),
-                          bounds);
-
     bool enabled = peri_settings_bool(gen->settings, "metrics.enabled", true);
     uint32_t exponential =
         peri_settings_bool(gen->settings, "metrics.exponential", false)
             ? PERI_EXPONENTIAL_BUCKETS
             : 0;
+    double bounds[PERI_CELLS_BOUNDS_MAX];
+    size_t count =
+        peri_meter_bounds(peri_slice_str(peri_settings_str(
+                              gen->settings, "metrics.buckets", BUCKETS)),
+                          bounds);
 
     peri_meter_destroy(host->meter);
     host->meter = NULL;

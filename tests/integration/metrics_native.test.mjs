@@ -1,6 +1,7 @@
 // Native histograms: counted in exponential buckets, scraped in protobuf.
 import assert from "node:assert/strict";
 import test from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { start, until } from "./helpers.mjs";
 import { ACCEPT, decode } from "./prometheus_proto.mjs";
 
@@ -67,11 +68,17 @@ test("what both workers observed is one native histogram, beside its classic buc
 test("all families and values of the text are in protobuf, too", async (t) => {
   const app = await serve(t);
   await app.get("/see/3");
-  const text = await (await fetch(`${app.admin}/metrics`)).text();
-  const all = await scrape(app);
-  const names = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)];
-  assert.deepEqual([...all.keys()], names.map(([, name]) => name));
-  for (const [, name, type] of names) {
+  const families = async () => [...(await (await fetch(`${app.admin}/metrics`)).text()).matchAll(/^# TYPE (\S+) (\S+)$/gm)]
+    .map(([, name, type]) => [name, type]);
+  let names;
+  let all;
+  await until(async () => {
+    names = await families();
+    all = await scrape(app);
+    return isDeepStrictEqual(names, await families()); // none came meanwhile
+  });
+  assert.deepEqual([...all.keys()], names.map(([name]) => name));
+  for (const [name, type] of names) {
     assert.equal(all.get(name).type, type.toUpperCase(), name);
   }
   assert.equal(all.get("perigee_workers_wanted").series.get(""), 2);
