@@ -586,6 +586,23 @@ describe("types", function()
     assert.is_nil((check(t, 1.5)))
   end)
 
+  it("know what bounds of buckets and endpoints of collectors are", function()
+    local function told(text)
+      return faults({ files = default_lua("return { " .. text .. " }") })[1]
+    end
+    assert.is_nil(told "metrics = { buckets = { 0.1, 1 } }")
+    assert.truthy(told("metrics = { buckets = { 2, 1 } }"):find "must rise")
+    assert.truthy(told("metrics = { buckets = { 1, 1 } }"):find "must rise")
+    assert.truthy(told("metrics = { buckets = { 'a', 1 } }"):find "number")
+    assert.truthy(told("metrics = { buckets = {} }"):find "1 to 64")
+    for _, section in ipairs { "trace = %s", "log = { otlp = %s }",
+      "metrics = { otlp = %s }" } do
+      assert.is_nil(told(section:format "{ endpoint = 'HTTPS://c/x' }"))
+      assert.truthy(told(section:format "{ endpoint = 'ftp://c' }")
+        :find "must be an http or https URL")
+    end
+  end)
+
   it("know addresses and networks", function()
     local t = schema.root.fields.http.fields.trust_proxies
     for _, good in ipairs { "127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8",

@@ -177,7 +177,13 @@ local shutdown = t.section {
 -- How one kind of what is recorded goes to a collector, and a section's own.
 local function exported(signal, own)
   local all = {
-    endpoint = t.string { default = "http://localhost:4318/v1/" .. signal },
+    endpoint = t.string {
+      default = "http://localhost:4318/v1/" .. signal,
+      check = function(value)
+        return not value:find "^[hH][tT][tT][pP][sS]?://[^/?#]"
+          and "must be an http or https URL" or nil
+      end,
+    },
     headers = t.map {
       default = {},
       any_key = true,
@@ -287,6 +293,16 @@ local metrics = t.section {
     default = t.array { 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
       1, 2.5, 5, 7.5, 10 },
     of = t.number { min = 0 },
+    check = function(bounds)
+      for i = 2, #bounds do
+        local above, below = bounds[i], bounds[i - 1] -- nil: was a fault
+        if above and below and above <= below then
+          return "must rise"
+        end
+      end
+      return (#bounds == 0 or #bounds > 64) and "must be 1 to 64 numbers"
+        or nil
+    end,
   },
   otlp = exported("metrics", {
     batch_delay = false, -- all of it leaves at once
