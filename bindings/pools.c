@@ -1,6 +1,7 @@
 /* Pools: a table of the pools that are shown, by what they are called. */
 #include "bindings/pools.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,6 +156,7 @@ static entry *find(perilua_pools *pools, int number, const peri_slice *names)
     uint32_t hash = 2166136261u ^ (uint32_t)number;
     peri_list *bucket;
 
+    assert(kinds[number].names <= NAMES_MAX);
     for (size_t i = 0; i < kinds[number].names; i++) {
         size_t part = names[i].length < PERI_CELLS_VALUE_MAX
                           ? names[i].length
@@ -209,7 +211,8 @@ static void on_database(perilua_pools *pools, peri_slice system,
                         const char *name, const peri_pool_counts *counts)
 {
     size_t length = strnlen(name, PERILUA_DB_NAME_BYTES - 1);
-    const peri_slice names[] = {system, peri_slice_of(name, length)};
+    const peri_slice names[NAMES_MAX] = {system, peri_slice_of(name, length),
+                                         PERI_SLICE("")};
 
     count(pools, DB, names, counts);
 }
