@@ -505,6 +505,276 @@ return function(driver_name, settings)
       end)
     end)
 
+    describe("limits of each group", function()
+      local function add(names, opts)
+        local ids = {}
+        for name in names:gmatch "%S+" do
+          local own = { group = name:sub(1, 1) }
+          for key, value in pairs(opts or {}) do
+            own[key] = value
+          end
+          ids[name] = assert(q:add(name, nil, own)).id
+        end
+        return ids
+      end
+
+      -- So many jobs as they come, by their names.
+      local function take_names(consumer, count)
+        local jobs, names = {}, {}
+        while #names < count do
+          for _, record in ipairs(take(consumer, count - #names)) do
+            jobs[record.name] = record
+            names[#names + 1] = record.name
+          end
+        end
+        table.sort(names)
+        return jobs, table.concat(names, " ")
+      end
+
+      local function names_of(state, range)
+        local names = {}
+        for i, job in ipairs(assert(q:jobs(state, range or { 0, -1 }))) do
+          names[i] = job.name
+        end
+        return table.concat(names, " ")
+      end
+
+      it("hold for how many run at once, in order within the group", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        add "a1 a2 a3 b1 b2"
+        local consumer = consume()
+        local jobs, names = take_names(consumer, 2)
+        assert.equal("a1 b1", names)
+        nothing(consumer)
+        assert(consumer:complete(jobs.a1, "1"))
+        assert.equal("a2", take(consumer).name)
+        nothing(consumer)
+        assert(consumer:fail(jobs.b1, { message = "no" }))
+        local record = take(consumer)
+        assert.equal("b2", record.name)
+        assert(consumer:complete(record, "1"))
+        nothing(consumer)
+      end)
+
+      it("have groups served in turn, also below their limits", function()
+        assert(q:limit { group = { concurrency = 100 } })
+        add "a1 a2 a3 b1"
+        local consumer = consume()
+        for _, name in ipairs { "a1", "b1", "a2" } do
+          local record = take(consumer)
+          assert.equal(name, record.name)
+          assert(consumer:complete(record, "1"))
+        end
+      end)
+
+      it("do not let a backlog stop the others", function()
+        assert(q:limit { group = { concurrency = 2 } })
+        local many = {}
+        for i = 1, 1300 do
+          many[i] = { name = "a" .. i, opts = { group = "a" } }
+        end
+        assert(q:add_bulk(many))
+        add "b1"
+        assert(q:add("free"))
+        local consumer = consume()
+        local _, names = take_names(consumer, 4)
+        assert.equal("a1 a2 b1 free", names)
+        nothing(consumer)
+        local counts = q:counts()
+        assert.same({ 4, 1298, 0 }, { counts.active, counts.waiting,
+          counts.delayed })
+      end)
+
+      it("serve those in turn that have something to do", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        local consumer = consume()
+        add "a1 b1 c1 a2 b2 c2 a3 b3 c3"
+        local jobs = take_names(consumer, 3)
+        nothing(consumer)
+        for round = 2, 3 do
+          for _, group in ipairs { "a", "b", "c" } do
+            assert(consumer:complete(jobs[group .. round - 1], "1"))
+            jobs[group .. round] = take(consumer)
+            assert.equal(group .. round, jobs[group .. round].name)
+          end
+        end
+      end)
+
+      it("hold for how many begin in a time", function()
+        assert(q:limit { group = { rate = { max = 2, duration = "1m" } } })
+        add "a1 a2 a3 b1"
+        local consumer = consume()
+        local jobs, names = take_names(consumer, 3)
+        assert.equal("a1 a2 b1", names)
+        for _, record in pairs(jobs) do
+          assert(consumer:complete(record, "1"))
+        end
+        nothing(consumer)
+        assert.equal("a3", names_of "waiting")
+      end)
+
+      it("let a group go on when its time is over", function()
+        assert(q:limit { group = { rate = { max = 1, duration = 200 } } })
+        add "a1 a2 a3"
+        local consumer = consume()
+        for i = 1, 3 do
+          assert.equal("a" .. i, take(consumer).name)
+        end
+      end)
+
+      it("know what waits for its group as waiting", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        local ids = add "a1 a2 a3 a4 a5"
+        assert(q:add("later", nil, { group = "a", delay = "1h" }))
+        local consumer = consume()
+        local first = take(consumer)
+        nothing(consumer)
+        assert.same({ 4, 1, 1 }, { q:counts().waiting, q:counts().delayed,
+          q:counts().active })
+        assert.equal("a2 a3 a4 a5", names_of "waiting")
+        assert.equal("a3 a4", names_of("waiting", { 1, 2 }))
+        assert.equal("a4 a3", names_of("waiting",
+          { from = 1, to = 2, ascending = false }))
+        assert.equal("later", names_of "delayed")
+        assert.equal("waiting", q:job(ids.a3).state)
+        for _, verb in ipairs { "promote", "retry" } do
+          local _, err = client.driver[verb](client.driver, unique, ids.a3)
+          assert.equal("conflict", err and err.kind)
+        end
+        local _, err = q:job(ids.a3):change_delay "1h"
+        assert.equal("conflict", err and err.kind)
+        assert(q:job(ids.a2):remove())
+        assert.equal("a3 a4 a5", names_of "waiting")
+        assert(q:pause())
+        assert.same({ 0, 3 }, { q:counts().waiting, q:counts().paused })
+        assert.equal("a3 a4 a5", names_of "paused")
+        assert.equal("paused", q:job(ids.a3).state)
+        assert(consumer:complete(first, "1"))
+        nothing(consumer)
+        assert(q:resume())
+        assert.equal("a3", take(consumer).name)
+      end)
+
+      it("are no hindrance to draining, cleaning and removing", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        local ids = add "a1 a2 a3"
+        add("a4", { delay = "1h" })
+        local consumer = consume()
+        local record = take(consumer)
+        nothing(consumer)
+        task.sleep(5)
+        assert.equal(1, #q:clean(0, 0, "delayed"))
+        assert.equal(2, q:counts().waiting)
+        assert.same({ ids.a2 }, q:clean(0, 1, "waiting"))
+        assert.equal(1, q:drain())
+        assert.is_nil(q:job(ids.a3))
+        assert.equal(0, q:counts().waiting)
+        assert(consumer:complete(record, "1"))
+        add "a5 a6"
+        take(consumer)
+        nothing(consumer)
+        assert(q:pause())
+        assert(q:obliterate { force = true })
+        assert(q:resume())
+        for _, count in pairs(q:counts()) do
+          assert.equal(0, count)
+        end
+        add "a7 a8" -- without limits again
+        assert.equal("a7 a8", (select(2, take_names(consumer, 2))))
+      end)
+
+      it("heed priorities within a group, also changed ones", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        add "a0"
+        local consumer = consume()
+        local record = take(consumer)
+        add("a5 a6", { priority = 5 })
+        add("a1", { priority = 1 })
+        local ids = add "a9"
+        nothing(consumer)
+        assert.equal(4, q:counts().waiting + q:counts().prioritized)
+        assert(q:job(ids.a9):change_priority(6))
+        for _, name in ipairs { "a1", "a5", "a6", "a9" } do
+          assert(consumer:complete(record, "1"))
+          record = take(consumer)
+          assert.equal(name, record.name)
+        end
+      end)
+
+      it("give the place back to one that is released", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        add "a1 a2"
+        local consumer = consume()
+        local record = take(consumer)
+        nothing(consumer)
+        assert(consumer:release(record))
+        record = take(consumer)
+        assert.equal("a1", record.name)
+        nothing(consumer)
+      end)
+
+      it("count a job that is tried again only while it runs", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        add("a1", { attempts = 3 })
+        add "a2 a3"
+        local consumer = consume()
+        local record = take(consumer)
+        nothing(consumer)
+        assert(consumer:fail(record, { message = "later" }, 50))
+        record = take(consumer)
+        assert.equal("a2", record.name)
+        until_true(function()
+          nothing(consumer, 20)
+          return q:counts().delayed == 0
+        end)
+        nothing(consumer)
+        assert(consumer:complete(record, "1"))
+        local names = {}
+        for i = 1, 2 do
+          record = take(consumer)
+          names[i] = record.name
+          assert(consumer:complete(record, "1"))
+        end
+        table.sort(names)
+        assert.same({ "a1", "a3" }, names)
+      end)
+
+      it("may be changed, and taken away, while jobs wait for them", function()
+        local consumer = consume()
+        add "a1"
+        take(consumer)
+        assert(q:limit { group = { concurrency = 1 } }) -- a1 counts
+        add "a2 a3 a4 a5"
+        nothing(consumer)
+        assert(q:limit { group = { concurrency = 2 } })
+        assert.equal("a2", take(consumer).name)
+        nothing(consumer)
+        assert(q:limit {})
+        assert.equal("a3 a4 a5", (select(2, take_names(consumer, 3))))
+      end)
+
+      it("leave jobs without a group alone", function()
+        assert(q:limit { group = { concurrency = 1 } })
+        for _ = 1, 3 do
+          assert(q:add("free", { group = "a" }))
+        end
+        local consumer = consume()
+        assert.equal("free free free", (select(2, take_names(consumer, 3))))
+      end)
+
+      it("hold beside the limits of the whole queue", function()
+        assert(q:limit { concurrency = 2, group = { concurrency = 1 } })
+        add "a1 a2 b1 c1"
+        local consumer = consume()
+        local jobs, names = take_names(consumer, 2)
+        assert.equal("a1 b1", names)
+        nothing(consumer)
+        assert(consumer:complete(jobs.b1, "1"))
+        assert.equal("c1", take(consumer).name)
+        nothing(consumer)
+      end)
+    end)
+
     describe("events", function()
       it("tell what happens", function()
         local seen = {}

@@ -38,32 +38,27 @@ function methods:counts(queue)
   if not n then
     return nil, err
   end
-  return {
+  local counts = {
     waiting = n[1], paused = n[2], active = n[3], prioritized = n[4],
     delayed = n[5], completed = n[6], failed = n[7], waiting_children = n[8],
   }
-end
-
-local function range(kind, from, to, ascending)
-  if kind == "zset" then
-    return from, to, ascending and "" or "rev", false
-  elseif ascending then
-    return -to - 1, -from - 1, "", true
-  end
-  return from, to, "", false
+  -- Until their groups may begin them.
+  local parked = math.min(n[10], counts.delayed)
+  local state = n[9] == 1 and "paused" or "waiting"
+  counts.delayed = counts.delayed - parked
+  counts[state] = counts[state] + parked
+  return counts
 end
 
 function methods:jobs(queue, state, from, to, ascending)
   local key = KEYS[state]
-  local low, high, order, turn = range(key[1], from, to, ascending)
   local reply, err = self.store:run("jobs", queue,
-    { key[1], key[2], low, high, order })
+    { key[1], key[2], from, to, ascending and 1 or 0 })
   if not reply then
     return nil, err
   end
-  local out, n = {}, #reply / 2
-  for i = 1, n do
-    local at = 2 * (turn and n - i + 1 or i) - 1
+  local out = {}
+  for at = 1, #reply, 2 do
     local hash = codec.map(reply[at + 1])
     if next(hash) then
       out[#out + 1] = codec.record(queue, reply[at], hash, state)
@@ -161,30 +156,15 @@ function methods:obliterate(queue, force)
 end
 
 function methods:limit(queue, limit)
-  local rate = limit.rate
-  local key = self.store:root(queue) .. ":meta"
-  local done, err = self.store.client:transaction(function(t)
-    t:hdel(key, "concurrency", "max", "duration")
-    if limit.concurrency then
-      t:hset(key, "concurrency", limit.concurrency)
-    end
-    if rate then
-      t:hset(key, "max", rate.max, "duration", rate.duration)
-    end
-  end)
-  if not done then
-    return nil, err
+  local args = {}
+  for _, one in ipairs { limit, limit.group or {} } do
+    local rate = one.rate or {}
+    args[#args + 1] = one.concurrency or ""
+    args[#args + 1] = rate.max or ""
+    args[#args + 1] = rate.duration or ""
   end
-  return self:limit_groups(queue, limit.group)
-end
-
--- Groups are not part of BullMQ's open layout.
-function methods:limit_groups(_, group)
-  if group then
-    return nil, errors.new("invalid",
-      "the Redis driver does not limit groups yet")
-  end
-  return true
+  local done, err = self.store:run("limit", queue, args)
+  return done and true or nil, err
 end
 
 function methods:queues()

@@ -315,7 +315,7 @@ end
 -- Also of those that were begun for us, and we have not heard of it.
 local function bury(self)
   local list = self.store:run("owners", self.queue)
-  local seen, args = {}, { CRASHES_MAX }
+  local seen, args = {}, { time.now(), CRASHES_MAX }
   for i = 1, list and #list or 0, 3 do
     local id, token, why = list[i], list[i + 1], list[i + 2]
     local job = self.running[id]
@@ -330,7 +330,7 @@ local function bury(self)
       put_back(self, { { id = id, token = token } }, 1)
     end
   end
-  if #args > 1 then
+  if #args > 2 then
     return self.store:run("abandoned", self.queue, args)
   end
   return true

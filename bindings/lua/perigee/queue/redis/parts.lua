@@ -14,7 +14,8 @@ local function meta(Q)
   local m = metas[Q]
   if not m then
     local v = call('HMGET', Q .. 'meta', 'paused', 'concurrency', 'max',
-      'duration', 'opts.maxLenEvents')
+      'duration', 'opts.maxLenEvents', 'groups', 'group.concurrency',
+      'group.max', 'group.duration')
     m = {
       paused = v[1],
       concurrency = v[2] and tonumber(v[2]),
@@ -22,6 +23,10 @@ local function meta(Q)
       duration = v[4] and tonumber(v[4]),
       events = v[5] or '10000',
       fresh = not v[5],
+      groups = v[6],
+      group_concurrency = v[7] and tonumber(v[7]),
+      group_max = v[8] and tonumber(v[8]),
+      group_duration = v[9] and tonumber(v[9]),
       target = Q .. (v[1] and 'paused' or 'wait'),
     }
     metas[Q] = m
@@ -49,10 +54,23 @@ local function wake(Q)
   end
 end
 
-local function wake_delay(Q)
+-- When there is something again by itself, in ms: a delayed job, or a group
+-- whose rate lets it begin one; false: never.
+local function first_due(Q)
   local first = call('ZRANGE', Q .. 'delayed', 0, 0, 'WITHSCORES')
-  if first[2] then
-    call('ZADD', Q .. 'marker', tonumber(first[2]) / 4096, '1')
+  local due = first[2] and tonumber(first[2]) / 4096
+  if meta(Q).groups then
+    local group = call('ZRANGEBYSCORE', Q .. 'perigee:groups', 100000000000,
+      '(inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    due = group[2] and math.min(due or math.huge, tonumber(group[2])) or due
+  end
+  return due
+end
+
+local function wake_delay(Q)
+  local due = first_due(Q)
+  if due then
+    call('ZADD', Q .. 'marker', due, '1')
   end
 end
 
@@ -163,7 +181,7 @@ end
 ]] }
 
 -- Parents that wait for children.
-M.parents = { needs = { "places" }, source = [[
+M.parents = { needs = { "groups" }, source = [[
 local function parent_ready(Q, id, now)
   local v = call('HMGET', Q .. id, 'priority', 'delay')
   local priority, delay = int(v[1]), int(v[2])
@@ -205,6 +223,7 @@ local function fail_parent(parent_key, parent, key, now)
     call('HSET', parent_key, 'defa', reason)
     parent_ready(Q, id, now)
   elseif call('ZREM', Q .. 'delayed', id) == 1 then
+    unpark(Q, id)
     call('HSET', parent_key, 'defa', reason, 'delay', '0')
     parent_ready(Q, id, now)
   elseif not call('ZSCORE', Q .. 'failed', id) then
@@ -231,7 +250,7 @@ end
 ]] }
 
 -- Jobs that go: their keys, what others know of them.
-M.removal = { needs = { "places" }, source = [[
+M.removal = { needs = { "groups" }, source = [[
 local function delete_keys(Q, id)
   local J = Q .. id
   return call('DEL', J, J .. ':logs', J .. ':dependencies', J .. ':processed',
@@ -284,6 +303,7 @@ local ZSETS = { 'completed', 'failed', 'delayed', 'prioritized',
 
 -- Takes an id out of the state that it is in; gives the state.
 local function take_out(Q, id)
+  unpark(Q, id)
   for i = 1, #ZSETS do
     if call('ZREM', Q .. ZSETS[i], id) == 1 then
       return ZSETS[i]
@@ -291,6 +311,7 @@ local function take_out(Q, id)
   end
   for _, list in ipairs { 'wait', 'paused', 'active' } do
     if call('LREM', Q .. list, 0, id) > 0 then
+      leave(Q, id)
       return list
     end
   end
@@ -351,7 +372,7 @@ local function deduplicate(Q, job)
     end
   end
   if d.replace then
-    if call('ZREM', Q .. 'delayed', owner) == 0 then
+    if is_parked(Q, owner) or call('ZREM', Q .. 'delayed', owner) == 0 then
       return owner
     end
     delete_keys(Q, owner)
@@ -367,6 +388,10 @@ local function deduplicate(Q, job)
   return owner
 end
 ]] }
+
+for name, part in pairs(require "perigee.queue.redis.part_groups") do
+  M[name] = part
+end
 
 --- The source of a script: the parts that it needs, each once, then its body.
 ---@param needs string[]

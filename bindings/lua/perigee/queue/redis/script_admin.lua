@@ -22,7 +22,7 @@ return 1
 
 --- Nothing that is in `wait` already is lost: others may put it there while
 --- the queue is paused. KEYS: root.
-M.resume = parts.compose({ "base" }, [[
+M.resume = parts.compose({ "groups" }, [[
 local Q = KEYS[1] .. ':'
 local from, to = Q .. 'paused', Q .. 'wait'
 if call('EXISTS', from) == 1 then
@@ -37,7 +37,8 @@ if call('EXISTS', from) == 1 then
   end
 end
 call('HDEL', Q .. 'meta', 'paused')
-if call('EXISTS', to) == 1 or call('ZCARD', Q .. 'prioritized') > 0 then
+if call('EXISTS', to) == 1 or call('ZCARD', Q .. 'prioritized') > 0
+  or has_turns(Q) then
   wake(Q)
 else
   wake_delay(Q)
@@ -46,8 +47,44 @@ evt(Q, 'resumed')
 return 1
 ]])
 
-local STATE = { needs = {}, source = [[
+--- Limits of the whole queue and of each group. What runs already counts. KEYS:
+--- root. ARGV: concurrency, max and duration of the queue, the same of groups;
+--- "": none.
+M.limit = parts.compose({ "groups" }, [[
+local Q = KEYS[1] .. ':'
+local NAMES = { 'concurrency', 'max', 'duration', 'group.concurrency',
+  'group.max', 'group.duration' }
+local first = not call('HGET', Q .. 'meta', 'groups')
+for i = 1, #NAMES do
+  if ARGV[i] ~= '' then
+    call('HSET', Q .. 'meta', NAMES[i], ARGV[i])
+  else
+    call('HDEL', Q .. 'meta', NAMES[i])
+  end
+end
+if first and (ARGV[4] ~= '' or ARGV[5] ~= '') then
+  forget_groups(Q)
+  call('HSET', Q .. 'meta', 'groups', '1')
+  for _, id in ipairs(call('LRANGE', Q .. 'active', 0, -1)) do
+    local group = group_of(Q, id)
+    if group then
+      count_in(Q, id, group)
+    end
+  end
+end
+local waiting = call('ZRANGE', Q .. 'perigee:groups', 0, -1)
+for i = 1, #waiting do
+  call('ZADD', Q .. 'perigee:groups', i, waiting[i])
+end
+wake(Q)
+return 1
+]])
+
+local STATE = { needs = { "groups" }, source = [[
 local function state_of(Q, id)
+  if is_parked(Q, id) then
+    return meta(Q).paused and 'paused' or 'wait'
+  end
   for _, name in ipairs { 'completed', 'failed', 'delayed', 'prioritized' } do
     if redis.call('ZSCORE', Q .. name, id) then
       return name
@@ -76,24 +113,82 @@ end
 return { state_of(Q, ARGV[1]), hash }
 ]])
 
---- Jobs of a state: id and hash of each. KEYS: root. ARGV: "list" or "zset",
---- key, from, to, "rev" or "".
-M.jobs = [[
-local call, Q, key = redis.call, KEYS[1] .. ':', KEYS[1] .. ':' .. ARGV[2]
+--- Jobs of a state: id and hash of each. KEYS: root. ARGV: "list" or "zset", key,
+--- from, to (-1: to the end), 1: ascending. What is parked waits: it comes after
+--- those that have not been looked at yet.
+M.jobs = parts.compose({ "groups" }, [[
+local Q = KEYS[1] .. ':'
+local key, from, to = Q .. ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local ascending = ARGV[5] == '1'
+
+-- The first that is served of a list is its last.
+local function of_list(a, b)
+  local ids, out = call('LRANGE', key, -b - 1, -a - 1), {}
+  for i = #ids, 1, -1 do
+    out[#out + 1] = ids[i]
+  end
+  return out
+end
+
+-- Delayed ones that are not parked.
+local function of_delayed()
+  local out, seen, at = {}, 0, 0
+  repeat
+    local ids = call(ascending and 'ZRANGE' or 'ZREVRANGE', key, at, at + 999)
+    local skip = {}
+    for _, id in ipairs(only_parked(Q, ids)) do
+      skip[id] = true
+    end
+    for _, id in ipairs(ids) do
+      if not skip[id] then
+        if seen >= from and (to < 0 or seen <= to) then
+          out[#out + 1] = id
+        end
+        seen = seen + 1
+      end
+    end
+    at = at + 1000
+  until #ids == 0 or to >= 0 and seen > to
+  return out
+end
+
+local function of_lists()
+  local n = call('LLEN', key)
+  local last = n - 1
+    + (key == meta(Q).target and call('ZCARD', Q .. 'perigee:parked') or 0)
+  local a, b = from, (to < 0 or to > last) and last or to
+  if not ascending then
+    a, b = math.max(last - b, 0), last - a
+  end
+  local out = {}
+  if a < n and b >= a then
+    out = of_list(a, math.min(b, n - 1))
+  end
+  for _, id in ipairs(parked_ids(Q, math.max(a, n) - n, b - n)) do
+    out[#out + 1] = id
+  end
+  if not ascending then
+    for i = 1, floor(#out / 2) do
+      out[i], out[#out - i + 1] = out[#out - i + 1], out[i]
+    end
+  end
+  return out
+end
+
 local ids
 if ARGV[1] == 'list' then
-  ids = call('LRANGE', key, ARGV[3], ARGV[4])
-elseif ARGV[5] == 'rev' then
-  ids = call('ZREVRANGE', key, ARGV[3], ARGV[4])
+  ids = of_lists()
+elseif ARGV[2] == 'delayed' and call('EXISTS', Q .. 'perigee:parked') == 1 then
+  ids = of_delayed()
 else
-  ids = call('ZRANGE', key, ARGV[3], ARGV[4])
+  ids = call(ascending and 'ZRANGE' or 'ZREVRANGE', key, from, to)
 end
 local out = {}
 for i = 1, #ids do
   out[2 * i - 1], out[2 * i] = ids[i], call('HGETALL', Q .. ids[i])
 end
 return out
-]]
+]])
 
 --- How many there are of each state. KEYS: root.
 M.counts = [[
@@ -103,7 +198,7 @@ return {
   call('LLEN', Q .. 'active'), call('ZCARD', Q .. 'prioritized'),
   call('ZCARD', Q .. 'delayed'), call('ZCARD', Q .. 'completed'),
   call('ZCARD', Q .. 'failed'), call('ZCARD', Q .. 'waiting-children'),
-  call('HEXISTS', Q .. 'meta', 'paused'),
+  call('HEXISTS', Q .. 'meta', 'paused'), call('ZCARD', Q .. 'perigee:parked'),
 }
 ]]
 
@@ -197,11 +292,11 @@ return 0
 ]])
 
 --- KEYS: root. ARGV: id.
-M.promote = parts.compose({ "places" }, [[
+M.promote = parts.compose({ "groups" }, [[
 local Q, id = KEYS[1] .. ':', ARGV[1]
 if call('EXISTS', Q .. id) == 0 then
   return -1
-elseif call('ZREM', Q .. 'delayed', id) == 0 then
+elseif is_parked(Q, id) or call('ZREM', Q .. 'delayed', id) == 0 then
   return -3
 end
 push(Q, id, int(call('HGET', Q .. id, 'priority')))
@@ -211,11 +306,11 @@ return 0
 ]])
 
 --- KEYS: root. ARGV: id, delay, now.
-M.change_delay = parts.compose({ "places" }, [[
+M.change_delay = parts.compose({ "groups" }, [[
 local Q, id, due = KEYS[1] .. ':', ARGV[1], ARGV[2] + ARGV[3]
 if call('EXISTS', Q .. id) == 0 then
   return -1
-elseif call('ZREM', Q .. 'delayed', id) == 0 then
+elseif is_parked(Q, id) or call('ZREM', Q .. 'delayed', id) == 0 then
   return -3
 end
 call('HSET', Q .. id, 'delay', ARGV[2])
@@ -226,12 +321,17 @@ return 0
 ]])
 
 --- KEYS: root. ARGV: id, priority.
-M.change_priority = parts.compose({ "places" }, [[
+M.change_priority = parts.compose({ "groups" }, [[
 local Q, id = KEYS[1] .. ':', ARGV[1]
 if call('EXISTS', Q .. id) == 0 then
   return -1
 end
-if call('ZREM', Q .. 'prioritized', id) == 1
+local group = is_parked(Q, id) and group_of(Q, id)
+if group then
+  local key = order_key(Q, group)
+  call('ZREM', key, id)
+  call('ZADD', key, place(Q, group, tonumber(ARGV[2]), false), id)
+elseif call('ZREM', Q .. 'prioritized', id) == 1
   or call('LREM', meta(Q).target, 0, id) > 0 then
   push(Q, id, tonumber(ARGV[2]))
 end
@@ -337,6 +437,13 @@ local function drain(key, list)
     end
   end
 end
+for _, id in ipairs(all_parked(Q)) do
+  if not is_live_iteration(Q, id) then
+    take_out(Q, id)
+    delete_job(Q, id, true)
+    n = n + 1
+  end
+end
 drain(Q .. 'wait', true)
 drain(Q .. 'paused', true)
 drain(Q .. 'prioritized')
@@ -356,6 +463,10 @@ local by_score = ARGV[1] == 'completed' or ARGV[1] == 'failed'
 local ids, out = nil, {}
 if list then
   ids = call('LRANGE', key, 0, -1)
+  local parked = key == meta(Q).target and all_parked(Q) or {}
+  for i = #parked, 1, -1 do
+    ids[#ids + 1] = parked[i]
+  end
 elseif by_score then
   local limit = most > 0 and most or -1
   ids = call('ZRANGEBYSCORE', key, '-inf', text(before), 'LIMIT', 0, limit)
@@ -365,6 +476,8 @@ end
 local function old(id)
   if by_score then
     return true
+  elseif ARGV[1] == 'delayed' and is_parked(Q, id) then
+    return false
   end
   local v = call('HMGET', Q .. id, 'processedOn', 'timestamp')
   return int(v[1] or v[2]) <= before
@@ -376,7 +489,11 @@ for i = #ids, 1, -1 do
   end
   if old(id) and not is_live_iteration(Q, id)
     and (ARGV[1] ~= 'active' or call('EXISTS', Q .. id .. ':lock') == 0) then
-    call(list and 'LREM' or 'ZREM', key, unpack(list and { 1, id } or { id }))
+    if by_score then
+      call('ZREM', key, id)
+    else
+      take_out(Q, id)
+    end
     delete_job(Q, id, true)
     out[#out + 1] = id
   end
@@ -420,6 +537,7 @@ end
 if most == 0 then
   return 1
 end
+forget_groups(Q)
 for _, name in ipairs { 'repeat', 'events', 'stalled', 'stalled-check',
   'stalled-check:lease', 'id', 'pc', 'marker', 'meta', 'limiter', 'suspect',
   'metrics:completed', 'metrics:failed', 'metrics:completed:data',

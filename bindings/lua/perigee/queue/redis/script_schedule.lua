@@ -26,6 +26,7 @@ local function drop_pending(Q, key)
   if call('ZREM', Q .. 'delayed', id) == 1
     or call('ZREM', Q .. 'prioritized', id) == 1
     or call('LREM', meta(Q).target, 0, id) > 0 then
+    unpark(Q, id)
     delete_keys(Q, id)
     return true
   end

@@ -4,7 +4,7 @@ local parts = require "perigee.queue.redis.parts"
 
 local M = {}
 
-local FETCH = { needs = { "places" }, source = [[
+local BEGIN = { needs = { "places" }, source = [[
 -- What of a job is handed out, in this order; M.FIELDS says it to the caller.
 local function read(Q, id)
   return call('HMGET', Q .. id, 'name', 'data', 'opts', 'timestamp', 'delay',
@@ -100,57 +100,76 @@ local function stands_back(Q, id, v, now)
   return false
 end
 
--- want: n token lock worker max duration. Appends to out what was begun: id
--- and fields of each. Gives how many, how long the limit holds.
-local function fetch(Q, now, want, out)
-  promote(Q, now)
-  local n, left = room(Q, want.n, want.max)
-  if n <= 0 then
-    return 0, left
+-- run: what fetch does in one go.
+local function begin(run, id, v)
+  local Q, want, out = run.Q, run.want, run.out
+  local J = Q .. id
+  run.began[#run.began + 1] = id
+  call('SET', J .. ':lock', want.token, 'PX', want.lock)
+  call('XADD', Q .. 'events', '*', 'event', 'active', 'jobId', id, 'prev',
+    'waiting')
+  local started = text(int(v[8]) + 1)
+  if want.worker ~= '' then
+    call('HSET', J, 'processedOn', run.stamp, 'ats', started, 'pb',
+      want.worker)
+  else
+    call('HSET', J, 'processedOn', run.stamp, 'ats', started)
   end
-  local ids, began = pop(Q, n), {}
-  local stamp = text(now)
+  v[8] = started
+  out[#out + 1] = id
+  for k = 1, 13 do
+    out[#out + 1] = v[k]
+  end
+end
+]] }
+
+local FETCH = { needs = { "turns" }, source = [[
+local function in_order(run, n)
+  local Q = run.Q
+  local ids = pop(Q, n)
   for i = 1, #ids do
     local id = ids[i]
     local v = read(Q, id)
-    if exists(Q, id, v) and not stands_back(Q, id, v, now) then
-      local J = Q .. id
-      began[#began + 1] = id
-      call('SET', J .. ':lock', want.token, 'PX', want.lock)
-      call('XADD', Q .. 'events', '*', 'event', 'active', 'jobId', id, 'prev',
-        'waiting')
-      local started = text(int(v[8]) + 1)
-      if want.worker ~= '' then
-        call('HSET', J, 'processedOn', stamp, 'ats', started, 'pb',
-          want.worker)
-      else
-        call('HSET', J, 'processedOn', stamp, 'ats', started)
-      end
-      v[8] = started
-      out[#out + 1] = id
-      for k = 1, 13 do
-        out[#out + 1] = v[k]
-      end
+    if exists(Q, id, v) and not stands_back(Q, id, v, run.now) then
+      begin(run, id, v)
     end
   end
-  if #began > 0 then
-    call('LPUSH', Q .. 'active', unpack(began))
-    rate(Q, #began, want.duration)
+end
+
+-- want: n token lock worker max duration. Appends to out what was begun: id
+-- and fields of each. Gives how many, how long the limit holds, and whether
+-- there is more to look at.
+local function fetch(Q, now, want, out)
+  promote(Q, now)
+  if meta(Q).groups then
+    reopen(Q, now)
   end
-  return #began, 0
+  local n, left = room(Q, want.n, want.max)
+  if n <= 0 then
+    return 0, left, false
+  end
+  local run = { Q = Q, now = now, stamp = text(now), want = want, out = out,
+    began = {} }
+  local take = meta(Q).groups and in_turn or in_order
+  take(run, n)
+  local count = #run.began
+  if count > 0 then
+    call('LPUSH', Q .. 'active', unpack(run.began))
+    rate(Q, count, want.duration)
+  end
+  return count, 0, run.more
 end
 
 -- The next sleeper is woken if there is work left for it.
 local function chain(Q)
-  if (call('LLEN', Q .. 'wait') > 0 or call('ZCARD', Q .. 'prioritized') > 0)
-    then
+  if call('LLEN', Q .. 'wait') > 0 or call('ZCARD', Q .. 'prioritized') > 0
+    or has_turns(Q) then
     wake(Q)
   end
 end
 
 local function next_due(Q)
-  local first = call('ZRANGE', Q .. 'delayed', 0, 0, 'WITHSCORES')
-  return first[2] and floor(tonumber(first[2]) / 4096) or 0
+  return floor(first_due(Q) or 0)
 end
 ]] }
 
@@ -158,6 +177,7 @@ local SETTLE = { needs = { "parents", "removal", "store" }, source = [[
 -- Locks are read for all at once, and deleted so with the keys of jobs that are
 -- not kept: calls are what a script's time goes to.
 local locks, unlocked, dead = {}, {}, {}
+local groups = {} -- of those that had one
 
 local function read_locks(Q)
   local ids, keys = {}, {}
@@ -182,6 +202,7 @@ local function unlock(Q, id, token)
   locks[id] = false
   unlocked[#unlocked + 1] = id
   dead[#dead + 1] = Q .. id .. ':lock'
+  groups[id] = leave(Q, id)
   return call('LREM', Q .. 'active', -1, id) == 0 and -3 or nil
 end
 
@@ -386,11 +407,13 @@ local function put_back(Q, job, now)
   end
   local priority = int(v[1])
   if job.kind == 'w' then
-    if priority > 0 then
-      call('ZADD', Q .. 'prioritized', priority * 4294967296, id)
-      wake(Q)
-    else
-      push(Q, id, 0, true)
+    if not park_in_front(Q, id, groups[id], priority, now) then
+      if priority > 0 then
+        call('ZADD', Q .. 'prioritized', priority * 4294967296, id)
+        wake(Q)
+      else
+        push(Q, id, 0, true)
+      end
     end
     evt(Q, 'waiting', 'jobId', id, 'prev', 'active')
     return 0
@@ -411,7 +434,7 @@ local function put_back(Q, job, now)
 end
 ]] }
 
-parts.fetch, parts.settle = FETCH, SETTLE
+parts.begin, parts.fetch, parts.settle = BEGIN, FETCH, SETTLE
 
 --- The fields that fetch gives of each job after its id.
 M.FIELDS = {
@@ -467,13 +490,14 @@ local want = {
   n = tonumber(ARGV[2]), token = ARGV[3], lock = ARGV[4], worker = ARGV[5],
   max = tonumber(ARGV[6]), duration = tonumber(ARGV[7]),
 }
+local more
 if want.n > 0 then
-  out[1], out[2] = fetch(Q, now, want, out)
+  out[1], out[2], more = fetch(Q, now, want, out)
 end
 if out[1] < want.n or want.n == 0 then
   out[3] = next_due(Q)
 end
-if out[1] > 0 or want.n == 0 then
+if out[1] > 0 or want.n == 0 or more then
   chain(Q)
 end
 if completed + failed > 0 and out[1] == 0 and out[2] == 0 and out[3] == 0
@@ -501,25 +525,30 @@ end
 return lost
 ]])
 
-local RECOVER = { needs = { "places" }, source = [[
+local RECOVER = { needs = { "groups" }, source = [[
 local function of_live_schedule(Q, key)
   return key and (call('EXISTS', Q .. 'repeat:' .. key) == 1
     or call('ZSCORE', Q .. 'repeat', key))
 end
 
 -- Back to the front: whoever had it is gone.
-local function recover(Q, id, most)
+local function recover(Q, id, most, now)
   if call('LREM', Q .. 'active', 1, id) == 0 then
     return false
   end
+  local group = leave(Q, id)
   if call('EXISTS', Q .. id) == 0 then
     return false
   end
   if call('HINCRBY', Q .. id, 'stc', 1) > most
     and not of_live_schedule(Q, call('HGET', Q .. id, 'rjk')) then
     call('HSET', Q .. id, 'defa', 'job stalled more than allowable limit')
+    group = nil -- it is failed by whoever takes it, and does not run
   end
-  push(Q, id, 0, true)
+  if not park_in_front(Q, id, group, int(call('HGET', Q .. id, 'priority')),
+    now) then
+    push(Q, id, 0, true)
+  end
   ev(Q, 'waiting', 'jobId', id, 'prev', 'active')
   ev(Q, 'stalled', 'jobId', id)
   return true
@@ -531,7 +560,7 @@ parts.recover = RECOVER
 --- is done by the fleet (ms), how often a job may stall, who asks, and for how
 --- long (ms) that shows that it is alive. Gives the ids of those that wait again. A key of our own paces it: Node's is set for as long as
 --- Node's interval, which may be longer than a lock.
-M.stalled = parts.compose({ "recover" }, [[
+M.stalled = parts.compose({ "recover", "group_check" }, [[
 local Q = KEYS[1] .. ':'
 call('SET', Q .. 'alive:' .. ARGV[4], '1', 'PX', ARGV[5])
 if not call('SET', Q .. 'stalled-check:lease', ARGV[1], 'PX', ARGV[2], 'NX') then
@@ -543,7 +572,7 @@ local ids = call('SMEMBERS', key)
 call('DEL', key)
 for i = 1, #ids do
   if call('EXISTS', Q .. ids[i] .. ':lock') == 0
-    and recover(Q, ids[i], tonumber(ARGV[3])) then
+    and recover(Q, ids[i], tonumber(ARGV[3]), tonumber(ARGV[1])) then
     out[#out + 1] = ids[i]
   end
 end
@@ -551,6 +580,7 @@ local active = call('LRANGE', Q .. 'active', 0, -1)
 for i = 1, #active, 1000 do
   call('SADD', key, unpack(active, i, math.min(i + 999, #active)))
 end
+check_groups(Q, tonumber(ARGV[1]), active)
 return out
 ]])
 
@@ -570,16 +600,16 @@ end
 return out
 ]])
 
---- Jobs of a worker that has died. KEYS: root. ARGV: how often it may happen to
---- a job, then id and token of each.
+--- Jobs of a worker that has died. KEYS: root. ARGV: now, how often it may happen
+--- to a job, then id and token of each.
 M.abandoned = parts.compose({ "recover" }, [[
 local Q, out = KEYS[1] .. ':', {}
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local lock = Q .. ARGV[i] .. ':lock'
   if call('GET', lock) == ARGV[i + 1] then
     call('DEL', lock)
     call('SREM', Q .. 'stalled', ARGV[i])
-    if recover(Q, ARGV[i], tonumber(ARGV[1])) then
+    if recover(Q, ARGV[i], tonumber(ARGV[2]), tonumber(ARGV[1])) then
       out[#out + 1] = ARGV[i]
     end
   end
@@ -587,18 +617,26 @@ end
 return out
 ]])
 
---- Those that are delayed and due wait to be run. KEYS: root. ARGV: now. Gives
---- when the next one is due, or 0.
+--- Those that are delayed and due wait to be run; groups whose rate lets them
+--- begin one again have their turn. KEYS: root. ARGV: now. Gives when there is
+--- more of that, or 0.
 M.due = parts.compose({ "fetch" }, [[
 local Q = KEYS[1] .. ':'
 promote(Q, tonumber(ARGV[1]))
+if meta(Q).groups then
+  reopen(Q, tonumber(ARGV[1]))
+  if next_group(Q) then
+    wake(Q)
+  end
+end
 return next_due(Q)
 ]])
 
 --- A worker that leaves may have taken the mark that says there is work.
-M.nudge = parts.compose({ "base" }, [[
+M.nudge = parts.compose({ "groups" }, [[
 local Q = KEYS[1] .. ':'
-if call('LLEN', Q .. 'wait') > 0 or call('ZCARD', Q .. 'prioritized') > 0 then
+if call('LLEN', Q .. 'wait') > 0 or call('ZCARD', Q .. 'prioritized') > 0
+  or has_turns(Q) then
   wake(Q)
 end
 wake_delay(Q)
