@@ -135,7 +135,7 @@ local function statements(self, n)
   local list, claims = {}, {}
   local now = self.store:now()
   local view = self.view
-  local rated = view and view.rate_max
+  local rated = view and (view.rate_max or self.look) -- it may be new
   local function add(text, wanted)
     list[#list + 1] = claim(self, text, wanted)
     claims[#claims + 1] = #list
@@ -248,42 +248,57 @@ local function prepare(self)
   return true
 end
 
+-- Waits for a ring, unless it is known already that there is something.
+local function rest(self, n, due_before)
+  local due = self.view.due
+  if due and due <= self.store:now() * 1000 and due ~= due_before then
+    return
+  end
+  self.wanted = n
+  self.signal:wait(patience(self))
+  self.wanted = 0
+end
+
+local function started(self, jobs)
+  for i = 1, #jobs do
+    self.running[jobs[i].seq] = jobs[i]
+  end
+  events.started(self.store, self.queue_id, jobs)
+  return jobs
+end
+
+-- Whoever was rung for takes first and looks then, so that a job waits for one
+-- thing less. What that could not find, a group's say, is found by the look.
 function Consumer:take(n)
   local ok, err = prepare(self)
   if not ok then
     return nil, err
   end
+  local rung = false
   while not self.closed do
-    if self.look or time.monotonic() - self.looked > LOOK_EVERY_MS then
+    if not rung and (self.look
+      or time.monotonic() - self.looked > LOOK_EVERY_MS) then
       ok, err = look(self)
       if not ok then
         return nil, err
       end
     end
-    local due_before = self.view.due
+    local due_before, unseen = self.view.due, self.look
     local jobs
     jobs, err = attempt(self, n)
     if not jobs then
       return nil, err
+    elseif #jobs > 0 then
+      return started(self, jobs)
     end
-    if #jobs > 0 then
-      for i = 1, #jobs do
-        self.running[jobs[i].seq] = jobs[i]
-      end
-      events.started(self.store, self.queue_id, jobs)
-      return jobs
-    end
-    if not self.closed then
+    rung = false
+    if not self.closed and not unseen then
       ok, err = look(self)
       if not ok then
         return nil, err
       end
-      if not (self.view.due and self.view.due <= self.store:now() * 1000
-        and self.view.due ~= due_before) then
-        self.wanted = n
-        self.signal:wait(patience(self))
-        self.wanted = 0
-      end
+      rest(self, n, due_before)
+      rung = self.look
     end
   end
   return nil
