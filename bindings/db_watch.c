@@ -7,6 +7,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/sql_text.h"
 
 #define METRIC "db_client_operation_duration_seconds"
 #define LABELS 4
@@ -147,7 +148,11 @@ static void describe(const perilua_db_watch *watch, peri_slice text)
                                  peri_slice_str(watch->operation));
     }
     if (text.length != 0) {
-        peri_attributes_add_text(to, "db.query.text", text);
+        char shown[PERI_ATTRIBUTE_VALUE_MAX];
+        size_t length = peri_sql_masked(text, shown, sizeof shown);
+
+        peri_attributes_add_text(to, "db.query.text",
+                                 peri_slice_of(shown, length));
     }
 }
 

@@ -148,6 +148,18 @@ local function finish(span, ok, ...)
   return ...
 end
 
+-- Wrong calls raise whether or not anybody traces; level 3 is the caller.
+local function check_span(name, fn, given)
+  if type(name) ~= "string" then
+    error("trace.span: a name expected, not a " .. type(name), 3)
+  elseif type(fn) ~= "function" then
+    error("trace.span: a function expected, not a " .. type(fn), 3)
+  elseif given and given.kind and not KINDS[given.kind] then
+    error("trace.span: kind: internal, client, server, producer or consumer "
+      .. "expected", 3)
+  end
+end
+
 local function start(name, attributes, given)
   local kind = given and given.kind
   local span = core.start(name, kind and KINDS[kind] or KINDS.internal,
@@ -179,6 +191,7 @@ function M.span(name, attributes, fn, given)
   if given ~= nil then
     options.check(given, OPTIONS, "trace.span", 2)
   end
+  check_span(name, fn, given)
   if not wanted then
     return fn(NOTHING)
   end
