@@ -157,7 +157,7 @@ static int put_tail(peri_otlp_metric *metric)
 
     return (metric->kind != PERI_OTLP_GAUGE &&
             peri_protobuf_number(out, 2, metric->temporality)) ||
-           (metric->kind == PERI_OTLP_SUM &&
+           (metric->type == PERI_EXPO_COUNTER &&
             peri_protobuf_number(out, 3, true)) ||
            peri_protobuf_close(out, metric->data) ||
            peri_protobuf_close(out, metric->item);
@@ -166,9 +166,10 @@ static int put_tail(peri_otlp_metric *metric)
 static peri_otlp_kind kind_of(const peri_otlp_metric *metric,
                               const peri_otlp_point *point)
 {
-    return point->values == NULL ? metric->type == PERI_EXPO_COUNTER
-                                       ? PERI_OTLP_SUM
-                                       : PERI_OTLP_GAUGE
+    return point->values == NULL
+               ? metric->type == PERI_EXPO_COUNTER || metric->up_down
+                     ? PERI_OTLP_SUM
+                     : PERI_OTLP_GAUGE
            : point->values->exponential != NULL ? PERI_OTLP_EXPONENTIAL
                                                 : PERI_OTLP_HISTOGRAM;
 }

@@ -28,7 +28,7 @@ typedef struct peri_otlp_point {
 typedef enum peri_otlp_kind {
     PERI_OTLP_NONE, /* no point has come */
     PERI_OTLP_GAUGE,
-    PERI_OTLP_SUM, /* that only grows */
+    PERI_OTLP_SUM, /* of a counter, it only grows */
     PERI_OTLP_HISTOGRAM,
     PERI_OTLP_EXPONENTIAL
 } peri_otlp_kind;
@@ -39,6 +39,7 @@ typedef struct peri_otlp_metric {
     peri_slice description;
     peri_slice unit;
     peri_expo_type type;
+    bool up_down; /* a gauge that is a sum there: how many there are now */
     peri_otlp_temporality temporality;
     /* the rest is its own */
     peri_buf *out;

@@ -136,5 +136,7 @@ int peri_otlp_json_metric_tail(peri_otlp_metric *metric)
     }
     return peri_buf_printf(
         out, "],\"aggregationTemporality\":%d%s}}", metric->temporality,
-        metric->kind == PERI_OTLP_SUM ? ",\"isMonotonic\":true" : "");
+        metric->kind != PERI_OTLP_SUM       ? ""
+        : metric->type == PERI_EXPO_COUNTER ? ",\"isMonotonic\":true"
+                                            : ",\"isMonotonic\":false");
 }

@@ -6,16 +6,27 @@
 
 #define LABELS_MAX ((size_t)16384) /* bytes of a series' labels */
 
-static const char *const metrics[][2] = {
-    {"http_server_request_duration_seconds", "http.server.request.duration"},
-    {"http_server_active_requests", "http.server.active_requests"},
-    {"http_client_request_duration_seconds", "http.client.request.duration"},
-    {"db_client_operation_duration_seconds", "db.client.operation.duration"},
-    {"messaging_process_duration_seconds", "messaging.process.duration"},
-    {"http_client_open_connections", "http.client.open_connections"},
-    {"db_client_open_connections", "db.client.connection.count"},
+typedef struct convention {
+    const char *ours;
+    const char *theirs;
+    const char *counts; /* the unit of an up-down counter; NULL: it is none */
+} convention;
+
+static const convention metrics[] = {
+    {"http_server_request_duration_seconds", "http.server.request.duration",
+     NULL},
+    {"http_server_active_requests", "http.server.active_requests", "{request}"},
+    {"http_client_request_duration_seconds", "http.client.request.duration",
+     NULL},
+    {"db_client_operation_duration_seconds", "db.client.operation.duration",
+     NULL},
+    {"messaging_process_duration_seconds", "messaging.process.duration", NULL},
+    {"http_client_open_connections", "http.client.open_connections",
+     "{connection}"},
+    {"db_client_open_connections", "db.client.connection.count",
+     "{connection}"},
     {"db_client_connection_pending_requests",
-     "db.client.connection.pending_requests"},
+     "db.client.connection.pending_requests", "{request}"},
 };
 
 typedef struct label {
@@ -63,9 +74,14 @@ bool peri_otlp_name_metric(peri_otlp_metric *metric, const char *name)
 {
     metric->unit = unit_of(name);
     metric->name = peri_slice_str(name);
+    metric->up_down = false;
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++) {
-        if (strcmp(name, metrics[i][0]) == 0) {
-            metric->name = peri_slice_str(metrics[i][1]);
+        if (strcmp(name, metrics[i].ours) == 0) {
+            metric->name = peri_slice_str(metrics[i].theirs);
+            metric->up_down = metrics[i].counts != NULL;
+            if (metric->up_down) {
+                metric->unit = peri_slice_str(metrics[i].counts);
+            }
             return true;
         }
     }

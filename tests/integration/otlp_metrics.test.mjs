@@ -129,6 +129,10 @@ for (const protocol of ["http/protobuf", "http/json"]) {
     assert.equal(took.unit, "s");
     const [point] = points_of(took).filter((p) => p.labels["http.route"] === "/hit/:page");
     assert.deepEqual(point.labels, { "http.request.method": "GET", "http.route": "/hit/:page", "http.response.status_code": 200, "url.scheme": "http" });
+    const active = push.get("http.server.active_requests"); // an UpDownCounter, by the conventions
+    assert.equal(active.unit, "{request}");
+    assert.equal(active.sum.aggregationTemporality, CUMULATIVE);
+    assert.ok(!active.sum.isMonotonic);
     assert.equal(points_of(push.get("perigee_workers_wanted"))[0].asDouble, 2);
   });
 }
