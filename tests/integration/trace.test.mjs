@@ -438,6 +438,16 @@ test("a line keeps the ids of its request and its trace, whatever its fields are
   assert.equal((await app.line("free")).reqId, "r");
 });
 
+test("a whole number beyond 2^53 is an attribute's text, digit by digit", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { settings: { ...FAST, "trace.endpoint": to.url }, route: `
+    router:get("/big", function()
+      return require("perigee.trace").span("big", { id = 9007199254740993LL }, function() return {} end)
+    end)` });
+  await app.get("/big");
+  assert.equal((await to.span("big")).attributes.id, "9007199254740993");
+});
+
 test("OpenMetrics shows exemplars of traced requests, unless they are not wanted", async (t) => {
   const shown = async (vars) => {
     const app = await start(t, { route: ROUTE, settings: { "trace.enabled": "true", "trace.exporter": "none" }, vars });

@@ -34,6 +34,8 @@ local wanted = core.wanted()
 local function plain(value)
   if type(value) == "table" then
     return json.encode(value) or tostring(value)
+  elseif type(value) == "cdata" then
+    return (tostring(value):gsub("^(-?%d+)U?LL$", "%1")) -- an int64, whole
   end
   return value
 end
