@@ -16,6 +16,7 @@
 #include "core/cluster/control.h"
 
 #define LINE_MAX_BYTES ((size_t)4 << 20)
+#define TIMEOUT_MS 10000 /* as for status */
 
 static bool wants_color(void)
 {
@@ -194,7 +195,8 @@ int perilua_cli_logs(perilua_cli *cli)
     peri_buf_init(&r.pending, LINE_MAX_BYTES);
     peri_buf_init(&r.out, 2 * LINE_MAX_BYTES);
     peri_buf_init(&why, LINE_MAX_BYTES);
-    code = peri_control_logs(cli->dir, cli->follow, on_piece, &r, &why);
+    code = peri_control_logs(cli->dir, cli->follow, TIMEOUT_MS, on_piece, &r,
+                             &why);
     show_held(&r); /* the host ended in the midst of it */
     free(r.held);
     if (code != 0) {

@@ -16,28 +16,34 @@
 #include "core/base/err.h"
 #include "core/cluster/lock.h"
 
+#define CONNECT_MS 10000 /* where the outcome may take as long as it takes */
+
 /* The address is short however long dir is: the directory is opened, and named
  * by its descriptor. */
-static int connect_in(int dir_fd)
+static int connect_in(int dir_fd, int timeout_ms)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int ms = timeout_ms != 0 ? timeout_ms : CONNECT_MS;
+    struct timeval patience = {ms / 1000, ms % 1000 * 1000};
     int rc = 0;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0) {
         return -errno;
     }
+    /* A host that accepts nobody lets connect() wait. */
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     snprintf(address.sun_path, sizeof address.sun_path,
              "/proc/self/fd/%d/var/perigee.sock", dir_fd);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
-        rc = -errno;
+        rc = errno == EAGAIN ? PERI_ETIMEOUT : -errno;
         close(fd);
         return rc;
     }
     return fd;
 }
 
-static int open_connection(const char *dir)
+static int open_connection(const char *dir, int timeout_ms)
 {
     int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int fd;
@@ -45,7 +51,7 @@ static int open_connection(const char *dir)
     if (dir_fd < 0) {
         return -errno;
     }
-    fd = connect_in(dir_fd);
+    fd = connect_in(dir_fd, timeout_ms);
     close(dir_fd);
     return fd;
 }
@@ -163,7 +169,7 @@ static int say(peri_buf *out, const char *dir, int rc)
 int peri_control_call_until(const char *dir, const char *verb, int timeout_ms,
                             int end_fd, peri_buf *out)
 {
-    int fd = open_connection(dir);
+    int fd = open_connection(dir, timeout_ms);
     int rc;
 
     if (fd < 0) {
@@ -185,21 +191,40 @@ static int take_code(peri_buf *buf)
                : split_code(buf);
 }
 
-static int pass_on(int fd, bool (*on_piece)(void *data, peri_slice piece),
-                   void *data, peri_buf *head)
+/* Some bytes, or 0 at the end. timeout_ms -1: it may say nothing for ever. */
+static ssize_t read_some(int fd, int timeout_ms, char *piece, size_t room)
+{
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    ssize_t n;
+    int rc;
+
+    do {
+        rc = poll(&wanted, 1, timeout_ms);
+    } while (rc < 0 && errno == EINTR);
+    if (rc <= 0) {
+        return rc == 0 ? PERI_ETIMEOUT : -errno;
+    }
+    do {
+        n = read(fd, piece, room);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* The time is that between two pieces: a pager may hold them up for hours. */
+static int pass_on(int fd, bool follow, int timeout_ms,
+                   bool (*on_piece)(void *data, peri_slice piece), void *data,
+                   peri_buf *head)
 {
     char piece[65536];
     bool begun = false;
     ssize_t n;
 
-    while ((n = read(fd, piece, sizeof piece)) != 0) {
+    while ((n = read_some(fd, follow && begun ? -1 : timeout_ms, piece,
+                          sizeof piece)) != 0) {
         peri_slice lines = peri_slice_of(piece, (size_t)n);
 
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
         if (n < 0) {
-            return -errno;
+            return (int)n;
         }
         if (!begun) {
             if (peri_buf_append(head, piece, (size_t)n) < 0) {
@@ -221,11 +246,11 @@ static int pass_on(int fd, bool (*on_piece)(void *data, peri_slice piece),
     return begun ? 0 : split_code(head);
 }
 
-int peri_control_logs(const char *dir, bool follow,
+int peri_control_logs(const char *dir, bool follow, int timeout_ms,
                       bool (*on_piece)(void *data, peri_slice piece),
                       void *data, peri_buf *why)
 {
-    int fd = open_connection(dir);
+    int fd = open_connection(dir, timeout_ms);
     int rc;
 
     if (fd < 0) {
@@ -233,7 +258,7 @@ int peri_control_logs(const char *dir, bool follow,
     }
     rc = send_verb(fd, follow ? "logs follow" : "logs");
     if (rc == 0) {
-        rc = pass_on(fd, on_piece, data, why);
+        rc = pass_on(fd, follow, timeout_ms, on_piece, data, why);
     }
     close(fd);
     return rc < 0 ? say(why, dir, rc) : rc;
