@@ -25,6 +25,7 @@
 
 #define CLIENTS_MAX 64
 #define VERB_BYTES 256
+#define VERB_MS 5000 /* then whoever has not said what it wants has to go */
 #define ANSWER_MAX ((size_t)1 << 20)
 #define TAIL_QUEUE_MAX ((size_t)1 << 20) /* to a slow follower */
 #define TAIL_BACK_BYTES ((size_t)128 << 10)
@@ -35,7 +36,9 @@ typedef struct control_client {
     peri_list link;
     peri_waiter waiter;
     uv_pipe_t pipe;
+    uv_timer_t patience; /* until the first line */
     uv_write_t write;
+    int open_handles;
     peri_master *master;
     peri_buf answer;
     peri_log_tail *tail; /* NULL: does not read the log */
@@ -60,8 +63,10 @@ static void on_client_closed(uv_handle_t *handle)
 {
     control_client *client = handle->data;
 
-    peri_buf_fini(&client->answer);
-    free(client);
+    if (--client->open_handles == 0) {
+        peri_buf_fini(&client->answer);
+        free(client);
+    }
 }
 
 static void close_client(control_client *client)
@@ -80,6 +85,12 @@ static void close_client(control_client *client)
     peri_list_remove(&client->link);
     client->master->control->client_count--;
     uv_close((uv_handle_t *)&client->pipe, on_client_closed);
+    uv_close((uv_handle_t *)&client->patience, on_client_closed);
+}
+
+static void on_no_verb(uv_timer_t *timer)
+{
+    close_client(timer->data);
 }
 
 static void on_written(uv_write_t *write, int status)
@@ -345,6 +356,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (end != NULL) {
         *end = '\0';
         client->length = 0;
+        uv_timer_stop(&client->patience);
         if (!client->profiles) {
             obey(client);
         } else if (strcmp(client->verb, "end") == 0) {
@@ -367,7 +379,9 @@ static void on_connection(uv_stream_t *stream, int status)
     client->master = control->master;
     peri_buf_init(&client->answer, ANSWER_MAX + 64);
     uv_pipe_init(&control->master->loop, &client->pipe, 0);
-    client->pipe.data = client;
+    uv_timer_init(&control->master->loop, &client->patience);
+    client->pipe.data = client->patience.data = client;
+    client->open_handles = 2;
     peri_list_append(&control->clients, &client->link);
     control->client_count++;
     if (uv_accept(stream, (uv_stream_t *)&client->pipe) < 0 ||
@@ -376,6 +390,7 @@ static void on_connection(uv_stream_t *stream, int status)
         return;
     }
     uv_read_start((uv_stream_t *)&client->pipe, give_room, on_read);
+    uv_timer_start(&client->patience, on_no_verb, VERB_MS, 0);
 }
 
 /* ---- coming and going ---- */

@@ -1,6 +1,7 @@
 // The life of a host: start, one a directory, workers that die, the end.
 import assert from "node:assert/strict";
 import net from "node:net";
+import { once } from "node:events";
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import test from "node:test";
@@ -47,6 +48,29 @@ test("status tells of the host and its workers", async (t) => {
 test("the control socket is its owner's alone", async (t) => {
   const app = await start(t, { route: WHO });
   assert.equal(statSync(path.join(app.dir, "var/perigee.sock")).mode & 0o777, 0o600);
+});
+
+test("who says nothing on the control socket does not keep its place", async (t) => {
+  const app = await start(t, { route: WHO });
+  const socket = path.join(app.dir, "var/perigee.sock");
+  const connect = () => {
+    const peer = net.connect(socket).on("error", () => {});
+    t.after(() => peer.destroy());
+    return peer;
+  };
+  const follower = connect();
+  follower.write("logs follow\n");
+  await once(follower, "data");
+  const silent = Array.from({ length: 63 }, connect);
+  for (const [i, peer] of silent.entries()) {
+    peer.resume();
+    if (i % 2 === 1) {
+      peer.write("stat"); // half a line is none
+    }
+  }
+  await Promise.all(silent.map((peer) => once(peer, "close")));
+  assert.equal((await app.command("status")).code, 0);
+  assert.equal(follower.closed, false, "followers stay");
 });
 
 test("a second host in the directory exits 71 and names the first", async (t) => {
