@@ -67,8 +67,11 @@ peri_sqlite_set *peri_sqlite_set_create(uv_loop_t *loop)
 {
     peri_sqlite_set *set = peri_calloc(1, sizeof *set);
 
-    /* Once in a process: refused, and not needed, when SQLite is in use. */
+    /* Once in a process: refused, and not needed, when SQLite is in use. Pages
+     * one by one: twenty at once for each small table of a RETURNING went back
+     * to the system with it, and were faulted in again for the next one. */
     sqlite3_config(SQLITE_CONFIG_STMTJRNL_SPILL, UNDO_MAX_BYTES);
+    sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
     set->loop = loop;
     peri_list_init(&set->members);
     uv_async_init(loop, &set->async, NULL);
