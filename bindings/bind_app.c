@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bindings/bind.h"
+#include "bindings/budget.h"
 #include "bindings/gen.h"
 #include "bindings/modules.h"
 
@@ -169,6 +170,29 @@ static int app_in_worker(lua_State *L)
     return 1;
 }
 
+/* bound_loading(true): tasks that load scripts are stopped as in a worker.
+ * bound_loading(false) -> where one was, and why, or nil. For commands: the
+ * signals of their process are ours. */
+static int app_bound_loading(lua_State *L)
+{
+    perilua_gen *gen = check_gen(L);
+    char text[256];
+
+    if (lua_toboolean(L, 1)) {
+        if (gen->host->budget == NULL) {
+            gen->host->budget = perilua_budget_create();
+        }
+        perilua_gen_bound_loading(gen);
+        return 0;
+    }
+    perilua_budget_forget(gen->host->budget, gen->vm);
+    if (!perilua_gen_overran(gen, text, sizeof text)) {
+        return 0;
+    }
+    lua_pushstring(L, text);
+    return 1;
+}
+
 /* fault() -> why the last reload was refused, or nil. */
 static int app_fault(lua_State *L)
 {
@@ -211,11 +235,17 @@ static int app_log_error(lua_State *L)
 int perilua_open_app(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"route", app_route},         {"setup", app_setup},
-        {"setting", app_setting},     {"files", app_files},
-        {"file", app_file},           {"host", app_host},
-        {"fault", app_fault},         {"in_worker", app_in_worker},
-        {"log_error", app_log_error}, {NULL, NULL},
+        {"route", app_route},
+        {"setup", app_setup},
+        {"setting", app_setting},
+        {"files", app_files},
+        {"file", app_file},
+        {"host", app_host},
+        {"fault", app_fault},
+        {"in_worker", app_in_worker},
+        {"log_error", app_log_error},
+        {"bound_loading", app_bound_loading},
+        {NULL, NULL},
     };
 
     lua_newtable(L);

@@ -7,8 +7,8 @@
  * notice. A C function that does not return is not stopped by this: that is the
  * master's watchdog's.
  *
- * Uses a signal and a timer of the process: for the worker's program, not for
- * hosts inside of somebody else's. One live VM at a time, and one that is
+ * Uses a signal and a timer of the process: for our own program, not for hosts
+ * inside of somebody else's. One live VM at a time, and one that is
  * being built. */
 #ifndef PERILUA_BUDGET_H
 #define PERILUA_BUDGET_H

@@ -124,6 +124,13 @@ void perilua_host_observe(peri_host *host, peri_exchange *exchange);
  */
 struct perilua_budget *perilua_host_budget(peri_host *host);
 
+/* host.c: a task of gen that loads scripts is stopped when it takes long, until
+ * perilua_budget_forget(). Needs host->budget; without, nothing is bounded. */
+void perilua_gen_bound_loading(perilua_gen *gen);
+
+/* host.c: "file:line: ..." when a task was stopped by that. */
+bool perilua_gen_overran(const perilua_gen *gen, char *text, size_t text_bytes);
+
 /* host.c: the generation to serve now. */
 perilua_gen *perilua_host_live(peri_host *host);
 

@@ -61,6 +61,23 @@ static void watch_budget(peri_host *host, perilua_gen *gen)
 
 /* ---- staging ---- */
 
+void perilua_gen_bound_loading(perilua_gen *gen)
+{
+    if (gen->host->budget != NULL) {
+        perilua_budget_stage(gen->host->budget, gen->vm, STAGING_CPU_MS);
+    }
+}
+
+bool perilua_gen_overran(const perilua_gen *gen, char *text, size_t text_bytes)
+{
+    if (gen->vm->overrun[0] == '\0') {
+        return false;
+    }
+    snprintf(text, text_bytes, "%s: loading takes over %d ms of CPU time",
+             gen->vm->overrun, STAGING_CPU_MS);
+    return true;
+}
+
 static void staging_end(staging *s, const char *error)
 {
     perilua_gen *gen = s->gen;
@@ -96,9 +113,7 @@ static void on_loaded(void *data, perilua_task *task, lua_State *co, int rc,
         staging_end(s, NULL);
         return;
     }
-    if (s->gen->vm->overrun[0] != '\0') {
-        snprintf(text, sizeof text, "%s: loading takes over %d ms of CPU time",
-                 s->gen->vm->overrun, STAGING_CPU_MS);
+    if (perilua_gen_overran(s->gen, text, sizeof text)) {
         staging_end(s, text);
         return;
     }
@@ -216,9 +231,8 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
         report_late(host, done, data, NULL);
         return;
     }
-    if (perilua_host_budget(host) != NULL) {
-        perilua_budget_stage(host->budget, gen->vm, STAGING_CPU_MS);
-    }
+    perilua_host_budget(host);
+    perilua_gen_bound_loading(gen);
     s = peri_calloc(1, sizeof *s);
     s->gen = gen;
     s->done = done;

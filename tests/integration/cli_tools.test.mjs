@@ -51,6 +51,33 @@ test("routes of a broken application is exit 78", async (t) => {
   assert.match(stderr, /scripts\/routes\/b\.lua:1: /);
 });
 
+test("a script that loads for ever is refused by each command that loads it, with its place", async (t) => {
+  const endless = {
+    "scripts/main.lua": "local n = 0\nwhile true do\n  n = n + 1\nend\n",
+    "scripts/routes/c.lua": "return function(router)\n  while true do\n    pcall(function() while true do end end)\n  end\nend\n",
+    "scripts/jobs/d.lua": "local co = coroutine.wrap(function()\n  while true do end\nend)\nco()\nreturn {}\n",
+  };
+  const commands = { "scripts/main.lua": ["check"], "scripts/routes/c.lua": ["routes"], "scripts/jobs/d.lua": ["exec", "1"] };
+  await Promise.all(Object.entries(endless).map(async ([file, text]) => {
+    const dir = app(t, { [file]: text });
+    const { code, stdout, stderr } = await perigee(commands[file], { cwd: dir, timeout_ms: 60_000 });
+    assert.equal(code, 78, file);
+    assert.equal(stdout, "");
+    assert.match(stderr, new RegExp(`^${file.replace(".", "\\.")}:[1-4]: loading takes over 2000 ms of CPU time$`, "m"));
+  }));
+  const dir = app(t, { "scripts/main.lua": "return { befor = {} }", "scripts/routes/c.lua": endless["scripts/routes/c.lua"] });
+  const { faults } = JSON.parse((await perigee(["check", dir, "--json"], { timeout_ms: 60_000 })).stdout);
+  assert.equal(faults.length, 2); // what was found before it is told too
+  assert.match(faults[0].message, /unknown field "befor"/);
+  assert.equal(faults[1].file, "scripts/routes/c.lua");
+});
+
+test("what exec is given to evaluate may compute for longer than loading may", async (t) => {
+  const code = "local since = os.clock() while os.clock() - since < 2.5 do end return 'done'";
+  const { stdout } = await perigee(["exec", code], { cwd: app(t) });
+  assert.equal(stdout, "done\n");
+});
+
 test("exec prints the values, separated by tabs", async (t) => {
   const dir = app(t);
   const cases = [

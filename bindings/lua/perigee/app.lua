@@ -210,6 +210,16 @@ local function guarded_load(start)
   return nil, tostring(err)
 end
 
+-- For commands: fn(...) as a task of its own, that a script which never ends
+-- loading does not outlive. What it returns, or nil and what it raised; over:
+-- it was stopped.
+local function bounded(fn, ...)
+  core.bound_loading(true)
+  local value, err = task.spawn(fn, ...):join()
+  local over = core.bound_loading(false)
+  return value, err, err ~= nil and over or nil
+end
+
 --- Loads and starts the application: true, or nil and why not, with file:line.
 function M.load()
   return guarded_load(true)
@@ -217,13 +227,11 @@ end
 
 --- As load, but nothing is started: for `perigee check` and `perigee routes`.
 function M.inspect()
-  return guarded_load(false)
+  local ok, err, over = bounded(guarded_load, false)
+  return ok, over or err
 end
 
---- For `perigee check`: loads what there is, past faults, and lists them.
----@param faults string[]  # that are known already
----@return string[] faults  # with file:line
-function M.check(faults)
+local function check_all(faults)
   local told = {}
   for _, text in ipairs(faults) do told[text] = true end
   local function attempt(fn, ...)
@@ -243,6 +251,19 @@ function M.check(faults)
   load_routes(attempt)
   attempt(load_jobs)
   router.build(main.before or {}, attempt)
+end
+
+--- For `perigee check`: loads what there is, past faults, and lists them. With
+--- a script that never ends, the last one.
+---@param faults string[]  # that are known already
+---@return string[] faults  # with file:line
+function M.check(faults)
+  local _, err, over = bounded(check_all, faults)
+  if over then
+    faults[#faults + 1] = over
+  elseif err then
+    error(err, 0)
+  end
   return faults
 end
 
