@@ -3,9 +3,12 @@
 local cache = require "perigee.cache"
 local health = require "perigee.health"
 local http = require "perigee.http"
+local log = require "perigee.log"
+local queue = require "perigee.queue"
 local queue_options = require "perigee.queue.options"
 local resilience = require "perigee.resilience"
 local scan = require "perigee.redis.scan"
+local schema = require "perigee.schema"
 local shared = require "perigee.shared"
 local task = require "perigee.task"
 local trace = require "perigee.trace"
@@ -50,6 +53,11 @@ local CALLS = {
     scan.entries(nothing, "k", opts)
   end },
   ["queue:add"] = { "priority", function(opts) queue_options.check(opts, 1) end },
+  ["queue.open"] = { "stalled_interval", function(opts) queue.open(opts) end },
+  ["schema.compile"] = { "formats", function(opts)
+    schema.compile({ format = "email" }, opts)
+  end },
+  ["log.limited"] = { "lines", function(opts) log.limited(opts) end },
   ["task.map"] = { "concurrency", function(opts)
     task.map({}, nothing, opts)
   end },
@@ -106,6 +114,9 @@ describe("options that are no table", function()
       function() resilience.hedge(nothing, "1s") end,
       function() shared.dict("x", 5) end,
       function() http.file("a", "b") end,
+      function() queue.open "embedded" end,
+      function() schema.compile(true, "coerce") end,
+      function() log.limited(5) end,
     } do
       local ok, err = pcall(fn)
       assert.is_false(ok)

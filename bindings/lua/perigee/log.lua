@@ -3,6 +3,7 @@
 local core = require "perigee.core.log"
 local errors = require "perigee.error"
 local levels = require "perigee.log_levels"
+local options = require "perigee.options"
 
 local encode, write = core.encode, core.write
 local clock = require("perigee.time").monotonic
@@ -31,7 +32,7 @@ local LEVELS =
 ---@field error perigee.log.Write
 ---@field fatal perigee.log.Write
 ---@field child fun(fields: table): perigee.log.Logger # its lines carry fields
----@field limited fun(options: perigee.log.Limit?): perigee.log.Logger # so many lines of each call site
+---@field limited fun(opts: perigee.log.Limit?): perigee.log.Logger # so many lines of each call site
 ---@field sampled fun(share: number): perigee.log.Logger # a share of the lines, 0 to 1
 ---@field enabled fun(level: string): boolean # whether lines of it are written
 
@@ -85,9 +86,12 @@ local function guarded(logger, cell, pass)
   })
 end
 
-local function check_limit(options)
-  local lines = options.lines or 1
-  local per = units.duration(options.per or "10s")
+local LIMIT = { lines = true, per = true }
+
+local function check_limit(opts)
+  options.check(opts, LIMIT, "log.limited", 3)
+  local lines = opts.lines or 1
+  local per = units.duration(opts.per or "10s")
   if type(lines) ~= "number" or lines < 1 or not per or per <= 0 then
     error("log.limited: { lines = 5, per = \"10s\" } expected", 3)
   end
@@ -96,8 +100,8 @@ end
 
 -- A call site may log `lines` lines within `per`; the next one that passes
 -- tells how many did not.
-local function limited(logger, cell, options)
-  local lines, per = check_limit(options or {})
+local function limited(logger, cell, opts)
+  local lines, per = check_limit(opts or {})
   local sites, count = {}, 0
   return guarded(logger, cell, function()
     local info = debug.getinfo(3, "Sl")
@@ -155,8 +159,8 @@ local function make(bindings, cell)
           return make(encode(bindings, fields), cell)
         end
       elseif name == "limited" then
-        value = function(options)
-          return limited(logger, cell, options)
+        value = function(opts)
+          return limited(logger, cell, opts)
         end
       elseif name == "sampled" then
         value = function(share)

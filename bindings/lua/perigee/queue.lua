@@ -1,6 +1,7 @@
 --- Queues: work off the request, lost by no crash. One API over every driver:
 --- see perigee.queue.driver.
 
+local check_options = require("perigee.options").check
 local config = require "perigee.config"
 local drivers = require "perigee.queue.driver"
 local jobs = require "perigee.queue.job"
@@ -509,11 +510,33 @@ function Client:flow(root)
   return flow_jobs(self.driver, node, added)
 end
 
+---@class perigee.queue.Settings
+---@field driver string?            # "embedded" or "redis"
+---@field path string?              # embedded: the file
+---@field synchronous string?       # embedded: "off" "normal" "full" "extra"
+---@field redis string?             # redis: which redis.NAME
+---@field prefix string?            # redis: of the keys
+---@field lock integer?             # redis: ms
+---@field stalled_interval integer? # ms
+---@field stalled_max integer?
+---@field idle_timeout integer?     # ms
+---@field metrics (boolean|integer)? # redis: kept with each queue
+
+-- The other settings of section `queue` are the worker's.
+local SETTINGS = {
+  driver = true, path = true, synchronous = true, redis = true, prefix = true,
+  lock = true, stalled_interval = true, stalled_max = true,
+  idle_timeout = true, metrics = true,
+}
+
 --- Queues with settings of their own (section `queue` of the configuration,
 --- what is absent is as configured).
----@param settings table?
+---@param settings perigee.queue.Settings?
 ---@return perigee.queue.Client
 function M.open(settings)
+  if settings ~= nil then
+    check_options(settings, SETTINGS, "queue", 2)
+  end
   local merged = {}
   for key, value in pairs(config.queue or {}) do
     merged[key] = value

@@ -3,6 +3,7 @@
 --- A definition becomes a function that says in one pass whether a value fits;
 --- only for one that does not are its faults looked for.
 
+local check_options = require("perigee.options").check
 local document = require "perigee.schema.document"
 local emitter = require "perigee.schema.emitter"
 local errors = require "perigee.error"
@@ -210,6 +211,10 @@ local function validator_of(self)
   return plain_validator(self)
 end
 
+local OPTIONS = {
+  coerce = true, defaults = true, formats = true, documents = true,
+}
+
 -- What compile has made: compiling it again gives it back.
 local validators = setmetatable({}, { __mode = "k" })
 
@@ -227,6 +232,9 @@ function M.compile(definition, options)
   end
   if type(definition) ~= "table" and type(definition) ~= "boolean" then
     error("a schema is expected: a table, true or false", 2)
+  end
+  if options ~= nil then
+    check_options(options, OPTIONS, "schema", 2)
   end
   local ok, self = pcall(new_compiled, definition, options or {})
   if not ok then
