@@ -10,7 +10,7 @@ local units = require "perigee.units"
 
 local M = {}
 
----@class perigee.CacheOptions
+---@class perigee.http.CacheOptions
 ---@field public boolean?
 ---@field private boolean?
 ---@field no_store boolean?
@@ -106,7 +106,7 @@ local function http_date(value)
 end
 
 --- The fields that these options make; raises for options that make none.
----@param opts perigee.CacheOptions
+---@param opts perigee.http.CacheOptions
 ---@return table<string, string> headers
 function M.headers(opts)
   if type(opts) ~= "table" then
@@ -173,7 +173,7 @@ end
 
 --- The handler of a route with a `cache` option.
 ---@param handler fun(req: perigee.Request): ...
----@param opts perigee.CacheOptions
+---@param opts perigee.http.CacheOptions
 function M.wrap(handler, opts)
   local common = M.headers(opts)
   local hashes = opts.etag == true

@@ -87,7 +87,7 @@ end
 
 --- Fields for caches, to return with an answer: `return 200, order,
 --- http.cache{ max_age = "1m", tags = { "order:7" } }`.
----@param opts perigee.CacheOptions
+---@param opts perigee.http.CacheOptions
 ---@param headers table<string, string>?  # more fields, which hold
 ---@return table<string, string> headers
 function M.cache(opts, headers)

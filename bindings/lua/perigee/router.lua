@@ -16,7 +16,7 @@ local M = {}
 ---@field query table?             # of the query; values are coerced
 ---@field params table?            # of the path's parameters; values are coerced
 ---@field headers table?           # of the header fields, names in lower case
----@field cache perigee.CacheOptions?   # GET: Cache-Control, Vary, tags, ETag
+---@field cache perigee.http.CacheOptions?   # GET: Cache-Control, Vary, tags, ETag
 ---@field summary string?
 ---@field tags string[]?
 ---@field responses table?
