@@ -366,3 +366,20 @@ test("what an outbox holds is moved, whoever has left it there", async (t) => {
   await app.ended_as("left", "completed");
   await until(async () => (await app.counts()).completed === 3);
 });
+
+test("a row of an outbox that is no job stays, is told of, and holds up no other", async (t) => {
+  const app = await open(t, { settings: { "queue.stalled_interval": "100ms" } });
+  const done = await app.command("exec", `
+    local db = require("perigee.sqlite").get()
+    assert(db:transaction(function(tx)
+      return assert(require("perigee.queue").get("work"):add("echo", 1, { tx = tx, job_id = "before" }))
+    end))
+    assert(db:exec [[INSERT INTO perigee_outbox(queue, name, data, opts) VALUES ('work', 'echo', '2', '{nope'),
+      ('work', 'echo', '3', '{"job_id":"behind"}'), ('work', 'echo', '4', '7')]])`);
+  assert.equal(done.code, 0, done.stderr);
+  await app.ended_as("before", "completed");
+  await app.ended_as("behind", "completed");
+  await app.line((l) => l.level === 50 && /no job: its opts are no JSON object/.test(l.msg) && l.queue === "work");
+  const left = await app.command("exec", 'return require("perigee.sqlite").get():query "SELECT data FROM perigee_outbox ORDER BY n"');
+  assert.deepEqual(JSON.parse(left.stdout), [{ data: "2" }, { data: "4" }]);
+});

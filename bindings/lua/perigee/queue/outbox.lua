@@ -24,6 +24,9 @@ local SCHEMA = [[CREATE TABLE IF NOT EXISTS perigee_outbox (
 local BATCH = 200
 local TURN_MS = 5
 local PATIENCE_MS = 10000
+local NOT_YET = "jobs in the outbox could not be added to their queues yet"
+
+local odd = log.limited { per = "1m" }
 
 local moving = setmetatable({}, { __mode = "k" }) -- db -> "moving" | "again"
 local numbers = setmetatable({}, { __mode = "k" }) -- db -> its lock's
@@ -32,9 +35,12 @@ local numbers = setmetatable({}, { __mode = "k" }) -- db -> its lock's
 
 local function number_of(db)
   if not numbers[db] then
-    local row = db:one "PRAGMA database_list"
+    local row, err = db:one "PRAGMA database_list"
+    if not row then
+      return nil, err
+    end
     local sum = 0
-    for i = 1, #(row and row.file or "") do
+    for i = 1, #(row.file or "") do
       sum = (sum * 33 + row.file:byte(i)) % 2147483647
     end
     numbers[db] = sum + 1
@@ -45,13 +51,17 @@ end
 -- Two workers that read the same rows would add their jobs twice: the first
 -- one's may have run, and gone, before the other adds them.
 local function alone(db)
-  local locks, err = core_queue.owners(core_app.host().dir
-    .. "/var/outbox-owners")
+  local number, err = number_of(db)
+  if not number then
+    return nil, err
+  end
+  local locks
+  locks, err = core_queue.owners(core_app.host().dir .. "/var/outbox-owners")
   if not locks then
     return nil, err
   end
   local give_up = time.monotonic() + PATIENCE_MS
-  while not locks:take(number_of(db)) do
+  while not locks:take(number) do
     if time.monotonic() > give_up then
       locks:close()
       return nil, errors.new("unavailable", "another worker is at it for long")
@@ -61,33 +71,55 @@ local function alone(db)
   return locks
 end
 
--- In runs of the same queue, so that their order stays.
-local function move_some(db, driver)
+-- nil: the row is no job. It stays, and is in nobody's way.
+local function entry_of(row)
+  local opts, err = json.decode(row.opts)
+  if type(opts) ~= "table" then
+    odd.error("a row of the outbox is no job: its opts are no JSON object",
+      { n = row.n, queue = row.queue, err = err })
+    return nil
+  end
+  return { name = row.name, data = row.data, opts = opts }
+end
+
+local function move_run(db, driver, first, last, entries)
+  local ok, err = driver:add(first.queue, entries)
+  if ok then
+    ok, err = db:exec("DELETE FROM perigee_outbox WHERE n >= ? AND n <= ? "
+      .. "AND queue = ?", first.n, last.n, first.queue)
+  end
+  return ok, err
+end
+
+-- In runs of the same queue, so that their order stays. How many rows there
+-- were after that number, and the last one's; or nil and an error.
+local function move_some(db, driver, after)
   local rows, err = db:query("SELECT n, queue, name, data, opts "
-    .. "FROM perigee_outbox ORDER BY n LIMIT ?", BATCH)
+    .. "FROM perigee_outbox WHERE n > ? ORDER BY n LIMIT ?", after, BATCH)
   if not rows then
     return nil, err
+  end
+  for _, row in ipairs(rows) do
+    row.entry = entry_of(row)
   end
   local at = 1
   while at <= #rows do
     local first, entries = rows[at], {}
-    while rows[at] and rows[at].queue == first.queue do
-      local row = rows[at]
-      entries[#entries + 1] = { name = row.name, data = row.data,
-        opts = json.decode(row.opts) }
+    while rows[at] and rows[at].entry and rows[at].queue == first.queue do
+      entries[#entries + 1] = rows[at].entry
       at = at + 1
     end
-    local ok
-    ok, err = driver:add(first.queue, entries)
-    if ok then
-      ok, err = db:exec("DELETE FROM perigee_outbox WHERE n >= ? AND n <= ? "
-        .. "AND queue = ?", first.n, rows[at - 1].n, first.queue)
-    end
-    if not ok then
-      return nil, err
+    if #entries == 0 then
+      at = at + 1
+    else
+      local ok
+      ok, err = move_run(db, driver, first, rows[at - 1], entries)
+      if not ok then
+        return nil, err
+      end
     end
   end
-  return #rows
+  return #rows, rows[1] and rows[#rows].n
 end
 
 local function move_all(db, driver)
@@ -96,14 +128,15 @@ local function move_all(db, driver)
     return nil, err
   end
   local done, count
+  local last = 0 -- or an error
   repeat
-    done, count, err = pcall(move_some, db, driver)
+    done, count, last = pcall(move_some, db, driver, last)
   until not done or not count or count < BATCH
   locks:close()
   if not done then
     error(count, 0)
   end
-  return count, err
+  return count, last
 end
 
 --- Moves what is in the database's outbox to the queues. What cannot be moved
@@ -120,8 +153,7 @@ function M.move(db, driver)
       moving[db] = nil
       error(count, 0)
     elseif not count then
-      log.error("jobs in the outbox could not be added to their queues yet",
-        { err = err })
+      log.error(NOT_YET, { err = err })
       break
     end
   until moving[db] ~= "again"
@@ -178,7 +210,10 @@ end
 ---@param going_on fun(): boolean
 function M.watch(driver, every, going_on)
   while going_on() do
-    sweep(driver)
+    local done, err = pcall(sweep, driver)
+    if not done then
+      log.error(NOT_YET, { err = err })
+    end
     task.sleep(every)
   end
 end
