@@ -86,8 +86,16 @@ function at_end(t, end) {
   if (!ends.has(t)) {
     ends.set(t, []);
     t.after(async () => {
+      const failed = [];
       for (const each of ends.get(t).reverse()) {
-        await each();
+        try {
+          await each();
+        } catch (error) { // the others end all the same: a host that stays holds up the run
+          failed.push(error);
+        }
+      }
+      if (failed.length > 0) {
+        throw failed[0];
       }
     });
   }
