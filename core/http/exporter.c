@@ -78,6 +78,11 @@ void peri_exporter_add(peri_exporter *e, peri_slice encoded, uint32_t items)
     }
 }
 
+void peri_exporter_drop(peri_exporter *e, uint32_t items)
+{
+    peri_exporter_count(e->counts.dropped, items);
+}
+
 peri_otlp_format peri_exporter_format(const peri_exporter *e)
 {
     return e->format;

@@ -44,7 +44,7 @@ typedef struct peri_exporter_options {
  * outlive it. Any may be NULL. */
 typedef struct peri_exporter_counts {
     double *exported;
-    double *dropped; /* the queue was full */
+    double *dropped; /* there was no room for them */
     double *failed;  /* the collector refused them, or never answered */
 } peri_exporter_counts;
 
@@ -74,6 +74,9 @@ void peri_exporter_commit(peri_exporter *exporter, uint32_t items);
 /* Both of it, for items that were encoded before. */
 void peri_exporter_add(peri_exporter *exporter, peri_slice encoded,
                        uint32_t items);
+
+/* Counts items that never got here as dropped. */
+void peri_exporter_drop(peri_exporter *exporter, uint32_t items);
 
 /* What is there leaves as soon as it can. */
 void peri_exporter_flush(peri_exporter *exporter);

@@ -125,6 +125,7 @@ static peri_trace_span *take(peri_tracer *tracer)
     span->is_tail = false;
     span->failed = false;
     span->held_count = 0;
+    span->held_lost = 0;
     span->attributes.count_max = tracer->limits.attributes;
     span->attributes.value_max = tracer->limits.attribute_bytes;
     make_id(tracer, span->context.span_id, PERI_SPAN_ID_BYTES);
@@ -363,12 +364,15 @@ static void hold(peri_trace_span *span, const peri_otlp_span *ended,
 
     if (root->held_count != 0 && root->held_for != exporter) {
         peri_buf_clear(&root->held); /* a reload; its form may be another */
+        root->held_lost += root->held_count;
         root->held_count = 0;
     }
     root->held_for = exporter;
     if (peri_otlp_append_span(&root->held, peri_exporter_format(exporter),
                               ended) == 0) {
         root->held_count++;
+    } else {
+        root->held_lost++;
     }
     if (span != root) {
         return;
@@ -377,9 +381,11 @@ static void hold(peri_trace_span *span, const peri_otlp_span *ended,
         took_ns >= span->tracer->tail_slow_ns) {
         peri_exporter_add(exporter, peri_buf_slice(&root->held),
                           root->held_count);
+        peri_exporter_drop(exporter, root->held_lost);
     }
     root->is_tail = false; /* what ends later is not kept */
     root->held_count = 0;
+    root->held_lost = 0;
     peri_buf_clear(&root->held);
 }
 

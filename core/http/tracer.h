@@ -45,6 +45,7 @@ typedef struct peri_trace_span {
     peri_buf baggage;
     peri_buf held; /* tail sampling: spans that have ended, encoded */
     uint32_t held_count;
+    uint32_t held_lost; /* held had no room for them */
     const peri_exporter *held_for;
     peri_buf flight; /* flight.c: its parts that have ended */
     uint32_t flight_dropped;

@@ -256,6 +256,30 @@ test("what turns out to be slow is kept, with what it called", async (t) => {
   assert.deepEqual(to.spans.map((s) => s.name).sort(), ["GET /slow", "wait"]);
 });
 
+test("spans for which a trace that is held has no room are counted as dropped", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { settings: { ...FAST, "trace.endpoint": to.url, "trace.sampler": "always_off", "trace.keep_failed": "true" }, route: `
+    local trace = require "perigee.trace"
+    router:get("/much", function()
+      for i = 1, 100 do
+        trace.span("one", { much = ("x"):rep(8000) .. i }, function() end)
+      end
+      error "now it is kept"
+    end)
+    router:get("/fine", function()
+      for i = 1, 100 do
+        trace.span("one", { much = ("x"):rep(8000) .. i }, function() end)
+      end
+      return "ok"
+    end)` });
+  assert.equal((await app.get("/fine")).status, 200);
+  assert.equal((await app.get("/much")).status, 500);
+  const dropped = await until(() => spans_counted(app, "dropped"));
+  assert.ok(dropped > 0 && dropped < 101, `${dropped} dropped`);
+  await until(async () => await spans_counted(app, "exported") + dropped === 101);
+  assert.equal(to.spans.length + dropped, 101);
+});
+
 const DATA = `
   local redis = require "perigee.redis"
   local db = require("perigee.sqlite").get "main"
