@@ -223,6 +223,7 @@ int peri_channel_send(peri_channel *channel,
                         ? message->text.length
                         : PERI_CHANNEL_TEXT_MAX;
     waiting_message *waiting;
+    int copy = -1;
     int rc = -EAGAIN;
 
     if (channel->closing || channel->told_gone) {
@@ -238,10 +239,15 @@ int peri_channel_send(peri_channel *channel,
     if (channel->waiting_count >= WAITING_MAX) {
         return PERI_ELIMIT;
     }
+    if (message->fd >= 0) {
+        copy = fcntl(message->fd, F_DUPFD_CLOEXEC, 3);
+        if (copy < 0) {
+            return -errno; /* without it, it would say something else */
+        }
+    }
     waiting = peri_alloc(sizeof *waiting + length);
     waiting->head = head;
-    waiting->fd =
-        message->fd >= 0 ? fcntl(message->fd, F_DUPFD_CLOEXEC, 3) : -1;
+    waiting->fd = copy;
     waiting->length = length;
     if (length != 0) {
         memcpy(waiting->text, message->text.data, length);

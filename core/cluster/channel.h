@@ -67,7 +67,8 @@ int peri_channel_open(uv_loop_t *loop, int fd,
                                          const peri_channel_message *message),
                       void *data, peri_channel **out);
 
-/* 0; PERI_ELIMIT: the other side takes nothing; PERI_EGONE. */
+/* 0; PERI_ELIMIT: the other side takes nothing; PERI_EGONE; -errno: it would
+ * have to wait, and its descriptor cannot be copied. */
 int peri_channel_send(peri_channel *channel,
                       const peri_channel_message *message);
 

@@ -38,7 +38,13 @@ static peri_tls_tickets *tickets_of(peri_master *master)
 
 static void give(peri_proc *proc, int fd)
 {
-    peri_proc_tell(proc, PERI_CHANNEL_CERTS, 0, 0, NULL, fd);
+    int rc = peri_proc_tell(proc, PERI_CHANNEL_CERTS, 0, 0, NULL, fd);
+
+    if (rc < 0 && rc != PERI_EGONE) {
+        peri_log(&proc->master->logger, PERI_LOG_ERROR,
+                 "worker %d cannot be given the certificates: %s", proc->number,
+                 peri_err_text(rc));
+    }
 }
 
 void peri_identity_give(peri_proc *proc)

@@ -229,6 +229,33 @@ static void on_vote_timeout(uv_timer_t *timer)
     }
 }
 
+/* False: one of them cannot be asked, and the reload is refused. */
+static bool ask_for_votes(peri_master *master)
+{
+    peri_reload *reload = &master->reload;
+
+    for (peri_list *link = master->procs.next; link != &master->procs;
+         link = link->next) {
+        peri_proc *proc = PERI_CONTAINER(link, peri_proc, link);
+        int rc;
+
+        if (proc->state != PERI_PROC_SERVING) {
+            continue;
+        }
+        proc->vote = PERI_VOTE_OPEN;
+        rc = peri_proc_tell(proc, PERI_CHANNEL_STAGE, reload->attempt,
+                            reload->generation, NULL, reload->bundle_fd);
+        /* One that has gone is seen to end. */
+        if (rc < 0 && rc != PERI_EGONE) {
+            proc->vote = PERI_VOTE_NONE; /* it has nothing to abandon */
+            refuse_with(master, "worker %d cannot be told of the new code: %s",
+                        proc->number, peri_err_text(rc));
+            return false;
+        }
+    }
+    return true;
+}
+
 static void hold_vote(peri_master *master, int bundle_fd)
 {
     peri_reload *reload = &master->reload;
@@ -237,15 +264,8 @@ static void hold_vote(peri_master *master, int bundle_fd)
 
     reload->phase = PERI_RELOAD_VOTING;
     reload->bundle_fd = bundle_fd;
-    for (peri_list *link = master->procs.next; link != &master->procs;
-         link = link->next) {
-        peri_proc *proc = PERI_CONTAINER(link, peri_proc, link);
-
-        if (proc->state == PERI_PROC_SERVING) {
-            proc->vote = PERI_VOTE_OPEN;
-            peri_proc_tell(proc, PERI_CHANNEL_STAGE, reload->attempt,
-                           reload->generation, NULL, bundle_fd);
-        }
+    if (!ask_for_votes(master)) {
+        return;
     }
     uv_timer_start(&reload->timer, on_vote_timeout, limit_ms, 0);
     commit_if_all_agree(master); /* when nobody lives, nobody objects */

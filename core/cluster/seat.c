@@ -358,8 +358,10 @@ void peri_seat_proc_ready(peri_seat *seat, peri_proc *proc)
     }
     if (proc->generation != master->generation) {
         proc->catching_up = master->generation;
-        peri_proc_tell(proc, PERI_CHANNEL_STAGE, 0, master->generation, NULL,
-                       master->bundle_fd);
+        if (peri_proc_tell(proc, PERI_CHANNEL_STAGE, 0, master->generation,
+                           NULL, master->bundle_fd) < 0) {
+            peri_proc_kill(proc); /* its successor begins with that code */
+        }
         return;
     }
     peri_proc_serve(proc);

@@ -21,11 +21,12 @@ static void on_profiled(void *data, peri_slice stacks)
     int fd = memfd_create("perigee-profile", MFD_CLOEXEC);
     int rc = fd < 0 ? -errno : peri_fd_write(fd, stacks);
 
+    if (rc == 0 && w->channel != NULL) {
+        message.fd = fd;
+        rc = peri_channel_send(w->channel, &message);
+    }
     if (rc < 0) {
         refuse(w, w->profile, rc);
-    } else if (w->channel != NULL) {
-        message.fd = fd;
-        peri_channel_send(w->channel, &message);
     }
     if (fd >= 0) {
         close(fd);
