@@ -276,6 +276,39 @@ test("schedules of the code run once a host", async (t) => {
   });
 });
 
+test("jobs that stand in line when the host stops go back, and nothing is lost", async (t) => {
+  const files = {
+    "config/default.lua": "return { queue = { concurrency = 1 } }",
+    "scripts/jobs/work.lua": `
+      local host = require "perigee.host"
+      local task = require "perigee.task"
+      return { concurrency = 4, run = function(job)
+        if job.name == "first" then
+          while not io.open "var/go" do task.sleep(5) end
+        end
+        return { pid = host.pid, attempt = job.attempt }
+      end }`,
+  };
+  const app = await open(t, { workers: 1, files });
+  const [first, ...others] = await add(app, ["first", "second", "third", "fourth"].map((name) => ({ name })));
+  await until(async () => (await app.counts()).active >= 2); // one runs, others stand in line
+  const pid = app.workers()[0];
+  app.signal("SIGTERM");
+  await until(async () => JSON.parse((await app.command("status", "--json")).stdout).workers.every((w) => w.state === "draining"));
+  app.write({ "var/go": "" });
+  assert.equal((await app.ended).code, 0);
+
+  const next = await open(t, { workers: 1, dir: app.dir });
+  const result_of = async (id) => (await until(async () => {
+    const job = await next.job(id);
+    return job.state === "completed" && job;
+  })).result;
+  assert.deepEqual(await result_of(first), { pid, attempt: 1 });
+  for (const id of others) {
+    assert.deepEqual(await result_of(id), { pid: next.workers()[0], attempt: 1 });
+  }
+});
+
 test("what a definition says holds for its jobs, whichever queue they are in", async (t) => {
   const files = {
     "config/default.lua": "return { queue = { concurrency = 4 } }",

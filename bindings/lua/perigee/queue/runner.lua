@@ -29,8 +29,15 @@ local PAUSE_MS = 1000 -- after the driver has failed
 local Runner = {}
 Runner.__index = Runner
 
+local NOT_BEGUN = {} -- in place of an error
+
 local runners = {}
 local stopping = false
+
+-- The host stops, or newer code has been committed: nothing begins here.
+local function is_over()
+  return stopping or core.stale()
+end
 
 -- ---- one job ----
 
@@ -131,7 +138,18 @@ local function settle(self, record, text, err, stack, at)
   end
 end
 
+local function give_back(self, record)
+  local ok, err = self.consumer:release(record)
+  if not ok then
+    log.error("a job could not be given back",
+      { queue = self.queue, job = record.id, err = err })
+  end
+end
+
 local function execute(self, record)
+  if is_over() then -- while it stood in line
+    return nil, NOT_BEGUN
+  end
   local definition = definition_of(self, record.name)
   if not definition then
     return nil, errors.unrecoverable("nothing in scripts/jobs runs jobs "
@@ -182,6 +200,10 @@ local function run(self, record)
   local text, err, stack, at = in_turn(self, record)
   core.check()
   freed(self, record)
+  if err == NOT_BEGUN then
+    give_back(self, record)
+    return
+  end
   meter.processed(watch.system(self.driver.name), self.queue,
     time.monotonic() - began,
     not text and (errors.is(err) and err.kind or "internal") or nil)
@@ -239,21 +261,17 @@ local function room(self)
   return self.share and math.min(free, self.shares:room(self.share)) or free
 end
 
--- Newer code may have been committed while this waited: what begins now is its.
+-- It may be over since they were asked for.
 local function take_on(self, record)
-  if not core.stale() then
+  if is_over() then
+    give_back(self, record)
+  else
     begin(self, record)
-    return
-  end
-  local ok, err = self.consumer:release(record)
-  if not ok then
-    log.error("a job for newer code could not be given back",
-      { queue = self.queue, job = record.id, err = err })
   end
 end
 
 local function fetch(self)
-  while not stopping and not core.stale() do
+  while not is_over() do
     local free = room(self)
     if free <= 0 then
       self.slots:wait()
@@ -374,7 +392,7 @@ function M.start(definitions)
   meter.watch(client, order)
   task.spawn_detached(outbox.watch, client.driver,
     client.settings.stalled_interval or 5000, function()
-      return not stopping and not core.stale()
+      return not is_over()
     end)
 end
 
