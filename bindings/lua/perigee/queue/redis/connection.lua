@@ -10,10 +10,13 @@ local time = require "perigee.time"
 local M = {}
 
 local VALUE, LIST = commands.VALUE, commands.LIST
+local CLOCK_HOLDS_MS = 10000
+local CLOCK_SET_MS = 1000
 
 ---@class perigee.queue.redis.Connection
 ---@field id integer?    # the server's number for it
 ---@field ahead integer? # ms by which our clock is ahead of the server's
+---@field read_at number? # when that was found out
 local Connection = {}
 Connection.__index = Connection
 
@@ -26,15 +29,22 @@ function M.name(prefix, queue, suffix)
   return prefix .. ":" .. base64.encode(queue) .. (suffix or "")
 end
 
---- By how many ms our clock is ahead of one that TIME has read.
+--- Takes in what TIME has said. Each reading makes our clock seem later by what
+--- the reply took on its way: the least one of a while is the nearest. One that
+--- is far above it comes from a clock that has been set.
 ---@param reply any
----@return integer
-function M.ahead_of(reply)
+function Connection:read_clock(reply)
   local seconds = type(reply) == "table" and tonumber(reply[1])
   if not seconds then
-    return 0
+    self.ahead = self.ahead or 0
+    return
   end
-  return time.now() - seconds * 1000 - math.floor(reply[2] / 1000)
+  local ahead = time.now() - seconds * 1000 - math.floor(reply[2] / 1000)
+  local now = time.monotonic()
+  if not self.read_at or now - self.read_at > CLOCK_HOLDS_MS
+    or ahead <= self.ahead or ahead > self.ahead + CLOCK_SET_MS then
+    self.ahead, self.read_at = ahead, now
+  end
 end
 
 local function drop(self, keep)
@@ -90,7 +100,7 @@ local function open(self)
     return nil, err
   end
   self.id = tonumber(list[2])
-  self.ahead = M.ahead_of(list[3])
+  self:read_clock(list[3])
   return true
 end
 

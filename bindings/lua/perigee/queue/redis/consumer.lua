@@ -58,7 +58,7 @@ local function listen(self, n)
     self.unheard[token] = time.monotonic()
     return { err = err }
   end
-  here.ahead = connection.ahead_of(replies[3])
+  here:read_clock(replies[3])
   local reply = replies[2]
   if errors.is(reply) or reply[1] < 0 then
     -- The server has forgotten the script, say, or this worker was held up.
