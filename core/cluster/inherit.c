@@ -13,7 +13,7 @@
 #include "core/base/err.h"
 
 #define PREFIX "PERIGEE_WORKER_"
-#define VARIABLES 11
+#define VARIABLES 12
 
 static char *variable(const char *name, const char *value)
 {
@@ -60,6 +60,7 @@ char **peri_inherit_environment(const peri_inherited *in, size_t *own_count)
     *at++ = number_variable("GENERATION", in->generation);
     *at++ = variable("DIR", in->dir);
     *at++ = variable("ENV", in->env);
+    *at++ = variable("LOGS", in->logs);
     *own_count = kept;
     return list;
 }
@@ -117,6 +118,21 @@ static bool take_text(const char *name, char *out, size_t out_bytes)
     return true;
 }
 
+static bool take_string(const char *name, char **out)
+{
+    char key[64];
+    const char *text;
+
+    snprintf(key, sizeof key, PREFIX "%s", name);
+    text = getenv(key);
+    if (text == NULL) {
+        return false;
+    }
+    *out = peri_strdup(text);
+    unsetenv(key);
+    return true;
+}
+
 int peri_inherit_read(peri_inherited *out)
 {
     bool ok = take_fd("SEGMENT", &out->segment_fd) &&
@@ -129,7 +145,8 @@ int peri_inherit_read(peri_inherited *out)
               take_int("MASTER", &out->master_pid) &&
               take_number("GENERATION", UINT64_MAX, &out->generation) &&
               take_text("DIR", out->dir, sizeof out->dir) &&
-              take_text("ENV", out->env, sizeof out->env);
+              take_text("ENV", out->env, sizeof out->env) &&
+              take_string("LOGS", &out->logs);
 
     return ok ? 0 : PERI_EFORMAT;
 }

@@ -29,6 +29,8 @@ typedef struct peri_inherited {
     uint64_t generation; /* of the bundle */
     char dir[4096];
     char env[64];
+    char *logs; /* settings, as text: where the host's log goes, whatever the
+                   bundle says. In the worker: its own, to free */
 } peri_inherited;
 
 /* The variables as NAME=value, NULL-ended, behind those of the process's own

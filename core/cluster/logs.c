@@ -49,6 +49,15 @@ int peri_logs_open(peri_logs *logs, const peri_settings *settings,
     return 0;
 }
 
+char *peri_logs_settings(const peri_settings *settings)
+{
+    static const char *const decisive[] = {"log.destination",
+                                           "log.access.destination",
+                                           "log.format", "log.syslog.", NULL};
+
+    return peri_settings_text(settings, decisive);
+}
+
 void peri_logs_drain(const peri_logs *logs, peri_ring *ring, int max_wait_ms)
 {
     if (logs->sink != NULL && peri_ring_used(ring) > 0) {

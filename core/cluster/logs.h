@@ -24,6 +24,10 @@ int peri_logs_open(peri_logs *logs, const peri_settings *settings,
                    const char *section, peri_ring *ring, peri_logger *logger,
                    const peri_logger *teller);
 
+/* Of settings, those that peri_logs_open() reads: they hold from the start of
+ * the host to its end. As peri_settings_text(). */
+char *peri_logs_settings(const peri_settings *settings);
+
 /* What a dead process has left in its ring, as peri_ring_drain(). */
 void peri_logs_drain(const peri_logs *logs, peri_ring *ring, int max_wait_ms);
 

@@ -306,6 +306,9 @@ static int open_logs(peri_master *master, char *why, size_t why_bytes)
 
     peri_logger_init(&master->logger, peri_logs_level(master->settings), NULL,
                      NULL);
+    master->logs_text = peri_logs_settings(master->settings);
+    master->logs_settings =
+        peri_settings_create(peri_slice_str(master->logs_text));
     rc = peri_logs_open(&master->logs, master->settings, section,
                         &master->segment->log[PERI_LOG_OF_MASTER],
                         &master->logger, &master->logger);
@@ -515,6 +518,8 @@ static void release(peri_master *master)
     peri_logs_close(&master->logs);
     peri_logs_close(&master->access);
     peri_settings_destroy(master->settings);
+    peri_settings_destroy(master->logs_settings);
+    free(master->logs_text);
     peri_lock_drop(&master->lock);
     close(master->bundle_fd);
     if (master->previous_fd >= 0) {

@@ -202,6 +202,8 @@ struct peri_master {
 
     peri_handover handover;
     peri_lock lock;
+    char *logs_text; /* settings that the logs were opened with */
+    peri_settings *logs_settings;
     peri_logs logs;
     peri_logs access; /* of dead workers */
     peri_logger logger;

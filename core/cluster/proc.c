@@ -296,6 +296,7 @@ static int spawn_worker(peri_proc *proc, peri_seat *seat, int channel_fd)
     inherited->generation = proc->generation;
     snprintf(inherited->dir, sizeof inherited->dir, "%s", master->options->dir);
     snprintf(inherited->env, sizeof inherited->env, "%s", master->options->env);
+    inherited->logs = master->logs_text;
     environment = peri_inherit_environment(inherited, &own);
     rc = peri_child_start(
         &master->children, &proc->child,

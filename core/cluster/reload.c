@@ -154,8 +154,9 @@ static void refuse(peri_master *master, const char *reason)
         master->reload.bundle_fd = -1;
     }
     if (master->options->dev &&
-        strncmp(peri_settings_str(master->settings, "log.destination", "std"),
-                "std", 3) != 0) {
+        strncmp(
+            peri_settings_str(master->logs_settings, "log.destination", "std"),
+            "std", 3) != 0) {
         /* The log goes elsewhere; somebody looks at the terminal. */
         fprintf(stderr, "%s\n", reason);
     }

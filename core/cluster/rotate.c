@@ -35,11 +35,12 @@ static uint64_t age_max_ms(const peri_settings *settings)
     return (uint64_t)peri_settings_int(settings, "log.rotate.age", 0);
 }
 
-/* NULL: it is no file. */
-static const char *file_of(const peri_settings *settings, int i)
+/* The one that is open, whatever a reload has said since. NULL: it is no file.
+ */
+static const char *file_of(const peri_master *master, int i)
 {
-    const char *to =
-        peri_settings_str(settings, files[i], i == 0 ? "stdout" : "");
+    const char *to = peri_settings_str(master->logs_settings, files[i],
+                                       i == 0 ? "stdout" : "");
 
     return to[0] != '\0' ? peri_log_sink_file(to) : NULL;
 }
@@ -99,7 +100,7 @@ static void on_look(uv_timer_t *timer)
     bool moved = false;
 
     for (int i = 0; i < 2; i++) {
-        const char *path = file_of(master->settings, i);
+        const char *path = file_of(master, i);
         int rc;
 
         if (!is_due(rotate, i, path)) {
@@ -124,7 +125,7 @@ void peri_rotate_refresh(peri_master *master)
     const peri_settings *settings = master->settings;
     peri_rotate *rotate = master->rotate;
 
-    if ((file_of(settings, 0) == NULL && file_of(settings, 1) == NULL) ||
+    if ((file_of(master, 0) == NULL && file_of(master, 1) == NULL) ||
         (size_max(settings) == 0 && age_max_ms(settings) == 0)) {
         if (rotate != NULL) {
             uv_timer_stop(&rotate->timer);
@@ -135,7 +136,7 @@ void peri_rotate_refresh(peri_master *master)
         rotate = peri_calloc(1, sizeof *rotate);
         rotate->master = master;
         for (int i = 0; i < 2; i++) {
-            rotate->began_ms[i] = born_ms(file_of(settings, i));
+            rotate->began_ms[i] = born_ms(file_of(master, i));
         }
         uv_timer_init(&master->loop, &rotate->timer);
         rotate->timer.data = rotate;

@@ -273,17 +273,20 @@ static int open_inherited(peri_worker *w)
 static int open_logs(peri_worker *w)
 {
     size_t record = (size_t)w->inherited.record;
+    peri_settings *settings =
+        peri_settings_create(peri_slice_str(w->inherited.logs));
     int rc;
 
     peri_logger_init(&w->logger, peri_logs_level(w->settings), NULL, NULL);
-    rc = peri_logs_open(&w->logs, w->settings, "log", &w->segment->log[record],
+    rc = peri_logs_open(&w->logs, settings, "log", &w->segment->log[record],
                         &w->logger, &w->logger);
     w->access_logger = w->logger;
     if (rc == 0) {
-        rc = peri_logs_open(&w->access, w->settings, "log.access",
+        rc = peri_logs_open(&w->access, settings, "log.access",
                             &w->segment->access[record], &w->access_logger,
                             &w->logger);
     }
+    peri_settings_destroy(settings);
     if (rc < 0) {
         fprintf(stderr, "perigee: log destination: %s\n", peri_err_text(rc));
     }
@@ -410,6 +413,7 @@ static void release(peri_worker *w)
     peri_logs_stop(&w->logs, PERI_WORKER_FLUSH_MS);
     peri_logs_close(&w->access);
     peri_logs_close(&w->logs);
+    free(w->inherited.logs);
     peri_settings_destroy(w->settings);
     peri_settings_destroy(w->staged_settings);
     peri_tls_context_unref(w->tls);

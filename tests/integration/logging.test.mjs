@@ -217,6 +217,29 @@ test("a file that is large enough is moved aside, and no line is lost", async (t
   assert.equal(text.match(/"msg":"order placed"/g).length, sent);
 });
 
+test("a changed destination waits for a restart, of new workers and of rotation, too", async (t) => {
+  const config = (name) => ({ "config/default.lua": `return { log = { destination = "var/${name}", format = "json", rotate = { size = "4kb", keep = 50 } } }` });
+  const app = launch(t, { route: ROUTES, files: config("old.log") });
+  const at = (name) => path.join(app.dir, "var", name);
+  const text = () => ["old.log", ...Array.from({ length: 50 }, (_, i) => `old.log.${i + 1}`)].map(at)
+    .filter(existsSync).map((name) => readFileSync(name, "utf8")).join("");
+  const lines = () => text().split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  app.port = (await until(() => lines().find((l) => l.msg === "listening" && l.port && !l.admin))).port;
+  app.write(config("new.log"));
+  assert.equal((await app.command("reload")).code, 0);
+  await until(() => lines().some((l) => /^log\.destination has changed/.test(l.msg)));
+  const [before] = app.workers();
+  process.kill(before, "SIGKILL");
+  await until(() => app.workers().some((pid) => pid !== before));
+  await until(async () => {
+    await app.get("/log").catch(() => {});
+    const [now] = app.workers();
+    return existsSync(at("old.log.1")) && lines().some((l) => l.pid === now);
+  }, { timeout_ms: 20_000 });
+  assert.equal(existsSync(at("new.log")), false);
+  assert.equal((await app.stop()).code, 0);
+});
+
 test("pretty shows what passes its filters", () => {
   const line = (fields) => JSON.stringify({ level: 30, time: 1, pid: 1, hostname: "h", ...fields });
   const input = [
