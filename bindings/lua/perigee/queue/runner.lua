@@ -246,6 +246,9 @@ end
 local function begin(self, record)
   self.running = self.running + 1
   core.hold()
+  if self.share then
+    self.shares:expect(self.share)
+  end
   self.tasks[record] = true
   local handle = task.spawn_detached(guarded, self, record)
   if self.tasks[record] then

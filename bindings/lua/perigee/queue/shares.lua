@@ -11,6 +11,7 @@ local M = {}
 ---@field weight number
 ---@field due number   # how much it has been given, by its weight
 ---@field line any[]   # jobs that were taken and wait for their turn: events
+---@field coming integer # jobs that were taken and have not come to it yet
 ---@field freed fun()  # its line has become shorter
 
 ---@class perigee.queue.Shares
@@ -24,7 +25,8 @@ Shares.__index = Shares
 ---@param freed fun()
 ---@return perigee.queue.Share
 function Shares:join(weight, freed)
-  local share = { weight = weight, due = 0, line = {}, freed = freed }
+  local share = { weight = weight, due = 0, line = {}, coming = 0,
+    freed = freed }
   self.shares[#self.shares + 1] = share
   return share
 end
@@ -34,7 +36,14 @@ end
 ---@param share perigee.queue.Share
 ---@return integer
 function Shares:room(share)
-  return 2 * self.max - self.running - #share.line
+  return 2 * self.max - self.running - #share.line - share.coming
+end
+
+--- A job was taken; its task, which enters, begins when the one that took it
+--- waits.
+---@param share perigee.queue.Share
+function Shares:expect(share)
+  share.coming = share.coming + 1
 end
 
 -- Who had nothing to run for a while has no claim to that time.
@@ -67,6 +76,7 @@ end
 --- Waits until a job of the queue may run.
 ---@param share perigee.queue.Share
 function Shares:enter(share)
+  share.coming = share.coming - 1
   if self.running < self.max and not first_in_line(self) then
     charge(self, share)
     return
