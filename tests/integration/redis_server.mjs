@@ -46,9 +46,10 @@ export class RedisServer {
     return new Promise((resolve, reject) => {
       const socket = net.connect(this.port, "127.0.0.1");
       socket.on("error", reject);
+      socket.on("close", () => reject(new Error("the server closed the connection")));
       socket.on("data", (data) => {
-        socket.destroy();
         resolve(data.toString("latin1"));
+        socket.destroy();
       });
       socket.write(`${line}\r\n`);
     });
