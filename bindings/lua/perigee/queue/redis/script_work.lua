@@ -174,18 +174,28 @@ end
 ]] }
 
 local SETTLE = { needs = { "parents", "removal", "store" }, source = [[
--- Locks are read for all at once, and deleted so with the keys of jobs that are
--- not kept: calls are what a script's time goes to.
+-- Calls are what a script's time goes to. So locks are read for all at once, and
+-- deleted so with the keys of jobs that are not kept; so is whether any of them
+-- has children, which few have, and what is written of those that completed.
 local locks, unlocked, dead = {}, {}, {}
 local groups = {} -- of those that had one
+local completed_now = {}
+local any_children = false
 
-local function read_locks(Q)
-  local ids, keys = {}, {}
+local function read_all(Q)
+  local ids, keys, children = {}, {}, {}
   for at = 9, #ARGV, 7 do
+    local J = Q .. ARGV[at + 1]
     ids[#ids + 1] = ARGV[at + 1]
-    keys[#keys + 1] = Q .. ARGV[at + 1] .. ':lock'
+    keys[#keys + 1] = J .. ':lock'
+    children[#children + 1] = J .. ':dependencies'
+    children[#children + 1] = J .. ':unsuccessful'
   end
-  local owners = #keys > 0 and call('MGET', unpack(keys))
+  if #ids == 0 then
+    return
+  end
+  any_children = call('EXISTS', unpack(children)) > 0
+  local owners = call('MGET', unpack(keys))
   for i = 1, #ids do
     local id = ids[i]
     locks[id] = owners[i]
@@ -213,7 +223,15 @@ local function delete_later(J)
   dead[n + 6] = J .. ':unsuccessful'
 end
 
-local function delete_now(Q)
+local function write_completed(Q)
+  if #completed_now > 0 then
+    call('ZADD', Q .. 'completed', unpack(completed_now))
+    completed_now = {}
+  end
+end
+
+local function write_all(Q)
+  write_completed(Q)
   if #unlocked > 0 then
     call('SREM', Q .. 'stalled', unpack(unlocked))
     call('DEL', unpack(dead))
@@ -320,7 +338,8 @@ local function add_stack(J, stack)
 end
 
 local function has_children(J)
-  if call('EXISTS', J .. ':dependencies', J .. ':unsuccessful') == 0 then
+  if not any_children
+    or call('EXISTS', J .. ':dependencies', J .. ':unsuccessful') == 0 then
     return nil
   end
   if call('SCARD', J .. ':dependencies') > 0 then
@@ -348,8 +367,14 @@ local function put_away(Q, job, state, field, now)
   if job.failed then
     call('HDEL', J, 'defa')
   end
+  if job.keep == '' and state == 'completed' then
+    completed_now[#completed_now + 1] = text(now)
+    completed_now[#completed_now + 1] = id
+    return
+  end
   call('ZADD', Q .. state, text(now), id)
   if job.keep ~= '' then
+    write_completed(Q)
     retain(Q, state, job.keep, now)
   end
 end
@@ -463,7 +488,7 @@ if string.find(ARGV[1], '^[+-]') then
 end
 local points = tonumber(ARGV[8])
 local out, completed, failed = { 0, 0, 0 }, 0, 0
-read_locks(Q)
+read_all(Q)
 for at = 9, #ARGV, 7 do
   local kind = ARGV[at]
   local job = {
@@ -483,7 +508,7 @@ for at = 9, #ARGV, 7 do
   end
   out[#out + 1] = status
 end
-delete_now(Q)
+write_all(Q)
 measure(Q, 'completed', completed, points, now)
 measure(Q, 'failed', failed, points, now)
 local want = {
