@@ -219,13 +219,15 @@ void peri_tracestate_append(peri_buf *out, peri_slice text)
         text.length > PERI_TRACESTATE_MAX ? TRACESTATE_LARGE : SIZE_MAX;
 
     while (next_member(&text, &member)) {
+        size_t comma = out->length != 0;
+
         if (member.length == 0 || member.length > member_max) {
             continue;
         }
-        if (out->length + 1 + member.length > PERI_TRACESTATE_MAX) {
+        if (out->length + comma + member.length > PERI_TRACESTATE_MAX) {
             return;
         }
-        if (out->length != 0) {
+        if (comma != 0) {
             peri_buf_append_byte(out, ',');
         }
         peri_buf_append_slice(out, member);

@@ -39,6 +39,17 @@ static void check_context(const peri_trace_context *context)
             again.random == context->random);
 }
 
+/* Without what separates members. */
+static size_t content_bytes(peri_slice text)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < text.length; i++) {
+        count += strchr(", \t", text.data[i]) == NULL;
+    }
+    return count;
+}
+
 static void check_state(peri_slice text)
 {
     peri_buf out;
@@ -52,7 +63,8 @@ static void check_state(peri_slice text)
     require(memchr(out.data, '\n', out.length) == NULL);
     /* Nothing is left of one whose members are all too large. */
     require(out.length == 0 || peri_tracestate_is_sane(peri_buf_slice(&out)));
-    require(text.length > PERI_TRACESTATE_MAX || out.length == text.length);
+    require(text.length > PERI_TRACESTATE_MAX ||
+            content_bytes(text) == content_bytes(peri_buf_slice(&out)));
     peri_buf_fini(&out);
 }
 
