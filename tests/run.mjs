@@ -12,7 +12,7 @@ import { fuzz_one, fuzz_targets } from "./fuzz/run.mjs";
 import { lint } from "./lint/lint.mjs";
 import { lua_in_core, mutable_globals, stray_names } from "./lint/symbols.mjs";
 import { configure_and_build } from "./tools/build.mjs";
-import { ROOT, pool, run, seconds } from "./tools/proc.mjs";
+import { CPUS, ROOT, pool, run, seconds } from "./tools/proc.mjs";
 import { Results, from_exit, from_tap, tail } from "./tools/results.mjs";
 
 const SANITIZERS = {
@@ -25,7 +25,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
     only: { type: "string" },
-    fuzz: { type: "string", default: process.env.CI ? "60" : "5" },
+    fuzz: { type: "string", default: process.env.CI ? "40" : "5" },
   },
 });
 
@@ -102,6 +102,9 @@ const step_specs = (preset) => async () => {
   return from_tap(`spec ${preset}`, result);
 };
 
+// They wait more than they compute, but for what the sanitizers take.
+const node_lanes = (preset) => (preset === "asan" ? CPUS : Math.ceil(CPUS * 1.5));
+
 const step_node = (dir, preset) => async () => {
   const each = await pool(files_in(dir, /\.test\.mjs$/), async (file) => {
     const argv = [
@@ -113,7 +116,7 @@ const step_node = (dir, preset) => async () => {
       timeout_ms: 300_000,
     });
     return from_tap(`${path.basename(file)} (${preset})`, result);
-  });
+  }, node_lanes(preset));
   return merge(each);
 };
 
