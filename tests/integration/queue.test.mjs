@@ -189,11 +189,12 @@ test("jobs", async (t) => {
     assert.equal((await app.command("queue", "show", "work", "987654321")).code, 1);
     assert.equal((await app.command("queue", "nonsense")).code, 2);
     const retried = await app.command("queue", "retry", "work", "--failed");
-    const again = Number(/^(\d+) retried/.exec(retried.stdout)?.[1]);
-    assert.ok(again >= 4, retried.stdout);
-    await until(async () => (await app.counts()).failed >= again, { timeout_ms: 30_000 });
-    assert.match((await app.command("queue", "clean", "work", "--state", "failed")).stdout, /removed/);
-    assert.equal((await app.counts()).failed, 0);
+    assert.match(retried.stdout, /^\d+ retried/);
+    await until(async () => (await app.counts()).failed >= 4, { timeout_ms: 30_000 });
+    await until(async () => { // some may fail yet
+      assert.match((await app.command("queue", "clean", "work", "--state", "failed")).stdout, /removed/);
+      return (await app.counts()).failed === 0;
+    });
   });
 
   await t.test("are counted", async () => {
