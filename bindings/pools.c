@@ -153,7 +153,6 @@ static entry *find(perilua_pools *pools, int number, const peri_slice *names)
 {
     char key[KEY_BYTES];
     size_t length = 0;
-    uint32_t hash = 2166136261u ^ (uint32_t)number;
     peri_list *bucket;
 
     assert(kinds[number].names <= NAMES_MAX);
@@ -166,10 +165,9 @@ static entry *find(perilua_pools *pools, int number, const peri_slice *names)
         length += part;
         key[length++] = '\0';
     }
-    for (size_t i = 0; i < length; i++) {
-        hash = (hash ^ (unsigned char)key[i]) * 16777619u;
-    }
-    bucket = &pools->buckets[(hash ^ hash >> 15) % BUCKETS];
+    bucket = &pools->buckets[peri_slice_hash(peri_slice_of(key, length),
+                                             (uint32_t)number) %
+                             BUCKETS];
     for (peri_list *link = bucket->next; link != bucket; link = link->next) {
         entry *at = PERI_CONTAINER(link, entry, link);
 

@@ -70,21 +70,11 @@ static bool starts(peri_slice name, const char *with)
     return peri_slice_starts(name, peri_slice_str(with));
 }
 
-static uint32_t hash_of(peri_slice name)
-{
-    uint32_t hash = 2166136261u;
-
-    for (size_t i = 0; i < name.length; i++) {
-        hash = (hash ^ (unsigned char)name.data[i]) * 16777619u;
-    }
-    return hash ^ hash >> 15;
-}
-
 /* Warm: the application; green: the library; blue: routes and the like; violet:
  * the machine below. Within a hue the name decides. */
 static void put_color(drawing *d, peri_slice name)
 {
-    uint32_t hash = hash_of(name);
+    uint32_t hash = peri_slice_hash(name, 0);
     int vary = (int)(hash % 24);
     int light = 62 + (int)(hash / 24 % 12);
     int hue = 14 + vary * 3 / 2;

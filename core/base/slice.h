@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -49,6 +50,18 @@ static inline bool peri_slice_starts(peri_slice text, peri_slice prefix)
     return text.length >= prefix.length &&
            (prefix.length == 0 ||
             memcmp(text.data, prefix.data, prefix.length) == 0);
+}
+
+/* For tables; the same in every process (FNV-1a). salt tells apart what is of
+ * different kinds. */
+static inline uint32_t peri_slice_hash(peri_slice text, uint32_t salt)
+{
+    uint32_t hash = 2166136261u ^ salt;
+
+    for (size_t i = 0; i < text.length; i++) {
+        hash = (hash ^ (unsigned char)text.data[i]) * 16777619u;
+    }
+    return hash ^ hash >> 15;
 }
 
 #endif

@@ -59,16 +59,11 @@ void peri_file_cache_destroy(peri_file_cache *cache)
     free(cache);
 }
 
-/* FNV-1a */
 static peri_list *bucket_of(peri_file_cache *cache, const char *path,
                             unsigned variant)
 {
-    uint32_t hash = 2166136261u ^ variant;
-
-    for (const char *p = path; *p != '\0'; p++) {
-        hash = (hash ^ (unsigned char)*p) * 16777619u;
-    }
-    return &cache->buckets[(hash ^ hash >> 16) % BUCKETS];
+    return &cache->buckets[peri_slice_hash(peri_slice_str(path), variant) %
+                           BUCKETS];
 }
 
 static entry *find(peri_file_cache *cache, const char *path, unsigned variant)

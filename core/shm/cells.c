@@ -267,12 +267,7 @@ int peri_cells_declare(peri_cells *cells, const peri_cells_family *family,
 
 static uint32_t hash_of(uint32_t family, peri_slice labels)
 {
-    uint32_t hash = 2166136261u ^ (family * 2654435761u);
-
-    for (size_t i = 0; i < labels.length; i++) {
-        hash = (hash ^ (unsigned char)labels.data[i]) * 16777619u;
-    }
-    return hash ^ hash >> 15;
+    return peri_slice_hash(labels, family * 2654435761u);
 }
 
 /* The text of the labels. out: LABELS_BYTES. */
