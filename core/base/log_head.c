@@ -1,9 +1,10 @@
 /* Log head. */
 #include "core/base/log_head.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
+#include <string.h>
 #include <time.h>
 
 #include "core/base/log.h"
@@ -26,12 +27,6 @@ static bool copy_text(peri_slice value, char *out)
 
 int peri_log_level_of(peri_slice value)
 {
-    static const struct {
-        const char *name;
-        int level;
-    } levels[] = {{"trace", PERI_LOG_TRACE}, {"debug", PERI_LOG_DEBUG},
-                  {"info", PERI_LOG_INFO},   {"warn", PERI_LOG_WARN},
-                  {"error", PERI_LOG_ERROR}, {"fatal", PERI_LOG_FATAL}};
     char text[TEXT_BYTES];
     char *end;
     double number;
@@ -39,10 +34,11 @@ int peri_log_level_of(peri_slice value)
     if (!copy_text(value, text)) {
         return 0;
     }
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        if (strcasecmp(text, levels[i].name) == 0) {
-            return levels[i].level;
-        }
+    for (char *at = text; *at != '\0'; at++) {
+        *at = (char)tolower((unsigned char)*at);
+    }
+    if (peri_log_level_is_name(text)) {
+        return peri_log_level_parse(text);
     }
     number = strtod(text, &end);
     return *end == '\0' && number > 0 && number < 1e6 ? (int)number : 0;

@@ -103,21 +103,7 @@ static bool take_fd(const char *name, int *out)
     return take_int(name, out) && fcntl(*out, F_SETFD, FD_CLOEXEC) == 0;
 }
 
-static bool take_text(const char *name, char *out, size_t out_bytes)
-{
-    char key[64];
-    const char *text;
-
-    snprintf(key, sizeof key, PREFIX "%s", name);
-    text = getenv(key);
-    if (text == NULL || strlen(text) >= out_bytes) {
-        return false;
-    }
-    snprintf(out, out_bytes, "%s", text);
-    unsetenv(key);
-    return true;
-}
-
+/* *out is the caller's. */
 static bool take_string(const char *name, char **out)
 {
     char key[64];
@@ -131,6 +117,22 @@ static bool take_string(const char *name, char **out)
     *out = peri_strdup(text);
     unsetenv(key);
     return true;
+}
+
+static bool take_text(const char *name, char *out, size_t out_bytes)
+{
+    char *text;
+    bool fits;
+
+    if (!take_string(name, &text)) {
+        return false;
+    }
+    fits = strlen(text) < out_bytes;
+    if (fits) {
+        memcpy(out, text, strlen(text) + 1);
+    }
+    free(text);
+    return fits;
 }
 
 int peri_inherit_read(peri_inherited *out)
