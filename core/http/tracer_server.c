@@ -194,7 +194,7 @@ static bool is_looked_at(const peri_trace_span *span, uint64_t now_ns)
 static bool encode(peri_trace_span *span, peri_exchange *ex, uint64_t now_ns)
 {
     peri_tracer *tracer = span->tracer;
-    peri_slice query = masked_query(ex);
+    peri_slice query = peri_exchange_text(ex, ex->query);
     peri_slice path = peri_exchange_text(ex, ex->path);
     peri_slice agent = peri_exchange_field(ex, PERI_SLICE("user-agent"));
     peri_slice host = peri_exchange_field(ex, PERI_SLICE("host"));
@@ -226,7 +226,7 @@ static bool encode(peri_trace_span *span, peri_exchange *ex, uint64_t now_ns)
     }
     peri_otlp_append_text(to, "url.path", path);
     if (query.length != 0) {
-        peri_otlp_append_text(to, "url.query", query);
+        peri_otlp_append_text(to, "url.query", masked_query(ex));
     }
     return true;
 }

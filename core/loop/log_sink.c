@@ -316,8 +316,6 @@ static ssize_t send_plain(peri_log_sink *sink, peri_slice lines)
  * do not mix. Whoever gave it is told the next time. */
 static ssize_t send_some(peri_log_sink *sink, peri_slice lines)
 {
-    peri_slice first = peri_slice_of(lines.data, line_length(lines));
-
     if (is_half_out(sink)) {
         int rc = push_out(sink);
 
@@ -326,10 +324,13 @@ static ssize_t send_some(peri_log_sink *sink, peri_slice lines)
         }
         sink->finished = true;
     }
-    if (sink->finished &&
-        peri_slice_equal(first, peri_buf_slice(&sink->made_of))) {
-        sink->finished = false;
-        return (ssize_t)first.length;
+    if (sink->finished) {
+        peri_slice first = peri_slice_of(lines.data, line_length(lines));
+
+        if (peri_slice_equal(first, peri_buf_slice(&sink->made_of))) {
+            sink->finished = false;
+            return (ssize_t)first.length;
+        }
     }
     if (sink->kind == PERI_SINK_SYSLOG || sink->pretty) {
         return send_made(sink, lines);
