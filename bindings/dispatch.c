@@ -241,22 +241,25 @@ static bool refuse(peri_exchange *ex, uint64_t body_max_bytes)
 
 /* ---- what no route answers ---- */
 
-static void answer_options(peri_exchange *ex, uint32_t allowed)
+/* What a path has: 204 for OPTIONS, 405 for what is not among it. */
+static void answer_allowed(peri_exchange *ex, uint32_t allowed)
 {
     char allow[128];
     peri_field field = {PERI_SLICE("Allow"), {allow, 0}};
 
     field.value.length = peri_methods_format(allowed, allow, sizeof allow);
-    peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1, PERI_SLICE(""));
+    if (ex->method == PERI_METHOD_OPTIONS) {
+        peri_exchange_answer(ex, 204, PERI_SLICE(""), &field, 1,
+                             PERI_SLICE(""));
+    } else {
+        peri_exchange_problem(ex, 405, PERI_SLICE(""), &field, 1);
+    }
 }
 
-/* 404, or, where the path has other methods, 405 or what OPTIONS asks. */
+/* The application's word for it, or ours. */
 static void answer_absent(perilua_gen *gen, peri_exchange *ex,
                           const peri_route_match *match)
 {
-    char allow[128];
-    peri_field field = {PERI_SLICE("Allow"), {allow, 0}};
-
     if (gen->not_found != LUA_NOREF) {
         if (!refuse(ex, gen->body_max_bytes)) {
             perilua_dispatch(gen, ex, (uint32_t)gen->not_found,
@@ -266,15 +269,9 @@ static void answer_absent(perilua_gen *gen, peri_exchange *ex,
     }
     if (match->allowed == 0) {
         peri_exchange_problem(ex, 404, PERI_SLICE(""), NULL, 0);
-        return;
+    } else {
+        answer_allowed(ex, match->allowed);
     }
-    if (ex->method == PERI_METHOD_OPTIONS) {
-        answer_options(ex, match->allowed);
-        return;
-    }
-    field.value.length =
-        peri_methods_format(match->allowed, allow, sizeof allow);
-    peri_exchange_problem(ex, 405, PERI_SLICE(""), &field, 1);
 }
 
 static void answer_looked_up(perilua_gen *gen, peri_exchange *ex,
@@ -335,7 +332,7 @@ static void dispatch_unrouted(perilua_gen *gen, peri_exchange *ex,
     }
     if (ex->method == PERI_METHOD_OPTIONS &&
         peri_slice_equal(path, PERI_SLICE("*"))) {
-        answer_options(ex, (1u << PERI_METHOD_CONNECT) - 1);
+        answer_allowed(ex, (1u << PERI_METHOD_CONNECT) - 1);
         return;
     }
     if (match->allowed == 0 && perilua_is_health(gen, path)) {
