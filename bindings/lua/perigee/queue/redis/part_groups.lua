@@ -23,7 +23,7 @@
 local M = {}
 
 M.groups = { needs = { "places" }, source = [[
-local TURNS, PARK_MS, GROUP_MAX = 100000000000, 600000, 1000
+local PARK_MS, GROUP_MAX = 600000, 1000
 
 local function order_key(Q, group)
   return Q .. 'perigee:groups:wait:' .. group
@@ -231,12 +231,11 @@ end
 
 local function begin_parked(run, group, id)
   local Q = run.Q
-  local known = call('ZSCORE', Q .. 'perigee:parked', id)
-  if not known or known ~= call('ZSCORE', Q .. 'delayed', id) then
-    call('ZREM', Q .. 'perigee:parked', id)
+  local parked = is_parked(Q, id)
+  call('ZREM', Q .. 'perigee:parked', id)
+  if not parked then
     return -- it has gone another way
   end
-  call('ZREM', Q .. 'perigee:parked', id)
   call('ZREM', Q .. 'delayed', id)
   local v = read(Q, id)
   if exists(Q, id, v) and not stands_back(Q, id, v, run.now) then

@@ -8,6 +8,7 @@ local M = {}
 -- What a queue's settings say, read once in a run; events; wake-ups.
 M.base = { source = [[
 local call, floor = redis.call, math.floor
+local TURNS = 100000000000 -- of groups, see part_groups.lua: below all times
 local metas = {}
 
 local function meta(Q)
@@ -60,7 +61,7 @@ local function first_due(Q)
   local first = call('ZRANGE', Q .. 'delayed', 0, 0, 'WITHSCORES')
   local due = first[2] and tonumber(first[2]) / 4096
   if meta(Q).groups then
-    local group = call('ZRANGEBYSCORE', Q .. 'perigee:groups', 100000000000,
+    local group = call('ZRANGEBYSCORE', Q .. 'perigee:groups', TURNS,
       '(inf', 'WITHSCORES', 'LIMIT', 0, 1)
     due = group[2] and math.min(due or math.huge, tonumber(group[2])) or due
   end

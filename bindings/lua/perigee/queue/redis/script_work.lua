@@ -583,8 +583,9 @@ parts.recover = RECOVER
 
 --- Looks for jobs whose lock has run out. KEYS: root. ARGV: now, how often this
 --- is done by the fleet (ms), how often a job may stall, who asks, and for how
---- long (ms) that shows that it is alive. Gives the ids of those that wait again. A key of our own paces it: Node's is set for as long as
---- Node's interval, which may be longer than a lock.
+--- long (ms) that shows that it is alive. Gives the ids of those that wait again.
+--- A key of our own paces it: Node's is set for as long as Node's interval, which
+--- may be longer than a lock.
 M.stalled = parts.compose({ "recover", "group_check" }, [[
 local Q = KEYS[1] .. ':'
 call('SET', Q .. 'alive:' .. ARGV[4], '1', 'PX', ARGV[5])

@@ -207,8 +207,7 @@ end
 ---@return perigee.queue.redis.Store
 function M.open(client, prefix)
   return setmetatable({
-    client = client, prefix = prefix, scripts = {}, shas = {},
-    roots = {},
+    client = client, prefix = prefix, scripts = {}, shas = {}, roots = {},
     plain = {}, any = {},
   }, Store)
 end
