@@ -191,10 +191,8 @@ const print_logs = (quick) => run_other("logs.mjs", quick);
 
 const speaks_tls = (name) => /^(tls-|handshake\b)/.test(name);
 
-/** A second run of servers: the plain ones have ended. */
-async function measure_tls(names, rounds, secs, everything) {
-  const makers = tls_servers(certificate(options["tls-key"])).filter((make) => make() !== null);
-  const servers = makers.map((make) => make());
+/** Servers of one kind in one run; each() after each case, last() before their end. */
+async function measure_beside(servers, names, rounds, secs, everything, { base = servers[0].name, each, last } = {}) {
   try {
     for (const server of servers) {
       await server.start();
@@ -202,14 +200,25 @@ async function measure_tls(names, rounds, secs, everything) {
     for (const name of names) {
       const kept = await measure(servers, name, rounds, secs, null);
       everything[name] = Object.fromEntries(kept);
-      print_case(name, kept, servers.length > 1 ? "nginx+Lua" : servers[0].name);
+      print_case(name, kept, base);
+      await each?.();
     }
-    if (!options["no-idle"]) {
-      await print_idle(servers, options.quick ? 200 : 1000, "idle TLS connections");
-    }
+    await last?.();
   } finally {
     await Promise.all(servers.map((server) => server.process && server.stop()));
   }
+}
+
+/** A second run of servers: the plain ones have ended. */
+async function measure_tls(names, rounds, secs, everything) {
+  const makers = tls_servers(certificate(options["tls-key"])).filter((make) => make() !== null);
+  const servers = makers.map((make) => make());
+  await measure_beside(servers, names, rounds, secs, everything, { base: servers.length > 1 ? "nginx+Lua" : servers[0].name,
+    last: async () => {
+      if (!options["no-idle"]) {
+        await print_idle(servers, options.quick ? 200 : 1000, "idle TLS connections");
+      }
+    } });
 }
 
 const traced = (name) => /^traces\b/.test(name);
@@ -227,19 +236,12 @@ async function measure_traces(names, rounds, secs, everything) {
     perigee("100 % traced", { copies: true, settings: { ...settings, "admin.port": admin } }),
   ];
   try {
-    for (const server of servers) {
-      await server.start();
-    }
-    for (const name of names) {
-      const kept = await measure(servers, name, rounds, secs, null);
-      everything[name] = Object.fromEntries(kept);
-      print_case(name, kept, servers[0].name);
+    await measure_beside(servers, names, rounds, secs, everything, { each: async () => {
       const text = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
       const spans = Object.fromEntries([...text.matchAll(/^perigee_trace_spans_total\{result="(\w+)"\} (\d+)/gm)].map((m) => m.slice(1)));
       console.log(`\nspans exported ${spans.exported}, dropped ${spans.dropped ?? 0}, failed ${spans.failed ?? 0}`);
-    }
+    } });
   } finally {
-    await Promise.all(servers.map((server) => server.process && server.stop()));
     collector.kill();
   }
 }
@@ -249,18 +251,7 @@ const counts_workers = (name) => /^workers\b/.test(name);
 async function measure_workers(names, rounds, secs, everything) {
   const servers = [1, 2].map((workers) =>
     perigee(workers === 1 ? "one worker" : "two workers", { workers, copies: true }));
-  try {
-    for (const server of servers) {
-      await server.start();
-    }
-    for (const name of names) {
-      const kept = await measure(servers, name, rounds, secs, null);
-      everything[name] = Object.fromEntries(kept);
-      print_case(name, kept, servers[0].name);
-    }
-  } finally {
-    await Promise.all(servers.map((server) => server.process && server.stop()));
-  }
+  await measure_beside(servers, names, rounds, secs, everything);
 }
 
 /** A busy loop on the servers' CPU, or null. */

@@ -16,6 +16,7 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { RATE, bullmq, ours, start_redis } from "./queue_sides.mjs";
+import { median, table } from "./table.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -37,17 +38,6 @@ const FIGURES = [
   ["normal", "latency", "p50", { most_ms: 0.6 }], ["normal", "other", "p50", { most_ms: 0.6 }],
 ];
 const WORDS = { rate: "jobs/s", us: "CPU a job", redis_us: "redis CPU a job", p50: "p50", p99: "p99" };
-
-function median(list) {
-  const sorted = [...list].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
-function table(head, rows) {
-  console.log(`| ${head.join(" | ")} |\n|${head.map((_, i) => (i ? "--:" : "---")).join("|")}|`);
-  rows.forEach((row) => console.log(`| ${row.join(" | ")} |`));
-}
 
 async function measure(side, test, redis) {
   await side.before[test]?.();

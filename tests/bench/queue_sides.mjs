@@ -99,7 +99,7 @@ return function(router)
 end`,
 };
 
-/** Says a command's answer, as text. */
+/** A command as one line; its reply as text. */
 function ask(port, line) {
   return new Promise((resolve, reject) => {
     const socket = net.connect(port, "127.0.0.1");

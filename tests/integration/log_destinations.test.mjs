@@ -269,6 +269,12 @@ test("logs -f follows all processes through rotations, filtered, to the end", as
   assert.match(all.text, /INFO \(\d+\): stopped\n$/);
 });
 
+/** How many lines a reader was told that it missed, and how many it was shown. */
+const tally = (reader) => ({
+  told: () => [...reader.text.matchAll(/^perigee: (\d+) lines passed over: .*$/gm)].reduce((sum, [, n]) => sum + Number(n), 0),
+  shown: () => reader.text.match(/INFO \(\d+\): flood$/gm)?.length ?? 0,
+});
+
 test("what logs -f passes over is told on standard error and counted, line by line", async (t) => {
   const count = 20_000;
   const app = await start_quiet(t, { settings: { "log.destination": "var/app.log", "log.requests": false, "log.stall": 0 } });
@@ -280,8 +286,7 @@ test("what logs -f passes over is told on standard error and counted, line by li
   const all = follow(t, app, "-f");
   await until(() => /listening/.test(all.text), { what: "the past" });
   assert.equal((await app.get(`/flood?n=${count}`)).status, 200);
-  const told = () => [...all.text.matchAll(/^perigee: (\d+) lines passed over: .*$/gm)].reduce((sum, [, n]) => sum + Number(n), 0);
-  const shown = () => all.text.match(/INFO \(\d+\): flood$/gm)?.length ?? 0;
+  const { told, shown } = tally(all);
   await until(async () => shown() + told() + await metric("perigee_log_lines_lost_total") >= count, { timeout_ms: 30_000, what: "all of the lines" })
     .catch(async (err) => assert.fail(`${err.message}: ${shown()} shown, ${told()} passed over`));
   assert.ok(told() > 0 && shown() > 0, `${told()} ${shown()}`);
@@ -300,8 +305,7 @@ test("a reader of logs -f that stood still is given or told all of the lines", a
     const text = await (await fetch(`http://127.0.0.1:${admin.port}/metrics`)).text();
     return Number(/^perigee_eventloop_lag_seconds_count\S* (\d+)$/m.exec(text)[1]);
   };
-  const told = () => [...all.text.matchAll(/^perigee: (\d+) lines passed over: .*$/gm)].reduce((sum, [, n]) => sum + Number(n), 0);
-  const shown = () => all.text.match(/INFO \(\d+\): flood$/gm)?.length ?? 0;
+  const { told, shown } = tally(all);
   let count = 0;
   for (const pieces of [2, 3, 4, 8]) { // of 440 kB: a reader may owe 1 MB
     all.process.kill("SIGSTOP");

@@ -28,8 +28,7 @@ const ROUTE = `
     if not added then return nil, err end
     return { added = #added }
   end)
-  router:get("/counts", function() return queue.get("jobs"):counts() end)
-  router:get("/pid", function() return { pid = require("perigee.host").pid } end)`;
+  router:get("/counts", function() return queue.get("jobs"):counts() end)`;
 
 async function open(t, url, { limit, ...options } = {}) {
   const app = await start(t, {
