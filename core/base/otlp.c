@@ -5,7 +5,9 @@
 #include "core/base/protobuf.h"
 
 #define SCOPE "perigee"
-#define SPAN_ATTRIBUTE 9 /* field number */
+#define SPAN_ATTRIBUTE 9   /* field number */
+#define SPAN_BYTES 400     /* of one that serves a request, about */
+#define RESOURCE_BYTES 400 /* about */
 
 peri_slice peri_otlp_content_type(peri_otlp_format format)
 {
@@ -144,7 +146,7 @@ static int put_status(peri_buf *out, const peri_otlp_span *span)
 
 static int put_span(peri_buf *out, const peri_otlp_span *span)
 {
-    size_t start = peri_protobuf_open(out, 2);
+    size_t start = peri_protobuf_open_likely(out, 2, SPAN_BYTES);
     int rc = peri_protobuf_bytes(out, 1, span->context.trace_id,
                                  PERI_TRACE_ID_BYTES) ||
              peri_protobuf_bytes(out, 2, span->context.span_id,
@@ -172,28 +174,29 @@ static int put_span(peri_buf *out, const peri_otlp_span *span)
     rc = rc || peri_protobuf_number(out, 14, span->dropped_links);
     return rc || put_status(out, span) ||
            peri_protobuf_fixed32(out, 16, peri_otlp_flags(span)) ||
-           peri_protobuf_close(out, start);
+           peri_protobuf_close_likely(out, start, SPAN_BYTES);
 }
 
 /* The three kinds of requests number their fields alike. */
 static int frame_protobuf(peri_buf *out, const peri_attributes *resource,
                           peri_slice items)
 {
-    size_t all = peri_protobuf_open(out, 1);
+    size_t likely = items.length + RESOURCE_BYTES;
+    size_t all = peri_protobuf_open_likely(out, 1, likely);
     size_t part = peri_protobuf_open(out, 1);
     size_t scope_spans;
     size_t scope;
     int rc = peri_otlp_put_attributes(out, 1, resource) ||
              peri_protobuf_close(out, part);
 
-    scope_spans = peri_protobuf_open(out, 2);
+    scope_spans = peri_protobuf_open_likely(out, 2, likely);
     scope = peri_protobuf_open(out, 1);
     rc = rc || peri_protobuf_text(out, 1, PERI_SLICE(SCOPE)) ||
          peri_protobuf_text(out, 2, PERI_SLICE(PERI_VERSION)) ||
          peri_protobuf_close(out, scope);
     return rc || peri_buf_append_slice(out, items) ||
-           peri_protobuf_close(out, scope_spans) ||
-           peri_protobuf_close(out, all);
+           peri_protobuf_close_likely(out, scope_spans, likely) ||
+           peri_protobuf_close_likely(out, all, likely);
 }
 
 int peri_otlp_append_attributes(peri_buf *out,

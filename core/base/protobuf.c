@@ -1,12 +1,17 @@
 /* Protobuf: fields. */
 #include "core/base/protobuf.h"
 
+/* Fields are many and short: they are written in place. */
 static int put_varint(peri_buf *out, uint64_t value)
 {
-    char bytes[PERI_PROTOBUF_VARINT_MAX];
+    char *end;
 
-    return peri_buf_append(
-        out, bytes, (size_t)(peri_protobuf_put_varint(bytes, value) - bytes));
+    if (peri_buf_reserve(out, PERI_PROTOBUF_VARINT_MAX) < 0) {
+        return PERI_ELIMIT;
+    }
+    end = peri_protobuf_put_varint(out->data + out->length, value);
+    out->length = (size_t)(end - out->data);
+    return 0;
 }
 
 static int put_tag(peri_buf *out, unsigned field, peri_protobuf_type type)
@@ -16,12 +21,17 @@ static int put_tag(peri_buf *out, unsigned field, peri_protobuf_type type)
 
 static int put_little_endian(peri_buf *out, uint64_t value, size_t count)
 {
-    unsigned char bytes[8];
+    char bytes[sizeof value];
 
-    for (size_t i = 0; i < count; i++) {
-        bytes[i] = (unsigned char)(value >> (8 * i));
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (char)(value >> (8 * i));
     }
-    return peri_buf_append(out, bytes, count);
+    if (peri_buf_reserve(out, sizeof bytes) < 0) {
+        return PERI_ELIMIT;
+    }
+    memcpy(out->data + out->length, bytes, sizeof bytes);
+    out->length += count;
+    return 0;
 }
 
 int peri_protobuf_number(peri_buf *out, unsigned field, uint64_t value)
@@ -71,30 +81,45 @@ int peri_protobuf_text(peri_buf *out, unsigned field, peri_slice text)
     return peri_protobuf_bytes(out, field, text.data, text.length);
 }
 
-/* One byte is kept for the length, which mostly is enough. */
-size_t peri_protobuf_open(peri_buf *out, unsigned field)
+size_t peri_protobuf_open_likely(peri_buf *out, unsigned field,
+                                 size_t likely_bytes)
 {
+    size_t kept = peri_protobuf_varint_bytes(likely_bytes);
+
     if (put_tag(out, field, PERI_PROTOBUF_BYTES) ||
-        peri_buf_append_byte(out, 0)) {
+        peri_buf_reserve(out, kept)) {
         return 0;
     }
+    out->length += kept;
     return out->length;
+}
+
+int peri_protobuf_close_likely(peri_buf *out, size_t start, size_t likely_bytes)
+{
+    size_t length = out->length - start;
+    size_t kept = peri_protobuf_varint_bytes(likely_bytes);
+    size_t needed = peri_protobuf_varint_bytes(length);
+
+    if (start == 0 || (needed > kept && peri_buf_reserve(out, needed - kept))) {
+        return PERI_ELIMIT;
+    }
+    if (needed != kept) {
+        memmove(out->data + start - kept + needed, out->data + start, length);
+    }
+    peri_protobuf_put_varint(out->data + start - kept, length);
+    out->length = start - kept + needed + length;
+    return 0;
+}
+
+/* One byte of length is mostly enough. */
+size_t peri_protobuf_open(peri_buf *out, unsigned field)
+{
+    return peri_protobuf_open_likely(out, field, 0);
 }
 
 int peri_protobuf_close(peri_buf *out, size_t start)
 {
-    size_t length = out->length - start;
-    size_t more = peri_protobuf_varint_bytes(length) - 1;
-
-    if (start == 0 || peri_buf_reserve(out, more) < 0) {
-        return PERI_ELIMIT;
-    }
-    if (more != 0) {
-        memmove(out->data + start + more, out->data + start, length);
-    }
-    peri_protobuf_put_varint(out->data + start - 1, length);
-    out->length += more;
-    return 0;
+    return peri_protobuf_close_likely(out, start, 0);
 }
 
 /* ---- reading ---- */

@@ -35,6 +35,13 @@ int peri_protobuf_text(peri_buf *out, unsigned field, peri_slice text);
 size_t peri_protobuf_open(peri_buf *out, unsigned field);
 int peri_protobuf_close(peri_buf *out, size_t start);
 
+/* The same for messages that are large or many: room is kept for a length like
+ * likely_bytes, so that close, which is told it too, has nothing to move. */
+size_t peri_protobuf_open_likely(peri_buf *out, unsigned field,
+                                 size_t likely_bytes);
+int peri_protobuf_close_likely(peri_buf *out, size_t start,
+                               size_t likely_bytes);
+
 /* ---- bare pieces, for who has reserved room ---- */
 
 static inline size_t peri_protobuf_varint_bytes(uint64_t value)

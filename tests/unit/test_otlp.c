@@ -50,6 +50,40 @@ static void fields_are_read_as_they_were_written(void **state)
     peri_buf_fini(&out);
 }
 
+/* The guess at its length is right, too small, or too large. */
+static void a_message_of_likely_length_is_what_it_is(void **state)
+{
+    static const size_t lengths[] = {0, 1, 126, 127, 128, 16383, 16384, 17000};
+    static const size_t guesses[] = {0, 127, 128, 16384, 3000000};
+    const size_t n = sizeof lengths / sizeof lengths[0];
+    const size_t m = sizeof guesses / sizeof guesses[0];
+    char text[17000];
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    for (size_t i = 0; i < n * m; i++) {
+        size_t length = lengths[i % n];
+        size_t guess = guesses[i / n];
+        peri_protobuf_field field;
+        peri_slice rest;
+        peri_buf out;
+        size_t start;
+
+        peri_buf_init(&out, 20000);
+        start = peri_protobuf_open_likely(&out, 1, guess);
+        assert_int_equal(peri_buf_append(&out, text, length), 0);
+        assert_int_equal(peri_protobuf_close_likely(&out, start, guess), 0);
+        assert_int_equal(out.length,
+                         1 + peri_protobuf_varint_bytes(length) + length);
+        rest = peri_buf_slice(&out);
+        assert_true(peri_protobuf_next(&rest, &field));
+        assert_int_equal(field.bytes.length, length);
+        assert_memory_equal(field.bytes.data, text, length);
+        assert_int_equal(rest.length, 0);
+        peri_buf_fini(&out);
+    }
+}
+
 static void a_message_that_is_cut_is_never_read_past_its_end(void **state)
 {
     static const char bytes[] = "\x0a\x05hello\x10\x96\x01\x19"
@@ -174,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_line_has_no_ids_but_its_own),
         cmocka_unit_test(fields_are_read_as_they_were_written),
+        cmocka_unit_test(a_message_of_likely_length_is_what_it_is),
         cmocka_unit_test(a_message_that_is_cut_is_never_read_past_its_end),
         cmocka_unit_test(answers_say_what_was_rejected),
         cmocka_unit_test(nonsense_rejects_nothing),
