@@ -12,8 +12,8 @@
 // connection and a full handshake for each request (Connection: close, no
 // tickets); --tls-key 2048 for RSA instead of P-256.
 // traces: /json without traces, with one in a hundred, with all exported to a
-// collector's stand-in on CPU 1. workers: /plaintext from one worker and from two,
-// which share CPU 0.
+// collector's stand-in on CPU 1. metrics: /json without metrics and with all of
+// them. workers: /plaintext from one worker and from two, which share CPU 0.
 // All servers of a run are up together, one worker each, pinned to CPU 0; only
 // the one measured gets requests, from wrk on CPU 1. Rounds go A B A B, and a
 // ratio is the median of the ratios of the rounds, so the machine's drift
@@ -32,8 +32,9 @@ import {
 import { median, table } from "./table.mjs";
 
 const CASES = "plaintext@64 json@64 users@64 echo@64 plaintext@512 pipeline@64 cache@64 local@64 "
-  + "tls-json@64 handshake@64 traces@64 workers@64";
-const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json", traces: "/json", workers: "/plaintext" };
+  + "tls-json@64 handshake@64 traces@64 metrics@64 workers@64";
+const TARGETS = { pipeline: "/plaintext", users: "/users/42", handshake: "/json", traces: "/json", metrics: "/json",
+  workers: "/plaintext" };
 const BODY = '{"name":"lua"}';
 const PIPELINED = 16;
 
@@ -189,8 +190,6 @@ const print_logs = (quick) => run_other("logs.mjs", quick);
 
 // --- all -------------------------------------------------------------------------------
 
-const speaks_tls = (name) => /^(tls-|handshake\b)/.test(name);
-
 /** Servers of one kind in one run; each() after each case, last() before their end. */
 async function measure_beside(servers, names, rounds, secs, everything, { base = servers[0].name, each, last } = {}) {
   try {
@@ -221,8 +220,6 @@ async function measure_tls(names, rounds, secs, everything) {
     } });
 }
 
-const traced = (name) => /^traces\b/.test(name);
-
 /** The same server three times; all but the first traces. */
 async function measure_traces(names, rounds, secs, everything) {
   const collector = spawn("taskset", ["-c", CLIENT_CPU, process.execPath, path.join(ROOT, "tests/bench/collector.mjs")],
@@ -246,13 +243,25 @@ async function measure_traces(names, rounds, secs, everything) {
   }
 }
 
-const counts_workers = (name) => /^workers\b/.test(name);
+async function measure_metrics(names, rounds, secs, everything) {
+  const servers = [false, true].map((enabled) =>
+    perigee(`${enabled ? "with" : "without"} metrics`, { copies: true, settings: { "metrics.enabled": enabled } }));
+  await measure_beside(servers, names, rounds, secs, everything);
+}
 
 async function measure_workers(names, rounds, secs, everything) {
   const servers = [1, 2].map((workers) =>
     perigee(workers === 1 ? "one worker" : "two workers", { workers, copies: true }));
   await measure_beside(servers, names, rounds, secs, everything);
 }
+
+// Cases with servers of their own.
+const APART = [
+  [(name) => /^(tls-|handshake\b)/.test(name), measure_tls],
+  [(name) => /^traces\b/.test(name), measure_traces],
+  [(name) => /^metrics\b/.test(name), measure_metrics],
+  [(name) => /^workers\b/.test(name), measure_workers],
+];
 
 /** A busy loop on the servers' CPU, or null. */
 function contender() {
@@ -281,7 +290,7 @@ async function main() {
     console.log("one CPU alone: server and load take it from each other");
   }
   const all_cases = options.cases.trim().split(/[ ,]+/);
-  let cases = all_cases.filter((name) => !speaks_tls(name) && !traced(name) && !counts_workers(name));
+  let cases = all_cases.filter((name) => !APART.some(([is_one]) => is_one(name)));
   const store = cases.some(stores) ? await redis() : null;
   if (store === null && cases.some(stores)) {
     console.log("redis-server is not installed: no cache case");
@@ -313,14 +322,11 @@ async function main() {
     store?.kill("SIGKILL");
     hog?.kill("SIGKILL");
   }
-  if (all_cases.some(speaks_tls)) {
-    await measure_tls(all_cases.filter(speaks_tls), rounds, secs, everything);
-  }
-  if (all_cases.some(traced)) {
-    await measure_traces(all_cases.filter(traced), rounds, secs, everything);
-  }
-  if (all_cases.some(counts_workers)) {
-    await measure_workers(all_cases.filter(counts_workers), rounds, secs, everything);
+  for (const [is_one, measure_them] of APART) {
+    const some = all_cases.filter(is_one);
+    if (some.length > 0) {
+      await measure_them(some, rounds, secs, everything);
+    }
   }
   if (!options["no-start"]) {
     await print_start(quick);
