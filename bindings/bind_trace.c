@@ -4,6 +4,7 @@
 #include "bindings/bind.h"
 #include "bindings/bind_trace.h"
 #include "core/base/clock.h"
+#include "core/base/url.h"
 #include "core/http/query_mask.h"
 
 #define SPAN "perigee.trace.Span"
@@ -442,6 +443,24 @@ static int trace_masked(lua_State *L)
     return 1;
 }
 
+/* decoded(text) -> the value of a member of baggage: percent-decoded, and, as
+ * W3C wants it, U+FFFD for what is no UTF-8 then. */
+static int trace_decoded(lua_State *L)
+{
+    peri_slice text = perilua_check_slice(L, 1);
+    char bytes[PERI_BAGGAGE_MAX];
+    peri_buf out;
+
+    luaL_argcheck(L, text.length <= sizeof bytes, 1, "too long");
+    peri_buf_init(&out, 3 * sizeof bytes);
+    peri_utf8_append(&out,
+                     peri_slice_of(bytes, peri_url_decode(text, false, bytes)),
+                     3 * sizeof bytes);
+    perilua_push_slice(L, peri_buf_slice(&out));
+    peri_buf_fini(&out);
+    return 1;
+}
+
 /* Whether this generation's configuration asks for traces. */
 static int trace_wanted(lua_State *L)
 {
@@ -455,14 +474,23 @@ static int trace_wanted(lua_State *L)
 int perilua_open_trace(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"start", trace_start},     {"finish", trace_finish},
-        {"set", trace_set},         {"event", trace_event},
-        {"status", trace_status},   {"rename", trace_rename},
-        {"link", trace_link},       {"current", trace_current},
-        {"headers", trace_headers}, {"extract", trace_extract},
-        {"masked", trace_masked},   {"wanted", trace_wanted},
-        {"child", trace_child},     {"hold", trace_hold},
-        {"adopt", trace_adopt},     {NULL, NULL},
+        {"start", trace_start},
+        {"finish", trace_finish},
+        {"set", trace_set},
+        {"event", trace_event},
+        {"status", trace_status},
+        {"rename", trace_rename},
+        {"link", trace_link},
+        {"current", trace_current},
+        {"headers", trace_headers},
+        {"extract", trace_extract},
+        {"masked", trace_masked},
+        {"wanted", trace_wanted},
+        {"child", trace_child},
+        {"hold", trace_hold},
+        {"adopt", trace_adopt},
+        {"decoded", trace_decoded},
+        {NULL, NULL},
     };
 
     lua_newtable(L);

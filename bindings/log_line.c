@@ -171,12 +171,16 @@ static bool is_error(lua_State *L, int index)
     return equal;
 }
 
-static bool has_array_mark(lua_State *L, int index)
+/* Of an empty table: whether perigee.json has it as a list. */
+static bool is_empty_list(lua_State *L, int index)
 {
     bool equal;
 
-    if (!lua_getmetatable(L, index)) {
-        return false;
+    perilua_json_push_empty_array(L);
+    equal = lua_rawequal(L, -1, index);
+    lua_pop(L, 1);
+    if (equal || !lua_getmetatable(L, index)) {
+        return equal;
     }
     perilua_json_push_array_mark(L);
     equal = lua_rawequal(L, -1, -2);
@@ -191,7 +195,7 @@ static bool is_list(lua_State *L, int index)
     size_t count = 0;
 
     if (length == 0) {
-        return has_array_mark(L, index);
+        return is_empty_list(L, index);
     }
     lua_pushnil(L);
     while (lua_next(L, index)) {

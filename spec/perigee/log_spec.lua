@@ -162,6 +162,7 @@ describe("perigee.log", function()
       assert.matches('"l":%[1,%[2%],{"a":3}%]',
         line("m", { l = { 1, { 2 }, { a = 3 } } }))
       assert.matches('"e":%[%]', line("m", { e = json.array {} }))
+      assert.matches('"e":%[%]', line("m", { e = json.empty_array }))
       assert.matches('"e":{}', line("m", { e = {} }))
       assert.matches('"s":{', line("m", { s = { 1, nil, 3, x = 1 } }))
     end)

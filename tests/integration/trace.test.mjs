@@ -416,6 +416,8 @@ test("contexts go on as W3C says", async (t) => {
   assert.match(go.traceparent, new RegExp(`^00-${TRACE}-(?!${PARENT})[0-9a-f]{16}-03$`));
   assert.equal(go.tracestate, "a=1,b=2,c@d=3");
   assert.equal(go.baggage, "k=1,l=2");
+  const told = (await app.get("/headers", { headers: { baggage: "a=%zz,b=x%ff,c=%E2%82%AC;p=%ff, d = 1" } })).json.baggage;
+  assert.deepEqual(told, { a: "%zz", b: "x\ufffd", c: "\u20ac", d: "1" });
   assert.match((await out({ traceparent: `cc-${TRACE}-${PARENT}-ff-more` })).traceparent, new RegExp(`^00-${TRACE}-[0-9a-f]{16}-03$`));
   for (const bad of ["A=1", "a=b=c", "a", Array.from({ length: 33 }, (_, i) => `k${i}=1`).join(",")]) {
     const passed = await out({ traceparent: parent, tracestate: bad });

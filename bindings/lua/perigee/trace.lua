@@ -266,12 +266,6 @@ function M.extract(carrier)
   return core.extract(headers)
 end
 
-local function percent_decode(text)
-  return (text:gsub("%%(%x%x)", function(hex)
-    return string.char(tonumber(hex, 16))
-  end))
-end
-
 --- What the callers of this request have sent along (W3C baggage).
 ---@return table<string, string>
 function M.baggage()
@@ -283,7 +277,7 @@ function M.baggage()
       key, value = item:match "^%s*([^=%s;]+)%s*=%s*([^;]-)%s*;"
     end
     if key then
-      result[key] = percent_decode(value)
+      result[key] = core.decoded(value)
     end
   end
   return result
