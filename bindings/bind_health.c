@@ -13,13 +13,15 @@ static peri_health *open_health(lua_State *L)
     return peri_health_open(perilua_vm_of(L)->env->regions);
 }
 
-/* set(name, status, detail, ttl_ms) -> true when it has been noted. */
+/* set(name, status, detail, ttl_ms[, internal]) -> true when it has been noted.
+ */
 static int health_set(lua_State *L)
 {
     static const char *const names[] = {"", "pass", "warn", "fail", NULL};
     const char *name = luaL_checkstring(L, 1);
     peri_health_check check = {
-        .status = (peri_health_status)luaL_checkoption(L, 2, NULL, names)};
+        .status = (peri_health_status)luaL_checkoption(L, 2, NULL, names),
+        .internal = lua_toboolean(L, 5)};
     const char *detail = luaL_checkstring(L, 3);
     double ttl_ms = luaL_checknumber(L, 4);
     peri_health *health;

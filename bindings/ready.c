@@ -1,11 +1,21 @@
 /* Ready: /livez, /startupz and /readyz of the main listener, where no route of
  * the application answers them. */
 #include <stdio.h>
+#include <string.h>
 
 #include "bindings/gen.h"
 #include "core/shm/health.h"
 
 #define READY_MAX_BYTES ((size_t)64 << 10)
+
+/* What libraries and tracebacks say is for the admin listener, as it is for the
+ * log and not for the answer when a handler fails. */
+static void withhold(peri_health_check *check)
+{
+    snprintf(check->detail, sizeof check->detail, "%s",
+             check->status == PERI_HEALTH_FAIL ? "required, not there"
+                                               : "warn: not there");
+}
 
 static bool is_stopping(const peri_host *host)
 {
@@ -18,16 +28,23 @@ static size_t read_health(const perilua_gen *gen, peri_health_check *out)
 {
     bool stopping = is_stopping(gen->host);
     peri_health *health = peri_health_open(gen->vm->env->regions);
+    bool tells_all = strcmp(gen->vm->env->name, "development") == 0;
     size_t count = 2;
 
-    out[0] = (peri_health_check){PERI_HEALTH_PASS, "generation", "serves"};
+    out[0] =
+        (peri_health_check){PERI_HEALTH_PASS, "generation", "serves", false};
     out[1] = (peri_health_check){stopping ? PERI_HEALTH_FAIL : PERI_HEALTH_PASS,
-                                 "running", ""};
+                                 "running", "", false};
     snprintf(out[1].detail, sizeof out[1].detail,
              stopping ? "stopping" : "not stopping");
     if (health != NULL) {
         count += peri_health_read(health, out + 2, PERI_HEALTH_MAX);
         peri_health_close(health);
+    }
+    for (size_t i = 2; i < count; i++) {
+        if (out[i].internal && !tells_all) {
+            withhold(&out[i]);
+        }
     }
     return count;
 }
@@ -66,7 +83,8 @@ void perilua_answer_health(const perilua_gen *gen, peri_exchange *ex,
                            peri_slice path)
 {
     /* Liveness and start-up are proven by the answer itself. */
-    const peri_health_check alive = {PERI_HEALTH_PASS, "worker", "answers"};
+    const peri_health_check alive = {PERI_HEALTH_PASS, "worker", "answers",
+                                     false};
     peri_health_check checks[PERI_HEALTH_MAX + 2];
 
     if (path.data[1] == 'r') {

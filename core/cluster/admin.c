@@ -42,12 +42,13 @@ static size_t run_checks(const peri_master *master, peri_health_check *out)
     bool running = master->phase == PERI_MASTER_RUNNING;
     size_t count = 2;
 
-    out[0] = (peri_health_check){
-        serving > 0 ? PERI_HEALTH_PASS : PERI_HEALTH_FAIL, "workers", ""};
+    out[0] =
+        (peri_health_check){serving > 0 ? PERI_HEALTH_PASS : PERI_HEALTH_FAIL,
+                            "workers", "", false};
     snprintf(out[0].detail, sizeof out[0].detail, "%d of %d serve", serving,
              master->seat_count);
     out[1] = (peri_health_check){running ? PERI_HEALTH_PASS : PERI_HEALTH_FAIL,
-                                 "running", ""};
+                                 "running", "", false};
     snprintf(out[1].detail, sizeof out[1].detail, "%s",
              master->phase >= PERI_MASTER_LEAVING    ? "stopping"
              : master->phase == PERI_MASTER_STARTING ? "starting"
@@ -100,7 +101,8 @@ static void answer_ready(const peri_master *master, peri_exchange *ex)
 
 static void answer_alive(peri_exchange *ex)
 {
-    const peri_health_check alive = {PERI_HEALTH_PASS, "master", "answers"};
+    const peri_health_check alive = {PERI_HEALTH_PASS, "master", "answers",
+                                     false};
 
     answer_checks(ex, "livez", &alive, 1);
 }
@@ -110,8 +112,10 @@ static void answer_started(const peri_master *master, peri_exchange *ex)
 {
     const peri_health_check started =
         master->phase != PERI_MASTER_STARTING
-            ? (peri_health_check){PERI_HEALTH_PASS, "started", "has served"}
-            : (peri_health_check){PERI_HEALTH_FAIL, "started", "starting"};
+            ? (peri_health_check){PERI_HEALTH_PASS, "started", "has served",
+                                  false}
+            : (peri_health_check){PERI_HEALTH_FAIL, "started", "starting",
+                                  false};
 
     answer_checks(ex, "startupz", &started, 1);
 }

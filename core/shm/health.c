@@ -150,6 +150,7 @@ static void add_breaker(void *data, const char *name, void *memory,
     }
     check = &l->checks[l->count++];
     check->status = PERI_HEALTH_WARN;
+    check->internal = false;
     snprintf(check->name, sizeof check->name, "breaker %s",
              name + sizeof BREAKER_PREFIX - 1);
     snprintf(check->detail, sizeof check->detail, "warn: %s",

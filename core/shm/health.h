@@ -30,6 +30,7 @@ typedef struct peri_health_check {
     peri_health_status status;
     char name[PERI_HEALTH_NAME_BYTES];
     char detail[PERI_HEALTH_DETAIL_BYTES];
+    bool internal; /* detail tells of code or other servers: the operator's */
 } peri_health_check;
 
 /* Caller owns; the regions are borrowed. NULL: there is no room. */

@@ -148,6 +148,33 @@ test("an open breaker and stale values show as warn, in status and in metrics", 
   assert.match((await app.command("status")).stdout, /health +breaker payments: warn: open/);
 });
 
+test("what code and libraries say of a failure is for the admin listener and development", async (t) => {
+  const route = `
+    local errors = require "perigee.error"
+    local health = require "perigee.health"
+    local looks = 0
+    health.check("raises", function()
+      looks = looks + 1
+      return looks == 1 or error "secret"
+    end, { every = 20, required = true })
+    health.check("library", function()
+      return require("perigee.http").get "http://127.0.0.1:1/"
+    end, { every = 20 })
+    health.check("own words", function() return nil, errors.new("unavailable", "no stock") end, { every = 20 })`;
+  for (const env of ["production", "development"]) {
+    const app = await start(t, { route, env, settings: { "log.format": "json" } });
+    const { port } = await app.line((l) => l.msg === "listening" && l.admin);
+    const ready = async (at) => (await get(at, "/readyz?verbose")).text;
+    await until(async () => /^\[-\] raises(.*\n)+.*own words: warn: no stock/m.test(await ready(app.port)));
+    const told = env === "production" ? "required, not there" : "required, scripts/routes/test.lua:\\d+: secret";
+    assert.match(await ready(app.port), new RegExp(`^\\[-\\] raises: ${told}$`, "m"));
+    assert.equal(/^\[!\] library: warn: not there$/m.test(await ready(app.port)), env === "production");
+    assert.match(await ready(port), /^\[-\] raises: required, .*secret$/m);
+    assert.match(await ready(port), /^\[!\] library: warn: .*127\.0\.0\.1/m);
+    assert.match((await app.command("status")).stdout, /raises: required, .*secret/);
+  }
+});
+
 test("readiness follows a Redis that is required", { skip: missing }, async (t) => {
   const redis = await RedisServer.start(t);
   const app = await begin(t, { settings: { "redis.main.url": redis.url, "redis.main.required": true } });

@@ -41,25 +41,32 @@ local PROBES = {
   end,
 }
 
+-- What code or a library said, and is not for strangers: as of answers.
+local function is_internal(err)
+  return errors.is(err) and (err.kind == "internal" or err.code ~= nil)
+end
+
 local function look(check)
   local ok, value, err = pcall(task.with_deadline, check.timeout, check.fn)
   if not ok then
     value, err = nil, value
   end
   if value == nil or value == false then
-    return false, tostring(err or "it says no")
+    return false, tostring(err or "it says no"), is_internal(err)
   end
   return true
 end
 
-local function note(check, ok, why)
+local function note(check, ok, why, internal)
   local required = check.required and "required, " or ""
   if ok then
     core.set(check.name, "pass", required .. "there", HOLDS_MS + check.every)
   elseif check.required then
-    core.set(check.name, "fail", required .. why, HOLDS_MS + check.every)
+    core.set(check.name, "fail", required .. why, HOLDS_MS + check.every,
+      internal)
   else
-    core.set(check.name, "warn", "warn: " .. why, HOLDS_MS + check.every)
+    core.set(check.name, "warn", "warn: " .. why, HOLDS_MS + check.every,
+      internal)
   end
 end
 
@@ -134,7 +141,8 @@ function M.warn(name, detail, ttl)
     error("health.warn: a text expected, not a " .. type(detail), 2)
   end
   core.set(name, "warn", "warn: " .. tostring(detail),
-    duration(ttl, "health.warn: ttl", 10000))
+    duration(ttl, "health.warn: ttl", 10000),
+    is_internal(detail))
 end
 
 --- What /readyz knows of, but for the host itself.
@@ -161,8 +169,8 @@ local function await_required()
     local missing, why
     for _, check in ipairs(checks) do
       if check.required then
-        local ok, reason = look(check)
-        note(check, ok, reason)
+        local ok, reason, internal = look(check)
+        note(check, ok, reason, internal)
         if not ok then
           missing, why = check.name, reason
         end
