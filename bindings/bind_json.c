@@ -1,5 +1,6 @@
 /* perigee.core.json: the codec for Lua. */
 #include <lauxlib.h>
+#include <string.h>
 
 #include "bindings/bind.h"
 #include "bindings/json.h"
@@ -14,6 +15,24 @@ static int buffer_gc(lua_State *L)
     return 0;
 }
 
+/* Raises for an option of the table at 2 that is none of the names. */
+static void check_options(lua_State *L, const char *what,
+                          const char *const names[2])
+{
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_pushnil(L);
+    while (lua_next(L, 2) != 0) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING
+                               ? lua_tostring(L, -2)
+                               : luaL_typename(L, -2);
+
+        if (strcmp(name, names[0]) != 0 && strcmp(name, names[1]) != 0) {
+            luaL_error(L, "%s: unknown option %s", what, name);
+        }
+        lua_pop(L, 1);
+    }
+}
+
 /* encode(value[, {pretty}]) -> text | nil, err */
 static int json_encode(lua_State *L)
 {
@@ -22,7 +41,7 @@ static int json_encode(lua_State *L)
     int rc;
 
     if (lua_gettop(L) != 1 && !lua_isnoneornil(L, 2)) {
-        luaL_checktype(L, 2, LUA_TTABLE);
+        check_options(L, "json.encode", (const char *[]){"pretty", "pretty"});
         lua_getfield(L, 2, "pretty");
         pretty = lua_toboolean(L, -1);
         lua_pop(L, 1);
@@ -68,7 +87,8 @@ static int json_decode(lua_State *L)
     if (!lua_isnoneornil(L, 2)) {
         lua_Integer bytes_max;
 
-        luaL_checktype(L, 2, LUA_TTABLE);
+        check_options(L, "json.decode",
+                      (const char *[]){"max_depth", "max_bytes"});
         bytes_max = check_limit(L, "max_bytes", (lua_Integer)text.length);
         if (text.length > (size_t)bytes_max) {
             return perilua_fail(L, "too_large", "json_decode",

@@ -7,6 +7,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/gen.h"
+#include "bindings/json_marks.h"
 #include "bindings/modules.h"
 #include "core/base/alloc.h"
 #include "core/base/url.h"
@@ -311,6 +312,8 @@ static int request_query_all(lua_State *L)
         }
         lua_pop(L, 1);
     }
+    perilua_json_push_array_mark(L); /* no values are [] */
+    lua_setmetatable(L, 3);
     return 1;
 }
 
@@ -324,6 +327,15 @@ static int parse_form(lua_State *L)
 static int decode_url(lua_State *L)
 {
     perilua_push_decoded(L, perilua_check_slice(L, 1), lua_toboolean(L, 2));
+    return 1;
+}
+
+/* reason(status) -> "Not Found"; nil when the status has none. */
+static int reason(lua_State *L)
+{
+    const char *text = peri_status_reason((int)luaL_checkinteger(L, 1));
+
+    lua_pushstring(L, text[0] != '\0' ? text : NULL);
     return 1;
 }
 
@@ -369,6 +381,7 @@ int perilua_open_request(lua_State *L)
         {"query_all", request_query_all},
         {"parse_form", parse_form},
         {"decode_url", decode_url},
+        {"reason", reason},
         {"allowed", request_allowed},
         {"current_is_tls", current_is_tls},
         {NULL, NULL},

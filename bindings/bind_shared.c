@@ -4,6 +4,7 @@
  * FFI functions. */
 #include "bindings/bind.h"
 #include "bindings/ffi_shared.h"
+#include "bindings/json_marks.h"
 #include "bindings/modules.h"
 #include "bindings/pack.h"
 #include "core/shm/lock.h"
@@ -157,6 +158,8 @@ static int shared_keys(lua_State *L)
         }
     }
     lua_pop(L, 1);
+    perilua_json_push_array_mark(L); /* no keys are [] */
+    lua_setmetatable(L, -2);
     return 1;
 }
 

@@ -161,6 +161,15 @@ describe("json.decode", function()
     assert.has_error(function() json.decode {} end)
     assert.has_error(function() json.decode("1", { max_depth = "x" }) end)
   end)
+
+  it("raises for an option that it does not have", function()
+    assert.error_matches(function() json.decode("1", { maxdepth = 1 }) end,
+      "json.decode: unknown option maxdepth")
+    assert.error_matches(function() json.encode(1, { prety = true }) end,
+      "json.encode: unknown option prety")
+    assert.error_matches(function() json.encode(1, { true }) end,
+      "unknown option")
+  end)
 end)
 
 describe("json.encode", function()

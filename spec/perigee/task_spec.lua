@@ -1,4 +1,5 @@
 local errors = require "perigee.error"
+local json = require "perigee.json"
 local task = require "perigee.task"
 
 describe("task.all", function()
@@ -30,6 +31,11 @@ describe("task.all", function()
     assert.equal("boom", err)
   end)
 
+  it("raises for what is no list of functions", function()
+    assert.error_matches(function() task.all { print, 5 } end, "item 2 is a number")
+    assert.error_matches(function() task.race { "x" } end, "item 1 is a string")
+  end)
+
   it("turns a raised string into an error of kind internal", function()
     local _, err = task.all { function() error("boom", 0) end }
     assert.equal("internal", err.kind)
@@ -51,7 +57,8 @@ describe("task.map", function()
   end)
 
   it("gives an empty list for an empty list", function()
-    assert.same({}, task.map({}, function() end))
+    assert.equal("[]", json.encode(task.map({}, function() end)))
+    assert.equal("[]", json.encode(task.all {}))
   end)
 end)
 

@@ -20,6 +20,9 @@ const ROUTES = `
   router:get("/problem", function()
     return http.problem { status = 418, title = "Teapot", detail = "short and stout" }
   end)
+  router:get("/problem/:status", function(req)
+    return http.problem { status = tonumber(req.params.status) }
+  end)
   router:get("/fail/:kind", function(req)
     return nil, errors.new(req.params.kind, "no luck with %s", req.params.kind)
   end)
@@ -110,6 +113,10 @@ test("what handlers return", async (t) => {
     assert.equal(answer.json.title, "Teapot");
     assert.equal(answer.json.detail, "short and stout");
     assert.equal(answer.json.request_id, answer.headers["x-request-id"]);
+    for (const status of [402, 418, 423, 451]) {
+      const bare = await app.get(`/problem/${status}`);
+      assert.equal(bare.json.title, bare.reason, "titled as its status is");
+    }
   });
 
   for (const [kind, status] of Object.entries(KINDS)) {

@@ -59,6 +59,13 @@ test("a stream that fails before its first byte is answered like any handler", a
       router:get("/kind", function() return http.stream(function()
         error(errors.new("conflict", "taken"))
       end) end)
+      router:get("/given", function() return http.stream(function()
+        return nil, errors.new("conflict", "taken")
+      end) end)
+      router:get("/given-late", function() return http.stream(function(out)
+        out:write("some")
+        return nil, errors.new("conflict", "gone stale")
+      end) end)
       router:get("/sse", function() return http.sse(function() error("x") end) end)
       router:get("/waited", function() task.sleep(1) return http.stream(function() error("x") end) end)
       router:get("/late", function() return http.stream(function(out) out:write("some") task.sleep(1) error("x") end) end)
@@ -71,6 +78,7 @@ test("a stream that fails before its first byte is answered like any handler", a
   assert.equal(early.json.request_id, early.headers["x-request-id"]);
   await app.line((l) => /early bug/.test(l.err?.message ?? "") && l.msg === "request failed");
   assert.equal((await app.get("/kind")).status, 409);
+  assert.equal((await app.get("/given")).status, 409, "nil, err as well");
   assert.equal((await app.get("/sse", { headers: { "accept-encoding": "gzip" } })).status, 500);
   assert.equal((await app.get("/waited")).status, 500);
   // The connection goes on, and what was owed before comes first.
@@ -79,6 +87,9 @@ test("a stream that fails before its first byte is answered like any handler", a
   assert.deepEqual(piped.match(/HTTP\/1.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 500", "HTTP/1.1 200"]);
   const late = await app.raw("GET /late HTTP/1.1\r\nhost: x\r\n\r\n");
   assert.match(late, /^HTTP\/1.1 200 [^]*some\r\n$/, "what has left cannot be taken back");
+  const given_late = await app.raw("GET /given-late HTTP/1.1\r\nhost: x\r\n\r\n");
+  assert.match(given_late, /some\r\n$/, "cut off: it is not whole");
+  await app.line((l) => l.msg === "a streamed answer failed" && l.err.message === "gone stale");
   const open = await app.connect();
   open.write("GET /open HTTP/1.1\r\nhost: x\r\n\r\n");
   assert.match(await open.upto("\r\n\r\n"), /^HTTP\/1.1 200 /, "a head does not wait for the first event");
@@ -420,6 +431,10 @@ test("hot.data: what loading sets and what handlers set both carry over", async 
     assert.equal((await app.command("reload")).code, 0);
     assert.deepEqual((await app.get("/")).json, { loads: n, hits: n + 1, version: n });
   }
+  app.write({ "scripts/routes/test.lua": "\nrequire('perigee.hot').on_load(5)\nreturn function() end" });
+  const no_function = await app.command("reload");
+  assert.equal(no_function.code, 3);
+  assert.match(no_function.stderr, /test\.lua:2: a function expected/);
   app.write({ "scripts/routes/test.lua": "require('perigee.hot').data = 5\nreturn function() end" });
   assert.equal((await app.command("reload")).code, 0);
   const refused = await app.command("reload");

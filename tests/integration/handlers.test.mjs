@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, existsSync, mkdirSync, symlinkSync } from "node:fs";
 import path from "node:path";
 import test from "node:test";
-import { start, until } from "./helpers.mjs";
+import { sleep, start, until } from "./helpers.mjs";
 
 const ROUTES = `
 local errors = require "perigee.error"
@@ -15,7 +15,7 @@ local kept
 router:get("/read/:id/*rest", function(req)
   return {
     id = req.params.id, rest = req.params.rest, path = req.path,
-    q = req.query.q, bare = req.query.bare, all = req:query_all "q",
+    q = req.query.q, bare = req.query.bare, all = req:query_all "q", none = req:query_all "none",
     header = req:header "x-one", joined = req.headers["x-two"],
     cookie = req:cookie "b", route = req.route, method = req.method,
     addr = req.remote_addr, has_id = #req.id > 0, left = req.deadline_ms > 0,
@@ -109,7 +109,7 @@ test("handlers", async (t) => {
     });
     assert.deepEqual(json, {
       id: "a/b", rest: "c/d", path: "/read/a%2Fb/c/d", q: "two words", bare: "",
-      all: ["1", "two words"], header: "1", joined: "a, b", cookie: "two",
+      all: ["1", "two words"], none: [], header: "1", joined: "a, b", cookie: "two",
       route: "/read/:id/*rest", method: "GET", addr: "127.0.0.1", has_id: true, left: true,
     });
   });
@@ -158,6 +158,19 @@ test("handlers", async (t) => {
       { name: "a;b", text: "one" },
       { name: "f", filename: "x.txt", type: "text/plain", text: "line\r\n--Xb not\r\n" },
     ]);
+  });
+
+  await t.test("read a part without a head, wherever the body is cut", async () => {
+    const bare = `--${boundary}\r\n\r\nbare\r\n\r\ntext\r\n--${boundary}--`;
+    const connection = await app.connect();
+    connection.write(`POST /parts HTTP/1.1\r\nHost: x\r\nContent-Type: ${multipart["content-type"]}\r\n`
+      + `Content-Length: ${bare.length}\r\n\r\n`);
+    for (const byte of bare) {
+      connection.write(byte);
+      await sleep(2);
+    }
+    assert.deepEqual((await connection.answer()).json.parts, [{ text: "bare\r\n\r\ntext" }]);
+    connection.end();
   });
 
   await t.test("refuse a multipart body that ends too early", async () => {

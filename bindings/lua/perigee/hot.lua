@@ -11,9 +11,16 @@ M.data = {}
 
 local on_load, on_unload = {}, {}
 
+local function check_function(fn)
+  if type(fn) ~= "function" then
+    error("a function expected, got a " .. type(fn), 3)
+  end
+end
+
 --- Registers a function to run when this generation has taken over.
 ---@param fn fun()
 function M.on_load(fn)
+  check_function(fn)
   on_load[#on_load + 1] = fn
 end
 
@@ -21,6 +28,7 @@ end
 --- ended after another one took over.
 ---@param fn fun()
 function M.on_unload(fn)
+  check_function(fn)
   on_unload[#on_unload + 1] = fn
 end
 

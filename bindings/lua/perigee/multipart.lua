@@ -198,6 +198,7 @@ local function next_part(reader, mark)
   end
   -- A part without any head begins with an empty line.
   local head = ""
+  while #reader.buffer < 2 and reader:fill() do end
   if reader.buffer:sub(1, 2) == "\r\n" then
     reader:take_until("\r\n", 2)
   else

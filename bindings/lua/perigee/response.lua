@@ -16,25 +16,12 @@ local STATUS = {
   timeout = 504, unavailable = 503,
 }
 
--- RFC 9110, section 15.
-local TITLES = {
-  [400] = "Bad Request", [401] = "Unauthorized", [402] = "Payment Required",
-  [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
-  [406] = "Not Acceptable", [408] = "Request Timeout", [409] = "Conflict",
-  [410] = "Gone", [412] = "Precondition Failed", [413] = "Content Too Large",
-  [415] = "Unsupported Media Type", [422] = "Unprocessable Content",
-  [428] = "Precondition Required", [429] = "Too Many Requests",
-  [500] = "Internal Server Error", [501] = "Not Implemented",
-  [502] = "Bad Gateway", [503] = "Service Unavailable",
-  [504] = "Gateway Timeout",
-}
-
 local function env()
   return app.host().env
 end
 
 local function problem_answer(req, status, fields, headers)
-  local title = fields.title or TITLES[status] or "Error"
+  local title = fields.title or core.reason(status) or "Error"
   local document = {
     type = fields.type or "about:blank",
     title = title,
@@ -217,6 +204,8 @@ end
 function event_writer:send(event)
   if type(event) == "string" then
     event = { data = event }
+  elseif type(event) ~= "table" then
+    error("an event is a table or a string, not a " .. type(event), 2)
   end
   local lines = {}
   if event.event then lines[1] = "event: " .. one_line(event.event) end
@@ -250,14 +239,16 @@ local function run_stream(req, fields, class, headers)
       fields.opts.length) then
     return -- the client has it already
   end
-  local ok, err = xpcall(function()
+  local ok, err, returned = xpcall(function()
     return fields.fn(setmetatable({ req = req }, class))
   end, function(raised)
     return { raised = raised, traceback = debug.traceback("", 2) }
   end)
-  if ok then
+  if ok and not (err == nil and errors.is(returned)) then
     core.finish(req)
     return
+  elseif ok then
+    err = { raised = returned, traceback = returned.traceback }
   end
   if core.take_back(req) then
     return M.fail(req, err.raised, err.traceback)

@@ -2,6 +2,7 @@
 --- wait inherits the deadline of the task that it is in.
 
 local core = require "perigee.core.task"
+local json = require "perigee.json"
 local options = require "perigee.options"
 
 local MAP = { concurrency = true }
@@ -81,6 +82,12 @@ local function check_functions(fns)
   if type(fns) ~= "table" then
     error("a list of functions expected", 3)
   end
+  for i, fn in ipairs(fns) do
+    if type(fn) ~= "function" then
+      error(("a list of functions expected: item %d is a %s")
+        :format(i, type(fn)), 3)
+    end
+  end
 end
 
 local function handles_of(places)
@@ -105,7 +112,7 @@ local function in_group(body, ...)
 end
 
 local function run_map(group, places, list, fn, limit)
-  local results, started, running = {}, 0, 0
+  local results, started, running = json.array(), 0, 0 -- no results are []
   while started < #list or running > 0 do
     if started < #list and running < limit then
       started, running = started + 1, running + 1
