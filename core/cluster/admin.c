@@ -199,12 +199,15 @@ static int bind_admin(peri_master *master, peri_address *address, int *out_fd,
     if (rc == 0) {
         rc = peri_listen_probe(address, why, why_bytes);
     }
-    if (rc == 0) {
-        rc = peri_listen_bind(address, false, out_fd);
+    if (rc < 0) {
+        return rc;
     }
+    rc = peri_listen_bind(address, false, out_fd);
     if (rc == 0 && listen(*out_fd, BACKLOG) < 0) {
         rc = -errno;
         close(*out_fd);
+    }
+    if (rc < 0) {
         snprintf(why, why_bytes, "%s port %d: %s", host, port,
                  peri_err_text(rc));
     }

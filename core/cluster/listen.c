@@ -51,7 +51,8 @@ int peri_address_resolve(const char *host, int port, peri_address *out,
     memset(out, 0, sizeof *out);
     rc = getaddrinfo(host, NULL, &hints, &found);
     if (rc != 0 || found == NULL) {
-        snprintf(why, why_bytes, "http.host %s: %s", host, gai_strerror(rc));
+        snprintf(why, why_bytes, "cannot listen on %s: %s", host,
+                 gai_strerror(rc));
         return -EADDRNOTAVAIL;
     }
     memcpy(&out->storage, found->ai_addr, found->ai_addrlen);

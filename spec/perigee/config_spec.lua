@@ -236,6 +236,21 @@ describe("variables", function()
     assert.equal("false", of "trace.enabled")
   end)
 
+  it("of OpenTelemetry say where Prometheus finds the metrics", function()
+    local environ = { OTEL_EXPORTER_PROMETHEUS_HOST = "0.0.0.0",
+      OTEL_EXPORTER_PROMETHEUS_PORT = "65535" }
+    local function of(key)
+      return (effective({ environ = environ }, key))
+    end
+    assert.equal("0.0.0.0", of "admin.host")
+    assert.equal("65535", of "admin.port")
+    environ.PERIGEE_ADMIN__PORT = "9000"
+    assert.equal("9000", of "admin.port")
+    environ.PERIGEE_ADMIN__PORT = nil
+    environ.OTEL_EXPORTER_PROMETHEUS_PORT = "65536"
+    assert.equal("9464", of "admin.port")
+  end)
+
   it("of OpenTelemetry that make no sense are noted, and passed over", function()
     local environ = {
       OTEL_TRACES_SAMPLER = "jaeger_remote", OTEL_TRACES_SAMPLER_ARG = "2",
@@ -244,6 +259,7 @@ describe("variables", function()
       OTEL_RESOURCE_ATTRIBUTES = "a=1,nonsense",
       OTEL_EXPORTER_OTLP_ENDPOINT = "collector:4318",
       OTEL_EXPORTER_OTLP_HEADERS = "a=x%0ay", OTEL_SDK_DISABLED = "1",
+      OTEL_EXPORTER_PROMETHEUS_PORT = "65536",
     }
     local result = load { environ = environ }
     local notes = {}

@@ -100,6 +100,19 @@ test("a port in use: exit 71, with its holder's name", async (t) => {
   assert.match(run.stderr, new RegExp(`port ${port} is in use by pid ${process.pid} `));
 });
 
+test("an address that cannot be listened on: exit 71, with the reason", async (t) => {
+  const dir = app_dir(t, { route: WHO });
+  for (const [key, host, why] of [
+    ["http.host", "192.0.2.1", /^perigee: 192\.0\.2\.1 port 0: \S/m],
+    ["admin.host", "192.0.2.1", /^perigee: 192\.0\.2\.1 port 0: \S/m],
+    ["admin.host", "host.invalid", /^perigee: cannot listen on host\.invalid: \S/m],
+  ]) {
+    const run = await perigee(["run", dir, "-p", "0", "--set", "admin.port=0", "--set", `${key}=${host}`]);
+    assert.equal(run.code, 71);
+    assert.match(run.stderr, why);
+  }
+});
+
 test("the port of another host of the same user is not shared", async (t) => {
   const app = await start(t, { route: WHO });
   const run = await perigee(["run", app_dir(t, { route: WHO }), "-p", String(app.port)]);

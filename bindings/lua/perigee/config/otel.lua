@@ -189,6 +189,17 @@ local RULES = {
     end },
 }
 
+-- What a scraper asks is the admin listener, which has their default, too.
+RULES[#RULES + 1] = { "OTEL_EXPORTER_PROMETHEUS_HOST", "admin.host" }
+RULES[#RULES + 1] = { "OTEL_EXPORTER_PROMETHEUS_PORT", "admin.port",
+  function(text)
+    local port, why = whole(0, math.huge)(text)
+    if port and port > 65535 then
+      return nil, "must be a port's number"
+    end
+    return port, why
+  end }
+
 -- Exemplars are those of traces, whatever else "always_on" would have.
 local EXEMPLARS = one_of("trace_based", "always_on", "always_off")
 RULES[#RULES + 1] = { "OTEL_METRICS_EXEMPLAR_FILTER", "metrics.exemplars",
