@@ -431,6 +431,22 @@ test("hot.data: what loading sets and what handlers set both carry over", async 
     assert.equal((await app.command("reload")).code, 0);
     assert.deepEqual((await app.get("/")).json, { loads: n, hits: n + 1, version: n });
   }
+  // What JSON has goes over, and stays what it was; a cycle is told of.
+  const json = `local json = require "perigee.json"
+    local hot = require "perigee.hot"
+    hot.data.json = hot.data.json or json.decode '{"none":[],"null":null,"rows":[{"a":[1]}],"empty":{}}'
+    return function(router)
+      router:get("/", function() return hot.data.json end)
+      router:post("/cycle", function() hot.data.loop = {} hot.data.loop.again = hot.data.loop return 204 end)
+      router:delete("/cycle", function() hot.data.loop = nil return 204 end)
+    end`;
+  app.write({ "scripts/routes/test.lua": json });
+  assert.equal((await app.command("reload")).code, 0);
+  assert.equal((await app.command("reload")).code, 0);
+  assert.deepEqual((await app.get("/")).json, { none: [], null: null, rows: [{ a: [1] }], empty: {} });
+  await app.post("/cycle");
+  assert.match((await app.command("reload")).stderr, /hot\.data\.loop\.again.*: nested too deep, or a cycle/);
+  await app.request("DELETE", "/cycle");
   app.write({ "scripts/routes/test.lua": "\nrequire('perigee.hot').on_load(5)\nreturn function() end" });
   const no_function = await app.command("reload");
   assert.equal(no_function.code, 3);

@@ -2,7 +2,7 @@
 
 local M = {}
 
---- Plain data (no functions, no metatables) that the next generation of this
+--- Plain data (no functions, no metatables but that of JSON's lists) that the next generation of this
 --- worker starts with: it is there while the new scripts load. When they take
 --- over, the fields that the old ones have changed since come too, but for those
 --- that the new scripts have set while loading.
@@ -40,7 +40,7 @@ local function copy(value)
   end
   local made = {}
   for key, inner in pairs(value) do made[key] = copy(inner) end
-  return made
+  return setmetatable(made, getmetatable(value)) -- a list of JSON stays one
 end
 
 local function same(a, b)
