@@ -204,6 +204,7 @@ describe("a declaration", function()
       { name = ("n"):rep(121) }, { name = "perigee_x" },
       { name = "process_x" }, { name = "http_server_active_requests" },
       { name = "ok", labels = { "a", "a" } }, { name = "ok", labels = "a" },
+      { name = "ok", labels = { a = 1 } },
       { name = "ok", labels = { "le" } }, { name = "ok", labels = { "__a" } },
       { name = "ok", labels = { "a:b" } }, { name = "ok", help = 1 },
       { name = "ok", buckets = {} }, { name = "ok", buckets = { 2, 1 } },

@@ -413,9 +413,20 @@ local function check_reserved(name)
   end
 end
 
+local function is_list(value)
+  local count = 0
+  if type(value) ~= "table" then
+    return false
+  end
+  for _ in pairs(value) do
+    count = count + 1
+  end
+  return count == #value
+end
+
 local function check_labels(kind, labels)
   local seen = {}
-  if type(labels) ~= "table" or #labels > core.labels_max then
+  if not is_list(labels) or #labels > core.labels_max then
     error(("labels: a list of up to %d names expected")
       :format(core.labels_max), 0)
   end
