@@ -51,6 +51,7 @@ static const label labels_of[] = {
     {"db_client_connection_state", "db.client.connection.state", false},
     {"messaging_system", "messaging.system", false},
     {"messaging_destination_name", "messaging.destination.name", false},
+    {"messaging_operation_name", "messaging.operation.name", false},
 };
 
 static bool ends(const char *name, const char *suffix)

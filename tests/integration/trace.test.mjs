@@ -353,8 +353,8 @@ test("a job is a part of the trace that added it", async (t) => {
   const told = await app.line("job failed");
   assert.deepEqual([told.trace_id, told.span_id], [failed.trace_id, failed.span_id]);
   const admin = (await app.line((l) => l.msg === "listening" && l.admin)).url;
-  const counted = /messaging_process_duration_seconds_count\{messaging_system="([^"]*)"/.exec(await (await fetch(`${admin}/metrics`)).text());
-  assert.equal(counted[1], job.attributes["messaging.system"]);
+  const counted = /messaging_process_duration_seconds_count\{messaging_system="([^"]*)",messaging_destination_name="mail",messaging_operation_name="([^"]*)",error_type=""\}/.exec(await (await fetch(`${admin}/metrics`)).text());
+  assert.deepEqual(counted.slice(1), ["system", "operation.name"].map((key) => job.attributes[`messaging.${key}`]));
 });
 
 const CACHE = `

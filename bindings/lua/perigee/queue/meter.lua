@@ -26,7 +26,7 @@ local function declare()
     name = "messaging_process_duration_seconds",
     help = "How long jobs ran.",
     labels = { "messaging_system", "messaging_destination_name",
-      "error_type" },
+      "messaging_operation_name", "error_type" },
   }
   waiting = metrics.own.gauge {
     name = "perigee_queue_jobs", help = "Jobs in each state.",
@@ -43,7 +43,7 @@ function M.processed(system, queue, ms, kind)
   local key = queue .. "\n" .. (kind or "")
   local one = bound[key]
   if not one then
-    one = duration:with(system, queue, kind or "")
+    one = duration:with(system, queue, "process", kind or "")
     bound[key] = one
   end
   one:observe(ms / 1000)
