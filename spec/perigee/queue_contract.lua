@@ -175,10 +175,45 @@ return function(driver_name, settings)
             q:jobs("waiting", range)
           end, "range")
         end
+        for _, limit in ipairs {
+          { concurrency = 0 }, { concurrency = 0 / 0 },
+          { concurrency = math.huge }, { concurrency = 1.5 },
+          { group = { concurrency = 0 } },
+          { rate = { max = 0 / 0, duration = 1 } },
+          { rate = { max = math.huge, duration = 1 } },
+          { rate = { max = 1, duration = 1, burst = 1 } },
+          { group = { group = { concurrency = 1 } } },
+        } do
+          assert.is_false((pcall(q.limit, q, limit)))
+        end
         assert.error_matches(function()
           q:clean(0, "x")
         end, "limit")
       end)
+
+      it("refuses a change that is none, and leaves the job as it is", function()
+        local job = assert(q:add("x", nil, { priority = 3 }))
+        for _, priority in ipairs { -1, 1.5, "high", 2097152 } do
+          assert.error_matches(function()
+            job:change_priority(priority)
+          end, "priority")
+        end
+        assert.error_matches(function()
+          job:change_delay "soon"
+        end, "delay")
+        assert.equal("prioritized", q:job(job.id).state)
+        assert.equal(3, q:job(job.id).priority)
+      end)
+
+      it("refuses fields that nobody knows, of many and of a schedule",
+        function()
+          assert.error_matches(function()
+            q:add_bulk { { name = "x", delay = "1m" } }
+          end, "item 1: unknown option delay")
+          assert.error_matches(function()
+            q:schedule("s", { every = "1h" }, { name = "x", attempts = 2 })
+          end, "unknown option attempts")
+        end)
 
       it("says what JSON cannot", function()
         local job, err = q:add("x", { f = print })
@@ -225,6 +260,17 @@ return function(driver_name, settings)
         local second = assert(q:add("x", nil,
           { dedup = { id = "d", ttl = "1h" } }))
         assert.equal(first.id, second.id)
+      end)
+
+      it("gives a dedup id free with the job that is removed", function()
+        local dedup = { dedup = { id = "d", ttl = "1h" } }
+        local first = assert(q:add("x", nil, dedup))
+        assert(first:remove())
+        local second = assert(q:add("x", nil, dedup))
+        assert.are_not.equal(first.id, second.id)
+        assert.equal(1, q:drain())
+        local third = assert(q:add("x", nil, dedup))
+        assert.are_not.equal(second.id, third.id)
       end)
     end)
 
@@ -359,6 +405,17 @@ return function(driver_name, settings)
         local found = q:job(job.id)
         assert.same({ done = 3 }, found.progress)
         assert.same({ "one", "two" }, found.logs)
+      end)
+
+      it("keeps as many lines as it is told", function()
+        local job = assert(q:add("x"))
+        local driver = client.driver
+        for i = 1, 3 do
+          assert(driver:log(unique, job.id, "line " .. i, 2))
+        end
+        assert.same({ "line 2", "line 3" }, q:job(job.id).logs)
+        assert(driver:log(unique, job.id, "line 4", 0))
+        assert.same({}, q:job(job.id).logs)
       end)
 
       it("remembers its steps", function()
@@ -924,9 +981,110 @@ return function(driver_name, settings)
         end
         assert.equal(parent.id, take(consumer).id)
       end)
+
+      it("are removed with their children, if none of them runs", function()
+        local parent = flow()
+        local consumer = consume()
+        local record = take(consumer)
+        local _, err = parent:remove()
+        assert.equal("conflict", err and err.kind)
+        assert(consumer:release(record))
+        assert(parent:remove())
+        for _, job in ipairs { parent, unpack(parent.children) } do
+          assert.is_nil(q:job(job.id))
+        end
+      end)
+
+      it("wait again for a child that is retried", function()
+        for _, on in ipairs { "ignore", "remove" } do
+          local parent = flow { on_child_failure = on }
+          local consumer = consume()
+          local jobs = {}
+          for _ = 1, 2 do
+            local record = take(consumer)
+            jobs[record.name] = record
+          end
+          assert(consumer:fail(jobs.a, { message = "no" }))
+          assert(parent.children[1]:retry())
+          assert(consumer:complete(take(consumer), "1"))
+          assert.equal("waiting_children", q:job(parent.id).state)
+          assert(consumer:complete(jobs.b, "2"))
+          local record = take(consumer)
+          assert.equal(parent.id, record.id)
+          assert(consumer:complete(record, "3"))
+        end
+      end)
+
+      it("tell what becomes of the parent", function()
+        local seen, offs = {}, {}
+        for _, name in ipairs { "waiting", "failed" } do
+          offs[#offs + 1] = q:on(name, function(event)
+            seen[name .. " " .. event.id] = true
+          end)
+        end
+        task.sleep(50)
+        local parent = flow()
+        local consumer = consume()
+        for _ = 1, 2 do
+          assert(consumer:complete(take(consumer), "1"))
+        end
+        until_true(function()
+          return seen["waiting " .. parent.id]
+        end)
+        assert(consumer:complete(take(consumer), "1"))
+        parent = flow { on_child_failure = "fail" }
+        for _ = 1, 2 do
+          local record = take(consumer)
+          if record.name == "a" then
+            assert(consumer:fail(record, { message = "no" }))
+          else
+            assert(consumer:complete(record, "1"))
+          end
+        end
+        task.spawn(function()
+          consumer:take(1) -- in Redis a worker has to find out
+        end)
+        until_true(function()
+          return seen["failed " .. parent.id]
+        end)
+        for _, off in ipairs(offs) do off() end
+      end)
     end)
 
     describe("schedules", function()
+      it("that are said again go on, or stay ended", function()
+        local schedule = { every = 100, limit = 2 }
+        local function say()
+          return assert(q:schedule("twice", schedule, { name = "t" }))
+        end
+        local consumer = consume()
+        say()
+        for i = 1, 2 do
+          local record = take(consumer)
+          if i == 1 then
+            assert.equal(say().next, say().next)
+          end
+          assert(consumer:complete(record, "1"))
+        end
+        assert.is_nil(say().next)
+        nothing(consumer, 400)
+        schedule = { every = 110, limit = 1 }
+        assert.is_number(say().next)
+        assert(consumer:complete(take(consumer), "1"))
+        nothing(consumer, 400)
+      end)
+
+      it("are invalid when they have no time to come", function()
+        for _, spec in ipairs { { cron = "0 0 30 2 *" },
+          { every = "1s", finish = 1000 }, { cron = "* * * * *", finish = 1 },
+        } do
+          local scheduled, err = q:schedule("never", spec)
+          assert.is_nil(scheduled)
+          assert.equal("invalid", err.kind)
+        end
+        assert.same({}, q:schedules())
+      end)
+
       it("add a job again and again", function()
         assert(q:schedule("tick", { every = 100 }, { name = "t",
           data = { n = 1 } }))

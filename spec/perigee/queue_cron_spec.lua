@@ -62,6 +62,28 @@ describe("a cron pattern", function()
       times("0 0 13 * fri", nil, "2026-01-01 00:00:00", 3))
   end)
 
+  it("goes by the week alone when it has every day of the month", function()
+    for _, days in ipairs { "*", "?", "*/1", "1-31" } do
+      assert.same({ "2026-01-05 00:00:00", "2026-01-12 00:00:00" },
+        times(("0 0 %s * mon"):format(days), nil, "2026-01-01 00:00:00", 2))
+    end
+    assert.same({ "2026-01-13 00:00:00", "2026-02-13 00:00:00" },
+      times("0 0 13 * 0-6", nil, "2026-01-01 00:00:00", 2))
+  end)
+
+  it("knows the last day of a month, and a weekday's last and nth", function()
+    assert.same({ "2028-01-31 00:00:00", "2028-02-29 00:00:00" },
+      times("0 0 L * *", nil, "2028-01-01 00:00:00", 2))
+    assert.same({ "2026-01-15 00:00:00", "2026-01-31 00:00:00" },
+      times("0 0 15,L * *", nil, "2026-01-01 00:00:00", 2))
+    assert.same({ "2026-12-25 00:00:00", "2027-01-29 00:00:00" },
+      times("0 0 * * 5L", nil, "2026-12-01 00:00:00", 2))
+    assert.same({ "2026-12-14 00:00:00", "2027-01-11 00:00:00" },
+      times("0 0 * * mon#2", nil, "2026-12-01 00:00:00", 2))
+    assert.same({ "2027-01-29 00:00:00", "2027-04-30 00:00:00" },
+      times("0 0 * * fri#5", nil, "2026-12-01 00:00:00", 2))
+  end)
+
   it("that never comes is nil", function()
     assert.is_nil(cron.parse("0 0 30 2 *"):next(0))
   end)
@@ -73,6 +95,10 @@ describe("a cron pattern", function()
       ["* * * 13 *"] = "month", ["* * * * 8"] = "weekday",
       ["a * * * *"] = "minute", ["*/0 * * * *"] = "minute",
       ["5-1 * * * *"] = "minute", [", * * * *"] = "minute",
+      ["0x5 * * * *"] = "minute", ["1e1 * * * *"] = "minute",
+      ["1.0 * * * *"] = "minute", ["L * * * *"] = "minute",
+      ["* * * * 5#6"] = "weekday", ["* * * * L"] = "weekday",
+      ["* * 5L * *"] = "day",
     } do
       local parsed, message = cron.parse(pattern)
       assert.is_nil(parsed)

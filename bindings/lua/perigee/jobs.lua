@@ -52,7 +52,7 @@ local function check_values(file, made)
   for _, key in ipairs { "timeout", "every" } do
     if made[key] ~= nil then
       local ms, why = units.duration(made[key])
-      if not ms or ms < 1 then
+      if not ms or ms < (key == "every" and 1 or 0) then
         fault(file, "%s: %s", key, why or "more than nothing expected")
       end
       made[key] = math.floor(ms)

@@ -26,6 +26,8 @@ local function check_name(name, level)
   end
 end
 
+local FIELDS = { name = true, data = true, opts = true }
+
 local function entry_of(name, data, opts, level)
   if type(name) ~= "string" or name == "" then
     error("a job's name is a text, not "
@@ -101,12 +103,14 @@ function Queue:add_bulk(list, opts)
   if type(list) ~= "table" then
     error("a list of {name, data, opts} expected", 2)
   end
+  check_options(opts or {}, { tx = true }, "add_bulk", 2)
   local entries = {}
   for i, one in ipairs(list) do
     if type(one) ~= "table" then
       error(("a list of {name, data, opts} expected: item %d is a %s")
         :format(i, type(one)), 2)
     end
+    check_options(one, FIELDS, ("item %d"):format(i), 2)
     local entry, err = entry_of(one.name, one.data, one.opts, 2)
     if not entry then
       return nil, err
@@ -195,6 +199,9 @@ function Queue:job(id)
   local logs
   logs, err = self.driver:logs(self.name, record.id)
   if not logs then
+    if err and err.kind == "not_found" then
+      return nil -- it has gone since
+    end
     return nil, err
   end
   return jobs.of(self.driver, record, logs)
@@ -259,10 +266,13 @@ function Queue:obliterate(opts)
   return self.driver:obliterate(self.name, opts ~= nil and opts.force == true)
 end
 
+local RATE = { max = true, duration = true }
+
 local function check_rate(rate, level)
-  if type(rate) ~= "table" or type(rate.max) ~= "number" or rate.max < 1 then
+  if type(rate) ~= "table" or not is_whole(rate.max, 1) then
     error("rate = {max, duration} expected", level + 1)
   end
+  check_options(rate, RATE, "rate", level + 1)
   local ms, why = units.duration(rate.duration)
   if not ms or ms < 1 then
     error("rate.duration: " .. (why or "more than nothing expected"),
@@ -271,27 +281,28 @@ local function check_rate(rate, level)
   return { max = rate.max, duration = math.floor(ms) }
 end
 
-local function check_limit(limit, level)
+local function check_limit(limit, level, of_group)
   if type(limit) ~= "table" then
     error("{concurrency, rate, group} expected", level + 1)
   end
   for key in pairs(limit) do
-    if key ~= "concurrency" and key ~= "rate" and key ~= "group" then
+    if key ~= "concurrency" and key ~= "rate"
+      and (key ~= "group" or of_group) then
       error("unknown limit " .. tostring(key), level + 1)
     end
   end
   local checked = {}
   if limit.concurrency ~= nil then
-    if type(limit.concurrency) ~= "number" or limit.concurrency < 1 then
-      error("concurrency: a positive number expected", level + 1)
+    if not is_whole(limit.concurrency, 1) then
+      error("concurrency: a whole number from 1 expected", level + 1)
     end
-    checked.concurrency = math.floor(limit.concurrency)
+    checked.concurrency = limit.concurrency
   end
   if limit.rate ~= nil then
     checked.rate = check_rate(limit.rate, level + 1)
   end
   if limit.group ~= nil then
-    checked.group = check_limit(limit.group, level + 1)
+    checked.group = check_limit(limit.group, level + 1, true)
   end
   return checked
 end
@@ -358,7 +369,7 @@ end
 ---@param id string
 ---@param schedule perigee.queue.Schedule
 ---@param template {name: string?, data: any, opts: table?}?
----@return {next: integer}? scheduled
+---@return {next: integer?}? scheduled # next: nil when it has ended
 ---@return perigee.Error? err
 function Queue:schedule(id, schedule, template)
   if type(id) ~= "string" or id == "" then
@@ -366,6 +377,7 @@ function Queue:schedule(id, schedule, template)
   end
   local checked = check_schedule(schedule, 2)
   template = template or {}
+  check_options(template, FIELDS, "a schedule's job", 2)
   local entry, err = entry_of(template.name or id, template.data,
     template.opts, 2)
   if not entry then

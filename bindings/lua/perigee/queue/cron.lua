@@ -32,12 +32,35 @@ local MACROS = {
 local YEARS_MAX = 30
 
 local function number(field, text)
-  local value = field.names and field.names[text:lower()] or tonumber(text)
-  if not value or value ~= math.floor(value) or value < field.low
-    or value > field.high then
+  local value = field.names and field.names[text:lower()]
+    or text:find "^%d+$" and tonumber(text)
+  if not value or value < field.low or value > field.high then
     return nil
   end
   return value
+end
+
+-- "L", the last of the month: of its days, or ("5L") of its Fridays, say.
+-- "5#2": its second Friday.
+local function add_special(field, set, part)
+  if field.name == "day" and part:upper() == "L" then
+    set.last = true
+    return true
+  elseif field.name ~= "weekday" then
+    return false
+  end
+  local day, last = part:match "^(%w+)([lL])$"
+  local nth
+  if not day then
+    day, nth = part:match "^(%w+)#([1-5])$"
+  end
+  day = day and number(field, day)
+  if not day then
+    return false
+  end
+  set.nth = set.nth or {}
+  table.insert(set.nth, { day = day % 7, n = not last and tonumber(nth) })
+  return true
 end
 
 local function add_part(field, set, part)
@@ -65,13 +88,24 @@ local function add_part(field, set, part)
   return true
 end
 
+local function is_full(field, set)
+  for value = field.low, field.name == "weekday" and 6 or field.high do
+    if not set[value] then
+      return false
+    end
+  end
+  return true
+end
+
 local function parse_field(field, text)
-  local set = { any = text == "*" or text == "?" }
+  local set = {}
   for part in (text .. ","):gmatch "([^,]*)," do
-    if not add_part(field, set, part) then
+    if not add_part(field, set, part)
+      and not add_special(field, set, part) then
       return nil
     end
   end
+  set.any = is_full(field, set) -- however it is written
   return set
 end
 
@@ -91,6 +125,31 @@ local function date_of(days)
   return year + era * 400 + (month <= 2 and 1 or 0), month, day
 end
 
+local function is_last(days)
+  local _, _, day = date_of(days + 1)
+  return day == 1
+end
+
+-- Of a day with that number in its month: whether it is one of those of "5L" or
+-- "5#2".
+local function is_nth(nth, days, day, weekday)
+  for _, one in ipairs(nth) do
+    if one.day == weekday then
+      if one.n then
+        if math.ceil(day / 7) == one.n then
+          return true
+        end
+      else
+        local _, _, next_week = date_of(days + 7)
+        if next_week < day then
+          return true
+        end
+      end
+    end
+  end
+  return false
+end
+
 ---@class perigee.queue.Cron
 local Cron = {}
 Cron.__index = Cron
@@ -100,12 +159,14 @@ local function day_matches(self, days)
   if not self.month[month] then
     return false
   end
-  local weekday = (days + 4) % 7
-  if self.day.any or self.weekday.any then
-    return (self.day.any or self.day[day] or false)
-      and (self.weekday.any or self.weekday[weekday] or false)
+  local weekday, of_week = (days + 4) % 7, self.weekday
+  local by_day = self.day[day] or self.day.last and is_last(days) or false
+  local by_week = of_week[weekday] or of_week.nth
+    and is_nth(of_week.nth, days, day, weekday) or false
+  if self.day.any or of_week.any then
+    return by_day and by_week
   end
-  return self.day[day] or self.weekday[weekday] or false
+  return by_day or by_week
 end
 
 -- The first value of the set from `from` on, or nil.

@@ -3,6 +3,7 @@
 
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local options = require "perigee.queue.options"
 local time = require "perigee.time"
 local units = require "perigee.units"
 
@@ -81,7 +82,8 @@ end
 ---@return true? ok
 ---@return perigee.Error? err
 function Job:change_priority(priority)
-  return self.driver:change_priority(self.queue, self.id, priority)
+  return self.driver:change_priority(self.queue, self.id,
+    options.value("priority", priority, 2))
 end
 
 --- A delayed one: so much later from now.
@@ -89,11 +91,8 @@ end
 ---@return true? ok
 ---@return perigee.Error? err
 function Job:change_delay(delay)
-  local ms = units.duration(delay)
-  if not ms then
-    error("a duration expected", 2)
-  end
-  return self.driver:change_delay(self.queue, self.id, math.floor(ms))
+  return self.driver:change_delay(self.queue, self.id,
+    options.value("delay", delay, 2))
 end
 
 --- The results of the children of a flow's job, by "QUEUE:ID"; and of those

@@ -93,8 +93,8 @@ local function backoff(name, value)
     fail("%s.type: \"fixed\", \"exponential\" or \"custom\" expected", name)
   end
   local jitter = value.jitter
-  if jitter ~= nil and (type(jitter) ~= "number" or jitter < 0 or jitter > 1)
-  then
+  if jitter ~= nil and not (type(jitter) == "number" and jitter >= 0
+    and jitter <= 1) then
     fail("%s.jitter: a number from 0 to 1 expected", name)
   end
   return {
@@ -110,9 +110,9 @@ local function keep(name, value)
   if type(value) == "table" then
     only(name, value, { count = true, age = true })
     return {
-      count = value.count
-        and whole(name .. ".count", value.count, 0, NUMBER_MAX),
-      age = value.age and duration(name .. ".age", value.age),
+      count = value.count ~= nil
+        and whole(name .. ".count", value.count, 0, NUMBER_MAX) or nil,
+      age = value.age ~= nil and duration(name .. ".age", value.age) or nil,
     }
   end
   return whole(name, value, 0, NUMBER_MAX)
@@ -128,7 +128,7 @@ local function dedup(name, value)
   only(name, value, { id = true, ttl = true, replace = true, extend = true })
   return {
     id = text(name .. ".id", value.id),
-    ttl = value.ttl and duration(name .. ".ttl", value.ttl),
+    ttl = value.ttl ~= nil and duration(name .. ".ttl", value.ttl) or nil,
     replace = value.replace ~= nil
       and flag(name .. ".replace", value.replace) or nil,
     extend = value.extend ~= nil
@@ -211,6 +211,19 @@ function M.check(opts, level)
     return NONE
   end
   local ok, checked = pcall(check_all, opts)
+  if not ok then
+    error(checked, (level or 1) + 1)
+  end
+  return checked
+end
+
+--- One option's value, as M.check has it.
+---@param name string
+---@param value any
+---@param level integer? # of the caller to blame
+---@return any
+function M.value(name, value, level)
+  local ok, checked = pcall(CHECKS[name], name, value)
   if not ok then
     error(checked, (level or 1) + 1)
   end

@@ -156,6 +156,9 @@ local function execute(self, record)
       .. "named %q of queue %s", record.name, record.queue)
   end
   local timeout = record.opts.timeout or definition.timeout
+  if timeout == 0 then
+    timeout = nil -- as everywhere: none
+  end
   local job = jobs.running(self.driver, self.consumer, record, timeout)
   local span = watch.consuming(self.driver.name, record)
   local text, err, stack =

@@ -374,12 +374,35 @@ local function remove_ended(list, job)
   end
 end
 
+-- What a child's end has done to its parent, and that to its own.
+local function tell_parents(store, seq, place)
+  while seq do
+    local parent = store.db:one(sql.PARENT, seq, place)
+    if not parent then
+      return
+    end
+    local id = records.id(parent)
+    if parent.state ~= sql.FAILED then
+      events.tell(store, parent.queue, {
+        event = parent.state == sql.DELAYED and "delayed" or "waiting",
+        id = id, prev = "waiting_children",
+      })
+      return
+    end
+    store:count(parent.queue, "failed")
+    events.tell(store, parent.queue,
+      { event = "failed", id = id, failure = parent.failure })
+    seq = parent.parent
+  end
+end
+
 -- What there is to say when a job has ended.
 local function tell_ended(self, job, event)
   local store, queue_id = self.store, self.queue_id
   events.tell(store, queue_id, event)
   if job.parent then
     store:notify_all()
+    tell_parents(store, job.parent, job.place)
   end
   if not events.wanted(store, queue_id) then
     return
@@ -395,8 +418,9 @@ local function tell_ended(self, job, event)
 end
 
 local function complete(self, job, result, text)
-  local list = { { text, self.store:place(), time.now(), result, job.seq,
-    job.token, n = 5 } }
+  job.place = self.store:place()
+  local list = { { text, job.place, time.now(), result, job.seq, job.token,
+    n = 5 } }
   local remove = job.opts.remove_on_complete
   if remove == true then
     remove_ended(list, job)
@@ -430,8 +454,9 @@ end
 
 local function fail_for_good(self, job, failure)
   local remove = job.opts.remove_on_fail
+  job.place = self.store:place()
   local list = {
-    { sql.FAIL, self.store:place(), time.now(), failure.message,
+    { sql.FAIL, job.place, time.now(), failure.message,
       failure.stack, job.seq, job.token, n = 6 },
   }
   if remove == true then

@@ -113,9 +113,12 @@ local function add_unique(store, tx, queue_id, entry)
   end
   assert(tx:exec("UPDATE job SET dedup = ?, extras = 1 WHERE seq = ?",
     dedup.id, seq))
+  local till = dedup.ttl and now + dedup.ttl
+  if live and till and not dedup.extend then
+    till = owner["until"] -- the new one has what is left
+  end
   assert(tx:exec("INSERT OR REPLACE INTO dedup(queue, id, job, until) "
-    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, seq,
-    dedup.ttl and now + dedup.ttl))
+    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, seq, till))
   return { id = id }
 end
 
@@ -220,7 +223,19 @@ function Driver:job(queue, id)
   return row and records.of(row), err
 end
 
--- UPDATE or DELETE of one job; what says why it changed nothing.
+-- Why nothing was changed.
+local function refused(self, queue, id, why)
+  local record, err = self:job(queue, id)
+  if err then
+    return err
+  elseif not record then
+    return not_found(queue, id)
+  end
+  return errors.new("conflict", "job %s of queue %s is %s: %s", id, queue,
+    record.state, why)
+end
+
+-- An UPDATE of one job; what says why it changed nothing.
 local function change(self, queue, id, text, why, ...)
   local queue_id, err = self.store:queue(queue)
   if not queue_id then
@@ -236,15 +251,7 @@ local function change(self, queue, id, text, why, ...)
   if not changed then
     return nil, err
   elseif changed == 0 then
-    local record
-    record, err = self:job(queue, id)
-    if err then
-      return nil, err
-    elseif not record then
-      return nil, not_found(queue, id)
-    end
-    return nil, errors.new("conflict", "job %s of queue %s is %s: %s", id,
-      queue, record.state, why)
+    return nil, refused(self, queue, id, why)
   end
   return queue_id
 end
@@ -270,7 +277,7 @@ function Driver:retry(queue, id)
   local queue_id, err = change(self, queue, id, "UPDATE job SET "
     .. "state = CASE WHEN grp IS NULL THEN 0 ELSE 7 END, prio = priority, "
     .. "pos = ?, finished_on = NULL, processed_on = NULL, failure = NULL, "
-    .. "result = NULL, stack = NULL, crashed = 0 "
+    .. "result = NULL, stack = NULL, crashed = 0, ended = NULL "
     .. "WHERE $WHERE AND state IN (3, 4)",
     "only failed and completed ones are retried", self.store:place())
   if not queue_id then
@@ -296,17 +303,28 @@ function Driver:promote(queue, id)
 end
 
 function Driver:remove(queue, id)
-  local queue_id, err = change(self, queue, id,
-    "UPDATE job SET gone = 1 WHERE $WHERE AND state <> 1", "it runs")
-  if queue_id then
-    queue_id, err = change(self, queue, id,
-      "DELETE FROM job WHERE $WHERE AND state <> 1", "it runs")
-  end
+  local store = self.store
+  local queue_id, err = store:queue(queue)
   if not queue_id then
     return nil, err
   end
-  events.tell(self.store, queue_id, { event = "removed", id = id })
-  self.store:notify(queue_id)
+  local where, key = by_id(id)
+  local list = {}
+  for i, text in ipairs(sql.REMOVE_FAMILY) do
+    list[i] = { text:gsub("%$WHERE", where), queue_id, key, n = 2 }
+  end
+  local outcomes, ids, from = store:run(list)
+  if not outcomes then
+    return nil, ids
+  end
+  local removed = outcomes[from + 2]
+  if type(removed) ~= "table" or #removed == 0 then
+    return nil, refused(self, queue, id, "it runs, or a child of it does")
+  end
+  for _, row in ipairs(removed) do
+    events.tell(store, row.queue, { event = "removed", id = records.id(row) })
+  end
+  store:notify_all() -- a parent may have waited for it
   return true
 end
 

@@ -173,6 +173,7 @@ local function remove(self, queue, where, returning, ...)
   if not outcomes then
     return nil, why
   end
+  self.store:notify_all() -- parents may have waited for them
   return queue_id, outcomes[from + 2]
 end
 

@@ -6,6 +6,7 @@
 
 local core_queue = require "perigee.core.queue"
 local cron = require "perigee.queue.cron"
+local errors = require "perigee.error"
 local json = require "perigee.json"
 local log = require "perigee.log"
 local sql = require "perigee.queue.embedded.sql"
@@ -44,10 +45,27 @@ end
 
 local function first(spec, now)
   local start = math.max(spec.start or 0, now)
-  if spec.immediately or spec.every then
+  if spec.finish and start > spec.finish then
+    return nil
+  elseif spec.immediately or spec.every then
     return start
   end
   return following(spec, start - 1)
+end
+
+-- The text of a table has its fields in any order.
+local function is_same(old, spec)
+  for key, value in pairs(old) do
+    if spec[key] ~= value then
+      return false
+    end
+  end
+  for key in pairs(spec) do
+    if old[key] == nil then
+      return false
+    end
+  end
+  return true
 end
 
 -- After the iteration that was due at `due`.
@@ -65,34 +83,43 @@ local function after(spec, due, now, iterations)
   return following(spec, math.max(due, now))
 end
 
+-- Inside of a transaction, as all workers put the schedules of their code: what
+-- one has put, and fired perhaps, the next leaves as it is.
+local function put(store, tx, queue_id, id, spec, entry)
+  local old = tx:one("SELECT spec, next, iterations FROM schedule "
+    .. "WHERE queue = ? AND id = ?", queue_id, id)
+  local next_ms
+  local iterations = 0
+  if old and is_same(json.decode(old.spec), spec) then
+    next_ms, iterations = old.next, old.iterations
+  else
+    next_ms = first(spec, now_of(store, spec))
+    if not next_ms then
+      return nil, errors.new("invalid", "the schedule has no time to come")
+    end
+  end
+  local ok, err = tx:exec("INSERT OR REPLACE INTO schedule(queue, id, spec, "
+    .. "name, data, opts, next, iterations) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    queue_id, id, json.encode(spec), entry.name, entry.data,
+    next(entry.opts) and json.encode(entry.opts) or nil, next_ms, iterations)
+  return ok and { next = next_ms }, err
+end
+
 function Driver:schedule(queue, id, spec, entry)
-  local queue_id, err = self.store:queue(queue)
+  local store = self.store
+  local queue_id, err = store:queue(queue)
   if not queue_id then
     return nil, err
   end
-  local text = json.encode(spec)
-  local old
-  old, err = self.store.db:one("SELECT spec, next FROM schedule "
-    .. "WHERE queue = ? AND id = ?", queue_id, id)
-  if err then
+  local scheduled
+  scheduled, err = store.db:transaction(function(tx)
+    return put(store, tx, queue_id, id, spec, entry)
+  end)
+  if not scheduled then
     return nil, err
   end
-  local next_ms = old and old.next
-  local same = old and json.encode(json.decode(old.spec)) == text
-  if not same then
-    next_ms = first(spec, now_of(self.store, spec))
-  end
-  local ok
-  ok, err = self.store:exec("INSERT INTO schedule(queue, id, spec, name, "
-    .. "data, opts, next) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
-    .. "ON CONFLICT(queue, id) DO UPDATE SET spec = ?3, name = ?4, "
-    .. "data = ?5, opts = ?6, next = ?7", queue_id, id, text, entry.name,
-    entry.data, next(entry.opts) and json.encode(entry.opts) or nil, next_ms)
-  if not ok then
-    return nil, err
-  end
-  self.store:notify_all()
-  return { next = next_ms }
+  store:notify_all()
+  return scheduled
 end
 
 function Driver:unschedule(queue, id)

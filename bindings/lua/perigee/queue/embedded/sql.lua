@@ -8,8 +8,9 @@
 ---
 --- Triggers cost those that they do nothing for, so there are none on the plain
 --- way: a job with `extras` (a parent, a dedup id, a log, ...) is ended by
---- statements that set `ended`, and before it is deleted `gone` is set; the
---- triggers are on those columns.
+--- statements that set `ended` (and cleared again when it is retried), and
+--- before it is deleted `gone` is set: 1 when its time is over, 2 when somebody
+--- removes it. The triggers are on those columns.
 
 local M = {}
 
@@ -73,12 +74,13 @@ CREATE TABLE IF NOT EXISTS schedule (
   PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS number (
   name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS job_gone AFTER UPDATE OF gone ON job BEGIN
+DROP TRIGGER IF EXISTS job_gone; -- left what holds a dedup id for its ttl
+CREATE TRIGGER IF NOT EXISTS job_went AFTER UPDATE OF gone ON job BEGIN
     DELETE FROM log WHERE job = OLD.seq;
     DELETE FROM step WHERE job = OLD.seq;
     DELETE FROM child WHERE parent = OLD.seq;
     DELETE FROM dedup WHERE queue = OLD.queue AND id = OLD.dedup
-      AND job = OLD.seq AND until IS NULL;
+      AND job = OLD.seq AND (until IS NULL OR NEW.gone = 2);
     UPDATE job SET pending = pending - 1 WHERE seq = OLD.parent
       AND OLD.state <> 3 AND (OLD.state <> 4 OR OLD.on_failure IS NULL);
     UPDATE job SET prio = priority,
@@ -123,6 +125,14 @@ CREATE TRIGGER IF NOT EXISTS job_ended AFTER UPDATE OF ended ON job
       state = CASE WHEN delay > 0 THEN 2 WHEN grp IS NULL THEN 0 ELSE 7 END
       WHERE seq = NEW.parent AND state = 5 AND (pending <= 0
         OR (NEW.state = 4 AND NEW.on_failure = 'continue'));
+  END;
+CREATE TRIGGER IF NOT EXISTS job_again AFTER UPDATE OF ended ON job
+  WHEN NEW.ended IS NULL AND OLD.parent IS NOT NULL
+    AND (OLD.state = 3 OR OLD.state = 4 AND OLD.on_failure IS NOT NULL) BEGIN
+    UPDATE job SET pending = pending + 1 WHERE seq = OLD.parent;
+    DELETE FROM child WHERE parent = OLD.parent AND key =
+      (SELECT name FROM queue WHERE id = OLD.queue)
+        || ':' || coalesce(OLD.cid, OLD.seq);
   END;
 ]]
 
@@ -222,14 +232,17 @@ M.RELEASE = BACK .. MINE
 M.RELEASE_ALL = BACK
   .. "WHERE queue IN (SELECT id FROM queue) AND state = 1 AND owner = ?"
 -- Two statements that remove jobs: what they leave is cleared first.
-local function removal(where)
-  return { "UPDATE job SET gone = 1 WHERE extras <> 0 AND " .. where,
-    "DELETE FROM job WHERE " .. where }
+local function removal(gone, where)
+  return { ("UPDATE job SET gone = %d WHERE extras <> 0 AND "):format(gone)
+    .. where, "DELETE FROM job WHERE " .. where }
 end
 
-M.removal = removal
+--- Of what somebody removes.
+function M.removal(where)
+  return removal(2, where)
+end
 
-M.REMOVE_ENDED = removal "seq = ?1 AND state IN (3, 4)"
+M.REMOVE_ENDED = removal(1, "seq = ?1 AND state IN (3, 4)")
 M.HELD = "SELECT 1 AS held FROM job" .. MINE
 
 -- Of a worker that has died: how often a job may take one with it, its
@@ -246,10 +259,28 @@ M.CRASHED = [[UPDATE job SET crashed = crashed + 1, owner = NULL,
   WHERE queue IN (SELECT id FROM queue) AND state = 1 AND owner = ?2
   RETURNING seq, cid, queue, state, failure]]
 
-M.KEEP_COUNT = removal [[seq IN (SELECT seq FROM job
+M.KEEP_COUNT = removal(1, [[seq IN (SELECT seq FROM job
   WHERE queue = ?1 AND state = ?2 ORDER BY prio DESC, pos DESC
-  LIMIT -1 OFFSET ?3)]]
-M.KEEP_AGE = removal [[queue = ?1 AND state = ?2 AND prio = 0 AND pos < ?3]]
+  LIMIT -1 OFFSET ?3)]])
+M.KEEP_AGE = removal(1,
+  "queue = ?1 AND state = ?2 AND prio = 0 AND pos < ?3")
+
+-- A job with its children and theirs, unless one of them runs. $WHERE: which.
+local FAMILY = [[WITH RECURSIVE family(seq, state) AS (
+    SELECT seq, state FROM job WHERE $WHERE
+    UNION ALL SELECT job.seq, job.state
+      FROM job JOIN family ON job.parent = family.seq) ]]
+local NONE_RUNS = " WHERE seq IN (SELECT seq FROM family) "
+  .. "AND NOT EXISTS (SELECT 1 FROM family WHERE state = 1)"
+M.REMOVE_FAMILY = {
+  FAMILY .. "UPDATE job SET gone = 2" .. NONE_RUNS,
+  FAMILY .. "DELETE FROM job" .. NONE_RUNS .. " RETURNING seq, cid, queue",
+}
+
+--- The parent that a child has released, or taken with it, when it ended at a
+--- place.
+M.PARENT = "SELECT seq, cid, queue, state, failure, parent FROM job "
+  .. "WHERE seq = ?1 AND pos IN (?2, ?2 + delay * 1000)"
 
 -- The next so many numbers for jobs, never given again.
 M.NUMBERS = "INSERT INTO number(name, value) VALUES ('job', ?1) "

@@ -81,7 +81,7 @@ function methods:logs(queue, id)
 end
 
 function methods:log(queue, id, line, keep)
-  return self.store:change("log", queue, { id, line, keep or 0 })
+  return self.store:change("log", queue, { id, line, keep or -1 })
 end
 
 -- One that changes a job and has nothing to say but that it did.

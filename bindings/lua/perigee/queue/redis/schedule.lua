@@ -99,7 +99,13 @@ local function is_same(old, fields)
       return false
     end
   end
-  return old.live
+  return true
+end
+
+-- What has run to its end does not begin again because it was said again.
+local function has_ended(old, schedule, now)
+  return schedule.limit ~= nil and (tonumber(old.ic) or 0) >= schedule.limit
+    or schedule.finish ~= nil and now > schedule.finish
 end
 
 local function fields_of(schedule, entry, offset)
@@ -152,7 +158,11 @@ function methods:schedule(queue, id, schedule, entry)
   end
   local fields = fields_of(schedule, entry, offset)
   if is_same(old, fields) then
-    return { next = old.score }
+    if old.live then
+      return { next = old.score }
+    elseif has_ended(old, schedule, now) then
+      return {}
+    end
   end
   -- The job of a time may be there already, and run: then the next one is.
   for _ = 1, SLOTS do
@@ -215,10 +225,14 @@ end
 
 local function after_cron(pattern, tz, raw, hash, now)
   local prev = whole(raw.prevMillis) or 0
-  if hash.catchUp == "all" and prev > 0 then
-    return next_of(pattern, tz, prev)
+  if hash.catchUp ~= "all" or prev == 0 then
+    prev = math.max(now, prev)
   end
-  return next_of(pattern, tz, math.max(now, prev))
+  local at, why = next_of(pattern, tz, prev)
+  if why then
+    error(errors.new("invalid", "%s", why)) -- somebody else's pattern
+  end
+  return at
 end
 
 -- When the iteration after this job is, and its options; nil: there is none.

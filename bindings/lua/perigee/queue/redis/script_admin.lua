@@ -202,15 +202,15 @@ return {
 }
 ]]
 
---- KEYS: root. ARGV: id, line, how many to keep (0: all).
+--- KEYS: root. ARGV: id, line, how many to keep (-1: all).
 M.log = [[
 local call, J = redis.call, KEYS[1] .. ':' .. ARGV[1]
 if call('EXISTS', J) == 0 then
   return -1
 end
 local n, keep = call('RPUSH', J .. ':logs', ARGV[2]), tonumber(ARGV[3])
-if keep > 0 and n > keep then
-  call('LTRIM', J .. ':logs', -keep, -1)
+if keep >= 0 and n > keep then
+  call('LTRIM', J .. ':logs', n - keep, -1)
   return keep
 end
 return n
