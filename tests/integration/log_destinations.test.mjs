@@ -1,8 +1,9 @@
 // Where log lines go beside a stream and a file, and who reads along: sockets,
 // syslog, a log of requests of its own, `perigee logs`.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import dgram from "node:dgram";
+import { once } from "node:events";
 import { existsSync, readFileSync, renameSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
@@ -136,6 +137,31 @@ test("a UNIX stream gets the lines; while its other side is away they wait", asy
     return users().includes("2");
   }, { what: "a line after the break" });
   assert.ok(app.lines.filter((l) => /log destination/.test(l.raw ?? "")).length <= 2); // of the master and a worker
+});
+
+test("a named pipe needs a reader at the start; later on, lines wait for one", async (t) => {
+  const dir = app_dir(t, { route: ROUTES });
+  const options = { dir, settings: { "log.destination": "log.pipe" } };
+  execFileSync("mkfifo", [path.join(dir, "log.pipe")]);
+  const alone = launch(t, options);
+  assert.deepEqual(await alone.ended, { code: 71, signal: null });
+  assert.match(alone.printed(), /log\.destination log\.pipe: No such device/);
+  const read = () => {
+    const child = spawn("cat", ["log.pipe"], { cwd: dir, stdio: ["ignore", "pipe", "inherit"] });
+    t.after(() => child.kill("SIGKILL"));
+    const reader = { child, text: "" };
+    child.stdout.on("data", (chunk) => (reader.text += chunk));
+    return reader;
+  };
+  const first = read();
+  const app = await start_quiet(t, options);
+  await app.get("/users/1");
+  await until(() => /"id":"1"/.test(first.text));
+  first.child.kill("SIGKILL");
+  await once(first.child, "close");
+  assert.equal((await app.get("/users/2")).status, 200);
+  const second = read();
+  await until(() => /"id":"2"/.test(second.text));
 });
 
 test("lines for which there is no room are counted, and told of", async (t) => {
