@@ -226,6 +226,17 @@ static int redis_many(lua_State *L)
     return start(L, call, rc, &fault);
 }
 
+/* flush(client): sends at once what it was given in this turn of the loop. */
+static int redis_flush(lua_State *L)
+{
+    perilua_redis *redis = perilua_redis_check(L, 1);
+
+    if (redis->client != NULL) {
+        peri_redis_flush(redis->client);
+    }
+    return 0;
+}
+
 /* encode(name, arguments...) -> the command as it is sent. */
 static int redis_encode(lua_State *L)
 {
@@ -326,13 +337,11 @@ static int redis_on(lua_State *L)
     return start(L, call, rc, &fault);
 }
 
-static const luaL_Reg functions[] = {{"close", redis_gc},
-                                     {"stats", redis_stats},
-                                     {"sha1_hex", redis_sha1},
-                                     {"encode", redis_encode},
-                                     {"take", redis_take},
-                                     {"give", redis_give},
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"close", redis_gc},      {"stats", redis_stats},
+    {"sha1_hex", redis_sha1}, {"encode", redis_encode},
+    {"flush", redis_flush},   {"take", redis_take},
+    {"give", redis_give},     {NULL, NULL}};
 
 static void make_class(lua_State *L, const char *name, lua_CFunction gc)
 {

@@ -156,6 +156,13 @@ int peri_redis_submit(peri_redis_client *client, peri_redis_op *op,
                                   client->config.timeout_ms, fault);
 }
 
+void peri_redis_flush(peri_redis_client *client)
+{
+    if (client->main != NULL && client->main->up) {
+        peri_redis_conn_flush(client->main);
+    }
+}
+
 /* ---- connections of their own ---- */
 
 static void idle_down(void *data, const peri_redis_fault *fault, bool was_up)

@@ -69,6 +69,10 @@ void peri_redis_client_count(const peri_redis_client *client,
 int peri_redis_submit(peri_redis_client *client, peri_redis_op *op,
                       peri_slice command, peri_redis_fault *fault);
 
+/* What was submitted is sent at the end of a turn of the loop, all at once:
+ * sends it now, so that the server works while this turn goes on. */
+void peri_redis_flush(peri_redis_client *client);
+
 /* A connection of the caller's own, or NULL with the fault filled in. It goes
  * back by give_back, unless the holder has been told that it is down. */
 peri_redis_conn *peri_redis_take(peri_redis_client *client,

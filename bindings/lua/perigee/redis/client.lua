@@ -191,6 +191,12 @@ function Client:xeach(key, options)
   end, key, options)
 end
 
+--- Sends at once what it was given, not at the end of this turn of the loop. For
+--- the library's own modules.
+function Client:flush()
+  core.flush(self.core)
+end
+
 --- Counts of this worker: commands, writes, time-outs, attempts to connect.
 ---@return {commands: integer, writes: integer, timeouts: integer, connects: integer}
 function Client:stats()

@@ -299,6 +299,13 @@ function Routed:any()
   return self.router:pick()
 end
 
+--- See Client:flush().
+function Routed:flush()
+  for handle in pairs(self.router.by_handle) do
+    core.flush(handle)
+  end
+end
+
 --- The sum of all servers'.
 function Routed:stats()
   local sum = { commands = 0, writes = 0, timeouts = 0, connects = 0 }

@@ -4,214 +4,27 @@ local codec = require "perigee.queue.redis.codec"
 local connection = require "perigee.queue.redis.connection"
 local core = require "perigee.core.task"
 local errors = require "perigee.error"
-local log = require "perigee.log"
 local queue_core = require "perigee.core.queue"
-local redis = require "perigee.core.redis"
-local schedule = require "perigee.queue.redis.schedule"
 local settle = require "perigee.queue.redis.settle"
+local taking = require "perigee.queue.redis.taking"
 local time = require "perigee.time"
 
 local M = {}
 
-local LIMITED_MAX_MS = 30000
-local DUE_MAX_MS = 10000
 local SWEEP_MS = 500
 local LEAVE_MS = 20
 -- A job that has brought its worker down so often may not do it again.
 local CRASHES_MAX = 2
--- Halves let the server work on one while the worker works on the other.
-local WHOLE_BELOW = 8
 
 ---@class perigee.queue.redis.Consumer: perigee.queue.Consumer
 local Consumer = {}
 Consumer.__index = Consumer
 
--- ---- waiting for work ----
-
-local function nudge(self)
-  self.store:run("nudge", self.queue)
-end
-
--- They had been begun for somebody who does not want them any more.
-local function put_back(self, jobs, from)
-  for i = from, jobs and #jobs or 0 do
-    core.spawn_detached(settle.finish, self, "w", jobs[i], "", "", "", 0)
-  end
-end
-
--- Waits for a mark, and the server goes on at once with what is to be done then:
--- a job is here one way after it was added. For a host that has stopped, it does
--- not: `sweep` tells it who is alive.
-local function listen(self, n)
-  local here = self.connection
-  local ok, err = here:ready()
-  if not ok or self.closed then
-    return { err = err }
-  end
-  local token, replies = self.token()
-  self.listening = token
-  replies, err = here:wait_and_go_on(self.idle_ms, 3,
-    redis.encode("BZPOPMIN", self.marker, self.idle_ms / 1000)
-    .. settle.fetch_later(self, n, token, here.ahead) .. redis.encode "TIME")
-  self.listening = nil
-  if not replies then
-    self.unheard[token] = time.monotonic()
-    return { err = err }
-  end
-  here:read_clock(replies[3])
-  local reply = replies[2]
-  if errors.is(reply) or reply[1] < 0 then
-    -- The server has forgotten the script, say, or this worker was held up.
-    return { refused = true }
-  end
-  local jobs, limited, due = settle.fetched(self, reply, token)
-  return { jobs = jobs, limited = limited, due = due }
-end
-
-local function watch(self)
-  while not self.closed do
-    self.arm:wait()
-    if not self.closed then
-      local ok, answer = pcall(listen, self, self.wanted)
-      if not ok then
-        answer = { err = errors.wrap(answer) }
-      end
-      self.armed = false
-      if self.waiting then
-        self.answer = answer
-        self.woken:set()
-      else
-        put_back(self, answer.jobs, 1)
-      end
-    end
-  end
-  self.connection:close()
-end
-
--- Until there is an answer. The server's time-outs are coarse, so it is us who
--- say when the next delayed job is due.
-local function await(self, n, due)
-  if not self.armed then
-    self.armed, self.wanted = true, n
-    self.arm:set()
-  end
-  while not self.answer and not self.closed do
-    local ms = due > 0 and math.min(due - time.now(), DUE_MAX_MS) or nil
-    if ms and (ms <= 0 or not self.woken:wait(ms)) then
-      due = self.store:run("due", self.queue, { time.now() }) or 0
-    elseif not ms then
-      self.woken:wait()
-    end
-  end
-end
-
--- ---- taking ----
-
--- What need not be run: it has been found hopeless elsewhere.
-local function fail_deferred(self, job)
-  local ok, err = settle.finish(self, "f", job, job.deferred, job.deferred,
-    codec.keep_text(job.opts.remove_on_fail), job.opts.attempts or 0)
-  if not ok then
-    log.warn("a job could not be failed", {
-      queue = self.queue, job = job.id, err = err,
-    })
-  end
-end
-
-local function admit(self, jobs)
-  local out = {}
-  for i = 1, #jobs do
-    local job = jobs[i]
-    if job.scheduler then
-      schedule.continue(self.store, job)
-    end
-    if job.deferred then
-      core.spawn_detached(fail_deferred, self, job)
-    else
-      self.running[job.id] = job
-      if self.keeper then
-        self.keeper:add(self.root .. ":" .. job.id .. ":lock", job.token)
-      end
-      out[#out + 1] = job
-    end
-  end
-  return out
-end
-
--- Whoever asked may be cancelled while the server hands jobs out.
-local function fetch_detached(self, n, box)
-  box.jobs, box.limited, box.due = settle.fetch(self, n)
-  if box.gone then
-    put_back(self, box.jobs, 1)
-  end
-  box.event:set()
-end
-
-local function fetch(self, n)
-  local box = { event = core.event() }
-  core.spawn_detached(fetch_detached, self, n, box)
-  local ok, err = pcall(box.event.wait, box.event)
-  if not ok then
-    box.gone = true
-    error(err, 0)
-  end
-  return box.jobs, box.limited, box.due
-end
-
--- The same for one who has nothing to do until there is something.
-local function rest(self, n, due)
-  self.waiting = true
-  local ok, err = pcall(await, self, n, due)
-  local answer = self.answer or {}
-  self.waiting, self.answer = false, nil
-  local fit = ok and not self.closed
-  put_back(self, answer.jobs, fit and n + 1 or 1)
-  if not ok then
-    error(err, 0)
-  elseif not fit then
-    return {}, 0, 0
-  elseif answer.refused then
-    return fetch(self, n)
-  end
-  for i = n + 1, answer.jobs and #answer.jobs or 0 do
-    answer.jobs[i] = nil
-  end
-  return answer.jobs, answer.limited or answer.err, answer.due
-end
-
--- Whoever leaves or brings jobs leaves a mark: who has got fewer than he wanted
--- knows that there is nothing, and when to look again (`dry`).
-local function take(self, n)
-  if n > WHOLE_BELOW then
-    n = math.min(n, math.ceil(self.concurrency / 2))
-  end
-  while not self.closed do
-    local jobs, limited, due
-    if self.dry then
-      jobs, limited, due = rest(self, n, self.dry)
-    else
-      jobs, limited, due = fetch(self, n)
-    end
-    if not jobs then
-      self.dry = nil
-      return nil, limited
-    end
-    self.dry = limited == 0 and #jobs < n and due or nil
-    jobs = admit(self, jobs)
-    if #jobs > 0 then
-      return jobs
-    elseif limited > 0 then
-      self.woken:wait(math.min(limited, LIMITED_MAX_MS))
-    end
-  end
-  return nil
-end
-
 function Consumer:take(n)
   if self.closed then
     return nil
   end
-  return self.taking:with(take, self, n)
+  return self.taking:with(taking.take, self, n)
 end
 
 -- ---- ending ----
@@ -327,7 +140,7 @@ local function bury(self)
         core.spawn_detached(self.on_cancel, job, why)
       end
     elseif self.unheard[token] then
-      put_back(self, { { id = id, token = token } }, 1)
+      taking.put_back(self, { { id = id, token = token } }, 1)
     end
   end
   if #args > 2 then
@@ -386,7 +199,8 @@ local function leave(self)
     end
     core.sleep(LEAVE_MS)
   end
-  nudge(self) -- the mark that it has taken may be somebody else's
+  -- The mark that it has taken may be somebody else's.
+  self.store:run("nudge", self.queue)
 end
 
 function Consumer:close()
@@ -394,6 +208,7 @@ function Consumer:close()
     return
   end
   self.closed = true
+  taking.put_back(self, taking.leave_ahead(self), 1)
   self.woken:set()
   self.arm:set()
   core.spawn_detached(leave, self)
@@ -414,6 +229,7 @@ end
 
 --- Gives back what still runs; for the end of the host.
 function Consumer:give_back()
+  taking.leave_ahead(self) -- they are among those that run
   self:close()
   settle.give_back(self, begun_unheard(self, copy(self.running)))
   for _, job in pairs(copy(self.running)) do
@@ -448,7 +264,7 @@ function M.open(driver, queue, options)
   self.sweep_ms = math.min(SWEEP_MS, self.renew_ms)
   self.keeper = driver:keep()
   driver.consumers[self] = true
-  core.spawn_detached(pcall, watch, self)
+  core.spawn_detached(pcall, taking.watch, self)
   core.spawn_detached(tend, self)
   return self
 end

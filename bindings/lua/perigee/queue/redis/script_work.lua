@@ -108,7 +108,7 @@ local function begin(run, id, v)
   call('SET', J .. ':lock', want.token, 'PX', want.lock)
   call('XADD', Q .. 'events', '*', 'event', 'active', 'jobId', id, 'prev',
     'waiting')
-  local started = text(int(v[8]) + 1)
+  local started = v[8] and text(int(v[8]) + 1) or '1'
   if want.worker ~= '' then
     call('HSET', J, 'processedOn', run.stamp, 'ats', started, 'pb',
       want.worker)
@@ -116,9 +116,10 @@ local function begin(run, id, v)
     call('HSET', J, 'processedOn', run.stamp, 'ats', started)
   end
   v[8] = started
-  out[#out + 1] = id
+  local at = #out + 1
+  out[at] = id
   for k = 1, 13 do
-    out[#out + 1] = v[k]
+    out[at + k] = v[k]
   end
 end
 ]] }
@@ -176,29 +177,46 @@ end
 local SETTLE = { needs = { "parents", "removal", "store" }, source = [[
 -- Calls are what a script's time goes to. So locks are read for all at once, and
 -- deleted so with the keys of jobs that are not kept; so is whether any of them
--- has children, which few have, and what is written of those that completed.
+-- has more than a hash, which few have, what is written of those that completed,
+-- and what leaves the tail of `active`: mostly these are those that began first.
 local locks, unlocked, dead = {}, {}, {}
 local groups = {} -- of those that had one
 local completed_now = {}
-local any_children = false
+local any_more = false
+local tail, tail_count, cut = {}, 0, {}
+
+local function read_tail(Q, n)
+  local oldest = call('LRANGE', Q .. 'active', -n, -1)
+  tail_count = #oldest
+  for i = 1, tail_count do
+    local id = oldest[i]
+    tail[id] = true
+  end
+end
 
 local function read_all(Q)
-  local ids, keys, children = {}, {}, {}
+  local ids, keys, more = {}, {}, {}
   for at = 9, #ARGV, 7 do
-    local J = Q .. ARGV[at + 1]
+    local J, n = Q .. ARGV[at + 1], #more
     ids[#ids + 1] = ARGV[at + 1]
     keys[#keys + 1] = J .. ':lock'
-    children[#children + 1] = J .. ':dependencies'
-    children[#children + 1] = J .. ':unsuccessful'
+    more[n + 1], more[n + 2] = J .. ':dependencies', J .. ':unsuccessful'
+    if ARGV[at + 5] == '0' then -- it is not kept
+      more[n + 3], more[n + 4] = J .. ':logs', J .. ':processed'
+      more[n + 5] = J .. ':failed'
+    end
   end
   if #ids == 0 then
     return
   end
-  any_children = call('EXISTS', unpack(children)) > 0
+  any_more = call('EXISTS', unpack(more)) > 0
   local owners = call('MGET', unpack(keys))
   for i = 1, #ids do
     local id = ids[i]
     locks[id] = owners[i]
+  end
+  if not meta(Q).concurrency then -- else each counts at once
+    read_tail(Q, #ids)
   end
 end
 
@@ -213,14 +231,31 @@ local function unlock(Q, id, token)
   unlocked[#unlocked + 1] = id
   dead[#dead + 1] = Q .. id .. ':lock'
   groups[id] = leave(Q, id)
+  if tail[id] then
+    cut[#cut + 1] = id
+    return nil
+  end
   return call('LREM', Q .. 'active', -1, id) == 0 and -3 or nil
+end
+
+local function cut_tail(Q)
+  if #cut > 0 and #cut == tail_count then
+    call('LTRIM', Q .. 'active', 0, -tail_count - 1)
+    return
+  end
+  for i = 1, #cut do
+    call('LREM', Q .. 'active', -1, cut[i])
+  end
 end
 
 local function delete_later(J)
   local n = #dead
-  dead[n + 1], dead[n + 2], dead[n + 3] = J, J .. ':logs', J .. ':dependencies'
-  dead[n + 4], dead[n + 5] = J .. ':processed', J .. ':failed'
-  dead[n + 6] = J .. ':unsuccessful'
+  dead[n + 1] = J
+  if any_more then
+    dead[n + 2], dead[n + 3] = J .. ':logs', J .. ':dependencies'
+    dead[n + 4], dead[n + 5] = J .. ':processed', J .. ':failed'
+    dead[n + 6] = J .. ':unsuccessful'
+  end
 end
 
 local function write_completed(Q)
@@ -233,6 +268,7 @@ end
 local function write_all(Q)
   write_completed(Q)
   if #unlocked > 0 then
+    cut_tail(Q)
     call('SREM', Q .. 'stalled', unpack(unlocked))
     call('DEL', unpack(dead))
   end
@@ -338,7 +374,7 @@ local function add_stack(J, stack)
 end
 
 local function has_children(J)
-  if not any_children
+  if not any_more
     or call('EXISTS', J .. ':dependencies', J .. ':unsuccessful') == 0 then
     return nil
   end
