@@ -72,6 +72,28 @@ test("a script that loads for ever is refused by each command that loads it, wit
   assert.equal(faults[1].file, "scripts/routes/c.lua");
 });
 
+test("a script that waits for ever while it loads is refused by each command that loads it", async (t) => {
+  const dir = app(t, {
+    "scripts/main.lua": "return { befor = {} }",
+    "scripts/routes/c.lua": `local task = require "perigee.task"\nwhile true do pcall(task.sleep, 1e9) end`,
+  });
+  const limit = ["--set", "reload.selfcheck_timeout=300ms"];
+  for (const command of [["routes"], ["exec", "1"], ["check"]]) {
+    const { code, stdout, stderr } = await perigee([...command, ...limit], { cwd: dir });
+    assert.equal(code, 78, command[0]);
+    assert.equal(stdout, "");
+    assert.match(stderr, command[0] === "check" ? /^the scripts were not ready within reload\.selfcheck_timeout$/m : /unknown field "befor"/);
+  }
+  const { faults } = JSON.parse((await perigee(["check", "--json", ...limit], { cwd: dir })).stdout);
+  assert.match(faults[0].message, /unknown field "befor"/); // what was found before it is told too
+  assert.match(faults.at(-1).message, /not ready within/);
+
+  // Somebody else's time-out is a fault like any other.
+  const { stderr } = await perigee(["check", ...limit],
+    { cwd: app(t, { "scripts/routes/d.lua": `error(require("perigee.error").new("timeout", "theirs"), 0)` }) });
+  assert.match(stderr, /^theirs$/m);
+});
+
 test("what exec is given to evaluate may compute for longer than loading may", async (t) => {
   const code = "local since = os.clock() while os.clock() - since < 2.5 do end return 'done'";
   const { stdout } = await perigee(["exec", code], { cwd: app(t) });

@@ -11,6 +11,7 @@ local request = require "perigee.request"
 local response = require "perigee.response"
 local router = require "perigee.router"
 local task = require "perigee.task"
+local time = require "perigee.time"
 
 local M = {}
 
@@ -210,13 +211,26 @@ local function guarded_load(start)
   return nil, tostring(err)
 end
 
+local late_at = math.huge -- when a command gives up loading
+
+-- Not one that a script has raised because somebody else was late.
+local function is_late(err)
+  return errors.is(err) and err.kind == "timeout"
+    and time.monotonic() >= late_at
+end
+
 -- For commands: fn(...) as a task of its own, that a script which never ends
--- loading does not outlive. What it returns, or nil and what it raised; over:
--- it was stopped.
+-- loading does not outlive, be it busy or waiting. What it returns, or nil and
+-- what it raised; over: it was stopped.
 local function bounded(fn, ...)
+  local limit = require("perigee.config").reload.selfcheck_timeout
+  late_at = time.monotonic() + limit
   core.bound_loading(true)
-  local value, err = task.spawn(fn, ...):join()
+  local value, err = task.spawn(task.with_deadline, limit, fn, ...):join()
   local over = core.bound_loading(false)
+  if is_late(err) then
+    over = over or "the scripts were not ready within reload.selfcheck_timeout"
+  end
   return value, err, err ~= nil and over or nil
 end
 
@@ -240,7 +254,9 @@ local function check_all(faults)
       return fn(unpack(args, 1, count))
     end, describe)
     local text = tostring(err)
-    if not ok and not told[text] then
+    if is_late(err) then
+      error(err, 0)
+    elseif not ok and not told[text] then
       told[text] = true
       faults[#faults + 1] = text
     end
