@@ -295,15 +295,19 @@ static int queue_bound(lua_State *L)
     return 0;
 }
 
-/* runs_jobs(): this generation has jobs: it is told when it retires. */
+/* runs_jobs() -> whether this worker is to. This generation has jobs then: it
+ * is told when it retires. */
 static int queue_runs_jobs(lua_State *L)
 {
-    perilua_gen *gen = perilua_vm_of(L)->gen;
+    const perilua_vm *vm = perilua_vm_of(L);
+    perilua_gen *gen = vm->gen;
+    bool runs = !vm->env->no_jobs;
 
-    if (gen != NULL) {
+    if (runs && gen != NULL) {
         gen->runs_jobs = true;
     }
-    return 0;
+    lua_pushboolean(L, runs);
+    return 1;
 }
 
 static void add_class(lua_State *L, const char *name, const luaL_Reg *functions,

@@ -140,20 +140,28 @@ static void gen_close(perilua_gen *gen)
     perilua_vm_close(gen->vm, on_vm_closed, gen);
 }
 
+void perilua_gen_tell_failure(const perilua_gen *gen, const perilua_task *task,
+                              lua_State *co, const char *what)
+{
+    if (task->cancel_kind != NULL) {
+        return;
+    }
+    lua_getglobal(co, "tostring");
+    lua_insert(co, -2);
+    if (lua_pcall(co, 1, 1, 0) == 0) {
+        peri_log(gen->host->env.logger, PERI_LOG_ERROR, "%s: %s", what,
+                 lua_tostring(co, -1));
+    }
+}
+
 static void on_stopped(void *data, perilua_task *task, lua_State *co, int rc,
                        int nresults)
 {
     perilua_gen *gen = data;
 
-    (void)task;
     (void)nresults;
     if (rc < 0) {
-        lua_getglobal(co, "tostring");
-        lua_insert(co, -2);
-        if (lua_pcall(co, 1, 1, 0) == 0) {
-            peri_log(gen->host->env.logger, PERI_LOG_ERROR,
-                     "on_stop failed: %s", lua_tostring(co, -1));
-        }
+        perilua_gen_tell_failure(gen, task, co, "on_stop failed");
     }
     gen_close(gen);
 }

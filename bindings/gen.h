@@ -142,6 +142,11 @@ perilua_gen *perilua_gen_create(peri_host *host, uint64_t number,
 void perilua_gen_start(perilua_gen *gen, const char *name, uint64_t deadline_ns,
                        perilua_task_done done, void *data);
 
+/* gen.c: logs what a task of it ended with, the error on top of co; not that it
+ * was cancelled. */
+void perilua_gen_tell_failure(const perilua_gen *gen, const perilua_task *task,
+                              lua_State *co, const char *what);
+
 /* A job begins, has ended. */
 void perilua_gen_hold_job(perilua_gen *gen);
 void perilua_gen_release_job(perilua_gen *gen);

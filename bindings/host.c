@@ -252,13 +252,9 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
 static void on_committed(void *data, perilua_task *task, lua_State *co, int rc,
                          int nresults)
 {
-    perilua_gen *gen = data;
-
-    (void)task;
     (void)nresults;
     if (rc < 0) {
-        peri_log(gen->host->env.logger, PERI_LOG_ERROR, "on_load failed: %s",
-                 lua_tostring(co, -1) != NULL ? lua_tostring(co, -1) : "?");
+        perilua_gen_tell_failure(data, task, co, "jobs do not begin");
     }
 }
 
@@ -593,6 +589,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
         .name = host->env_name,
         .worker = options->worker,
         .workers = options->workers,
+        .no_jobs = options->no_jobs,
         .host = host,
         .doing = options->doing_route != NULL ? note_doing : NULL,
         .sqlite = peri_sqlite_set_create(options->loop),

@@ -23,6 +23,7 @@ typedef struct peri_host_options {
     const char *env;            /* copied */
     int worker;                 /* slot; -1: not a worker */
     int workers;
+    bool no_jobs; /* others of the host run them */
     /* The generation to serve; NULL: whichever was committed last. */
     const _Atomic uint64_t *generation;
     /* Memory that the host's other workers share: PERI_REGIONS_BYTES; NULL: the

@@ -28,6 +28,7 @@ typedef struct perilua_env {
     const char *name; /* of the environment: "development", ... */
     int worker;       /* slot, 0-based; -1: not a worker */
     int workers;
+    bool no_jobs;
     void *host; /* peri_host *, opaque here; NULL: a bare VM */
     /* Told which request (a task's context; NULL: none's) is about to run;
      * NULL: nobody watches. */

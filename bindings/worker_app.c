@@ -15,6 +15,7 @@ static void *app_create(const peri_worker_info *info)
         .env = info->env,
         .worker = info->slot,
         .workers = info->workers,
+        .no_jobs = info->no_jobs,
         .generation = info->generation,
         .shared = info->shared,
         .cells = info->cells,

@@ -13,7 +13,7 @@
 #include "core/base/err.h"
 
 #define PREFIX "PERIGEE_WORKER_"
-#define VARIABLES 12
+#define VARIABLES 13
 
 static char *variable(const char *name, const char *value)
 {
@@ -56,6 +56,7 @@ char **peri_inherit_environment(const peri_inherited *in, size_t *own_count)
     *at++ = number_variable("RECORD", (uint64_t)in->record);
     *at++ = number_variable("NUMBER", (uint64_t)in->number);
     *at++ = number_variable("COUNT", (uint64_t)in->workers);
+    *at++ = number_variable("NO_JOBS", (uint64_t)in->no_jobs);
     *at++ = number_variable("MASTER", (uint64_t)in->master_pid);
     *at++ = number_variable("GENERATION", in->generation);
     *at++ = variable("DIR", in->dir);
@@ -144,6 +145,7 @@ int peri_inherit_read(peri_inherited *out)
               take_int("RECORD", &out->record) &&
               take_int("NUMBER", &out->number) &&
               take_int("COUNT", &out->workers) &&
+              take_int("NO_JOBS", &out->no_jobs) &&
               take_int("MASTER", &out->master_pid) &&
               take_number("GENERATION", UINT64_MAX, &out->generation) &&
               take_text("DIR", out->dir, sizeof out->dir) &&

@@ -25,6 +25,7 @@ typedef struct peri_inherited {
     int record;  /* its record in the segment */
     int number;  /* what the application knows it as, from 0 */
     int workers; /* how many there are */
+    int no_jobs; /* 1: of the role web */
     int master_pid;
     uint64_t generation; /* of the bundle */
     char dir[4096];

@@ -81,6 +81,8 @@ static void warn_fixed(const peri_master *master, const peri_settings *fresh)
                                        "log.syslog.facility",
                                        "log.syslog.app_name",
                                        "cluster.workers",
+                                       "cluster.roles.web",
+                                       "cluster.roles.jobs",
                                        "cluster.watchdog"};
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -389,6 +391,8 @@ static int open_listeners(peri_master *master)
         peri_settings_str(master->settings, "http.host", "127.0.0.1");
     int port = (int)peri_settings_int(master->settings, "http.port", 3000);
     int count = worker_count(master);
+    bool roles =
+        peri_settings_str(master->settings, "cluster.roles.jobs", NULL) != NULL;
     char why[512];
     int rc =
         peri_address_resolve(host, port, &master->address, why, sizeof why);
@@ -397,6 +401,8 @@ static int open_listeners(peri_master *master)
         peri_handover_close(&master->handover);
         rc = probe_port(master, why, sizeof why);
     }
+    master->web_workers =
+        roles ? (int)peri_master_setting(master, "cluster.roles.web", 0) : 0;
     for (int i = 0; rc == 0 && i < count; i++) {
         rc = peri_seat_add(master, why, sizeof why);
     }

@@ -227,6 +227,7 @@ struct peri_master {
     peri_address address;
     peri_seat *seats[PERI_SEATS_MAX];
     int seat_count;
+    int web_workers; /* the first of them, which run no jobs */
     int next_adopter;
     bool listening_told;
     peri_list procs;

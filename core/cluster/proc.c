@@ -292,6 +292,7 @@ static int spawn_worker(peri_proc *proc, peri_seat *seat, int channel_fd)
     inherited->record = proc->record;
     inherited->number = proc->number;
     inherited->workers = master->seat_count;
+    inherited->no_jobs = proc->number < master->web_workers;
     inherited->master_pid = (int)getpid();
     inherited->generation = proc->generation;
     snprintf(inherited->dir, sizeof inherited->dir, "%s", master->options->dir);

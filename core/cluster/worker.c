@@ -374,6 +374,7 @@ static void create_app(peri_worker *w)
         .access_logger = &w->access_logger,
         .slot = w->inherited.number,
         .workers = w->inherited.workers,
+        .no_jobs = w->inherited.no_jobs != 0,
         .dir = w->inherited.dir,
         .env = w->inherited.env,
         .generation = &w->segment->header.generation,

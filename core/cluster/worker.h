@@ -20,6 +20,7 @@ typedef struct peri_worker_info {
     peri_logger *access_logger; /* for the access log */
     int slot;                   /* 0-based */
     int workers;                /* how many slots there were when it started */
+    bool no_jobs;               /* its role is to answer */
     const char *dir;
     const char *env;
     /* The generation that all workers serve, in shared memory. The application

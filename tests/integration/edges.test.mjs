@@ -1,7 +1,7 @@
 // Edges of the contract that lie between the other files' subjects.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { app_dir, perigee, sleep, start, until } from "./helpers.mjs";
+import { app_dir, perigee, routes, sleep, start, until } from "./helpers.mjs";
 
 const HEAD = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
 const CHUNKED = `POST /length ${HEAD}Transfer-Encoding: chunked\r\n\r\n`;
@@ -456,6 +456,30 @@ test("hot.data: what loading sets and what handlers set both carry over", async 
   const refused = await app.command("reload");
   assert.equal(refused.code, 3);
   assert.match(refused.stderr, /hot\.data: a number cannot be handed over/);
+});
+
+test("an on_load or on_unload that raises holds up no other, nor jobs, nor on_stop", async (t) => {
+  const app = await start(t, { files: {
+    "scripts/main.lua": `
+      local hot, log, errors = require "perigee.hot", require "perigee.log", require "perigee.error"
+      hot.on_load(function() error(errors.new("conflict", "no load")) end)
+      hot.on_load(function() log.info "second load" end)
+      hot.on_unload(function() error "no unload" end)
+      hot.on_unload(function() log.info "second unload" end)
+      return { on_stop = function() log.info "stopped well" end }`,
+    "scripts/jobs/work.lua": `return { run = function() require("perigee.log").info "worked" end }`,
+    "scripts/routes/test.lua": routes(`
+      router:post("/", function() require("perigee.queue").get("work"):add("x", {}) return 204 end)`),
+  } });
+  assert.equal((await app.line("on_load failed")).err.message, "no load");
+  await app.line("second load");
+  await app.post("/", "");
+  await app.line("worked");
+  assert.equal((await app.command("reload")).code, 0);
+  assert.match((await app.line("on_unload failed")).err.message, /main\.lua:5: no unload/);
+  await app.line("second unload");
+  await app.line("stopped well");
+  assert.ok(!app.lines.some((l) => /jobs do not begin/.test(l.msg)));
 });
 
 test("a query parameter whose schema is an array takes all its values", async (t) => {

@@ -244,6 +244,16 @@ test("roles: workers of the role web run no jobs, those of jobs get no requests"
   assert.equal(web.size, 1);
 });
 
+test("a reload that changes the roles changes them at the next start", async (t) => {
+  const roles = (web) => ({ "config/default.lua": `return { cluster = { roles = { web = ${web}, jobs = 1 } } }` });
+  const app = await open(t, { files: { ...FILES, ...roles(1) } });
+  app.write(roles(2));
+  assert.equal((await app.command("reload")).code, 0);
+  await app.line((l) => l.level === 40 && l.msg.startsWith("cluster.roles.web has changed"));
+  const [id] = await add(app, [{ name: "sleep", data: { ms: 1 } }]);
+  await app.ended_as(id, "completed");
+});
+
 test("a job that kills its worker each time fails, the others are done", async (t) => {
   const app = await open(t);
   // Paused meanwhile: the worker that adds is to live until it has answered.

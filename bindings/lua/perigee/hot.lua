@@ -1,5 +1,8 @@
 --- What outlives a change of the code.
 
+local errors = require "perigee.error"
+local log = require "perigee.log"
+
 local M = {}
 
 --- Plain data (no functions, no metatables but that of JSON's lists) that the next generation of this
@@ -78,10 +81,14 @@ function M.merge(data)
   handed = {}
 end
 
--- For perigee.app.
+-- For perigee.app. One that fails holds up no other, nor the jobs and on_stop
+-- that come behind; one that is cut off, since newer code took over, is fine.
 function M.run(which)
   for _, fn in ipairs(which == "load" and on_load or on_unload) do
-    fn()
+    local ok, err = pcall(fn)
+    if not ok and not (errors.is(err) and err.kind == "cancelled") then
+      log.error(("on_%s failed"):format(which), { err = err })
+    end
   end
 end
 

@@ -211,7 +211,7 @@ end
 function M.watch(driver, every, going_on)
   while going_on() do
     local done, err = pcall(sweep, driver)
-    if not done then
+    if not done and going_on() then -- else it was cut off, and nothing is wrong
       log.error(NOT_YET, { err = err })
     end
     task.sleep(every)

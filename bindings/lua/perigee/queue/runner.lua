@@ -363,22 +363,12 @@ local function open(client, name, definitions, shares)
   return self
 end
 
--- Workers are told apart by their number: those of the role "web" come first.
-local function runs_jobs()
-  local roles = config.cluster and config.cluster.roles or {}
-  if (roles.web or 0) < 1 or roles.jobs == nil then
-    return true
-  end
-  return host.worker >= roles.web
-end
-
 --- The generation has taken over: its jobs begin.
 ---@param definitions perigee.JobDefinition[]
 function M.start(definitions)
-  if not runs_jobs() then
+  if not core.runs_jobs() then -- of the role "web", since the host started
     return
   end
-  core.runs_jobs()
   local client = queues.open()
   local by_queue, order = {}, {}
   for _, definition in ipairs(definitions) do
