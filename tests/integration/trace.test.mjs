@@ -468,10 +468,10 @@ test("a whole number beyond 2^53 is an attribute's text, digit by digit", async 
   const to = await collector(t);
   const app = await start(t, { settings: { ...FAST, "trace.endpoint": to.url }, route: `
     router:get("/big", function()
-      return require("perigee.trace").span("big", { id = 9007199254740993LL }, function() return {} end)
+      return require("perigee.trace").span("big", { id = 9007199254740993LL, none = require("perigee.json").null }, function() return {} end)
     end)` });
   await app.get("/big");
-  assert.equal((await to.span("big")).attributes.id, "9007199254740993");
+  assert.deepEqual((await to.span("big")).attributes, { id: "9007199254740993", none: "null" });
 });
 
 test("OpenMetrics shows exemplars of traced requests, unless they are not wanted", async (t) => {
@@ -497,6 +497,8 @@ test("a wrong call of trace.span raises at its line, traced or not", async (t) =
         function() trace.span(5, nil, function() end) end,
         function() trace.span("a", {}) end,
         function() trace.span("a", nil, function() end, { kind = "clinet" }) end,
+        function() trace.span("a", "b", function() end) end,
+        function() trace.span("a", nil, function() end, { parent = "b" }) end,
       } do
         local _, why = pcall(call)
         said[#said + 1] = tostring(why)
@@ -505,7 +507,7 @@ test("a wrong call of trace.span raises at its line, traced or not", async (t) =
     end)`;
   for (const enabled of [true, false]) {
     const app = await start(t, { route, settings: { "trace.enabled": enabled, "trace.exporter": "none" } });
-    const said = (await app.get("/wrong")).json.map((why) => /^scripts\/routes\/test\.lua:\d+: trace\.span: (a name|a function|kind)/.exec(why)?.[1] ?? why);
-    assert.deepEqual(said, ["a name", "a name", "a function", "kind"]);
+    const said = (await app.get("/wrong")).json.map((why) => /^scripts\/routes\/test\.lua:\d+: trace\.span: (a name|a function|kind|attributes|parent)/.exec(why)?.[1] ?? why);
+    assert.deepEqual(said, ["a name", "a name", "a function", "kind", "attributes", "parent"]);
   }
 });

@@ -32,7 +32,7 @@ local wanted = core.wanted()
 ---@field links perigee.TraceContext[]?
 
 local function plain(value)
-  if type(value) == "table" then
+  if type(value) == "table" or value == json.null then
     return json.encode(value) or tostring(value)
   elseif type(value) == "cdata" then
     return (tostring(value):gsub("^(-?%d+)U?LL$", "%1")) -- an int64, whole
@@ -150,15 +150,30 @@ local function finish(span, ok, ...)
   return ...
 end
 
+local function check_given(given)
+  if given.kind and not KINDS[given.kind] then
+    error("trace.span: kind: internal, client, server, producer or consumer "
+      .. "expected", 4)
+  end
+  for _, key in ipairs { "parent", "links" } do
+    if given[key] ~= nil and type(given[key]) ~= "table" then
+      error(("trace.span: %s: a table expected, not a %s")
+        :format(key, type(given[key])), 4)
+    end
+  end
+end
+
 -- Wrong calls raise whether or not anybody traces; level 3 is the caller.
-local function check_span(name, fn, given)
+local function check_span(name, attributes, fn, given)
   if type(name) ~= "string" then
     error("trace.span: a name expected, not a " .. type(name), 3)
   elseif type(fn) ~= "function" then
     error("trace.span: a function expected, not a " .. type(fn), 3)
-  elseif given and given.kind and not KINDS[given.kind] then
-    error("trace.span: kind: internal, client, server, producer or consumer "
-      .. "expected", 3)
+  elseif attributes ~= nil and type(attributes) ~= "table" then
+    error("trace.span: attributes: a table expected, not a "
+      .. type(attributes), 3)
+  elseif given then
+    check_given(given)
   end
 end
 
@@ -193,7 +208,7 @@ function M.span(name, attributes, fn, given)
   if given ~= nil then
     options.check(given, OPTIONS, "trace.span", 2)
   end
-  check_span(name, fn, given)
+  check_span(name, attributes, fn, given)
   if not wanted then
     return fn(NOTHING)
   end
