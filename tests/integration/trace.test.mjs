@@ -106,6 +106,21 @@ test("one trace goes through requests, spans and calls", async (t) => {
   assert.equal(scope.name, "perigee");
 });
 
+test("a request that is sent again, for a redirect or after a failure, says so", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { settings: { ...FAST, "trace.endpoint": to.url }, route: `
+    local http = require "perigee.http"
+    router:get("/moved", function() return http.redirect "/busy" end)
+    router:get("/busy", function() return 503, "", { ["retry-after"] = "0" } end)
+    router:get("/ask", function(req)
+      return { status = http.get("http://" .. req:header "host" .. "/moved", { retry = 2 }).status }
+    end)` });
+  assert.deepEqual((await app.get("/ask")).json, { status: 503 });
+  const calls = await until(() => by_name(to.spans, "GET").length === 3 && by_name(to.spans, "GET"));
+  assert.deepEqual(calls.map((s) => [s.attributes["http.response.status_code"], s.attributes["http.request.resend_count"]]),
+    [[302, undefined], [503, 1], [503, 2]]);
+});
+
 test("credentials in a URL do not go to the collector", async (t) => {
   const route = `
     local http = require "perigee.http"

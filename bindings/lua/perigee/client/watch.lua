@@ -59,6 +59,9 @@ local function describe(span, plan)
   span:set("url.full", url.scheme .. "://" .. url.authority
     .. trace.own.masked(url.target))
   span:set("network.protocol.version", "1.1")
+  -- Again: a retry, or the next hop of a redirect.
+  span:set("http.request.resend_count", plan.resends)
+  plan.resends = (plan.resends or 0) + 1
 end
 
 local function conclude(span, res, err)
