@@ -75,7 +75,8 @@ perigee_request_start(perigee_host *host, const perigee_request *request,
                       void *data);
 
 /* Loads the application anew, while the old code serves. done as ready above;
- * with an error the old code stays. */
+ * with an error the old code stays. 0; UV_EBUSY while another, or the start, is
+ * not over yet: done is not called then. */
 PERIGEE_API int perigee_reload(perigee_host *host,
                                void (*done)(void *data, const char *error),
                                void *data);
