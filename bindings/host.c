@@ -208,6 +208,16 @@ static void report_late(peri_host *host,
     uv_timer_start(&report->timer, on_report, 0, 0);
 }
 
+/* The environment that the first bundle was made for. */
+static void take_environment(peri_host *host, const peri_bundle *bundle)
+{
+    peri_slice name = peri_bundle_find(bundle, "@env");
+
+    host->env_name = name.data != NULL ? peri_strndup(name.data, name.length)
+                                       : peri_strdup("production");
+    host->env.name = host->env_name;
+}
+
 void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
                         bool load, void (*done)(void *data, const char *error),
                         void *data)
@@ -224,6 +234,9 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
     }
     if (host->staged != NULL) {
         perilua_host_abandon(host, host->staged->number);
+    }
+    if (host->env_name == NULL) {
+        take_environment(host, bundle);
     }
     gen = perilua_gen_create(host, number, bundle);
     host->staged = gen;
@@ -578,7 +591,7 @@ peri_host *perilua_host_create(const peri_host_options *options)
     char root[4096];
 
     host->dir = peri_strdup(options->dir);
-    host->env_name = peri_strdup(options->env);
+    host->env_name = options->env != NULL ? peri_strdup(options->env) : NULL;
     host->stopping = options->stopping;
     host->generation = options->generation != NULL ? options->generation
                                                    : &host->own_generation;

@@ -20,7 +20,7 @@ typedef struct peri_host_options {
     peri_logger *logger;        /* borrowed for the life of the host */
     peri_logger *access_logger; /* the same; NULL: logger */
     const char *dir;            /* copied */
-    const char *env;            /* copied */
+    const char *env;            /* copied; NULL: as the first bundle says */
     int worker;                 /* slot; -1: not a worker */
     int workers;
     bool no_jobs; /* others of the host run them */

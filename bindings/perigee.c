@@ -168,7 +168,7 @@ int perigee_open(uv_loop_t *loop, const perigee_options *options,
         .loop = loop,
         .logger = &host->logger,
         .dir = host->dir,
-        .env = host->env != NULL ? host->env : "production",
+        .env = host->env,
         .worker = -1,
         .workers = 1,
     };

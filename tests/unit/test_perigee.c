@@ -100,10 +100,10 @@ static void run_until(uv_loop_t *loop, outcome *o)
     }
 }
 
-static perigee_host *open_app(uv_loop_t *loop, const char *dir, outcome *o)
+static perigee_host *open_in(uv_loop_t *loop, const char *dir, const char *env,
+                             outcome *o)
 {
-    perigee_options options = {
-        .dir = dir, .env = "production", .log = ignore_log};
+    perigee_options options = {.dir = dir, .env = env, .log = ignore_log};
     perigee_host *host;
 
     *o = (outcome){.done = false};
@@ -111,6 +111,11 @@ static perigee_host *open_app(uv_loop_t *loop, const char *dir, outcome *o)
     assert_false(o->done); /* never from inside */
     run_until(loop, o);
     return host;
+}
+
+static perigee_host *open_app(uv_loop_t *loop, const char *dir, outcome *o)
+{
+    return open_in(loop, dir, "production", o);
 }
 
 static void get(uv_loop_t *loop, perigee_host *host, const char *target,
@@ -177,6 +182,28 @@ static void two_hosts_answer_for_themselves(void **state)
     end_loop(&loop);
     remove_app(one);
     remove_app(two);
+}
+
+static void the_environment_is_the_process_s_unless_told(void **state)
+{
+    char dir[DIR_BYTES];
+    perigee_host *host;
+    uv_loop_t loop;
+    outcome o;
+
+    (void)state;
+    uv_loop_init(&loop);
+    make_app(dir, "return function(r) r:get('/', function()"
+                  " return require('perigee.host').env end) end\n");
+    setenv("PERIGEE_ENV", "staging", 1);
+    host = open_in(&loop, dir, NULL, &o);
+    unsetenv("PERIGEE_ENV");
+    assert_string_equal(o.error, "");
+    get(&loop, host, "/", &o);
+    assert_string_equal(o.body, "staging");
+    close_app(&loop, host);
+    end_loop(&loop);
+    remove_app(dir);
 }
 
 static void a_fault_in_the_code_names_its_place(void **state)
@@ -279,6 +306,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_hosts_answer_for_themselves),
+        cmocka_unit_test(the_environment_is_the_process_s_unless_told),
         cmocka_unit_test(a_fault_in_the_code_names_its_place),
         cmocka_unit_test(a_refused_reload_leaves_the_old_code),
         cmocka_unit_test(a_malformed_request_is_refused),
