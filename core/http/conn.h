@@ -38,7 +38,10 @@
 /* Of an unread request body, before the connection is given up instead. */
 #define PERI_CONN_SKIP_MAX_BYTES 262144
 #define PERI_CONN_SKIP_MS 5000
-#define PERI_CONN_LINGER_MAX_BYTES 65536
+/* After the last answer: what a client is still sending is read and dropped, or
+ * its reset would overtake the answer that most clients read afterwards. The
+ * time is the bound; the bytes are what a fast network brings in it. */
+#define PERI_CONN_LINGER_MAX_BYTES (64u << 20)
 #define PERI_CONN_LINGER_MS 1000
 /* How often it is looked whether a client that has shut its side is there. */
 #define PERI_CONN_HALF_CLOSED_MS 250

@@ -176,6 +176,21 @@ test("malformed requests are refused", async (t) => {
     assert.equal(await connection.rest(), "");
   });
 
+  // As most HTTP clients do: first all of the body, then a look at the answer.
+  for (const [target, status] of [["/echo", 413], ["/nowhere", 404], ["/", 405]]) {
+    await t.test(`a client that sends all of a large body reads its ${status}`, async () => {
+      const connection = await app.connect();
+      const body = Buffer.alloc(8_000_000, "x");
+      connection.socket.pause();
+      connection.write(`POST ${target} HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n`);
+      await new Promise((resolve) => connection.socket.write(body, resolve));
+      assert.equal(connection.error, null);
+      connection.socket.resume();
+      assert.equal((await connection.answer()).status, status);
+      connection.end();
+    });
+  }
+
   await t.test("trailers change nothing of the request", async () => {
     const connection = await app.connect();
     connection.write(`${chunked("3\r\nabc\r\n0\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")}${ok}`);
