@@ -191,6 +191,22 @@ test("check builds routes and schemas, and goes past a fault to the next", async
   assert.ok(faults.some((f) => /scripts\/main\.lua/.test(f.file ?? f.message)));
 });
 
+test("an option of a route that has the wrong type is told with its place", async (t) => {
+  const cases = {
+    'router:get("/", h, { before = h })': "before is a function, not a table",
+    'router:get("/", h, { tags = "orders" })': "tags is a string, not a table",
+    'router:group("/g", { before = h }, h)': "before is a function, not a table",
+    'router:group("/g", 5, h)': "the options of /g are a number, not a table",
+    "router:group(5, h)": "the prefix is a number, not a string",
+  };
+  const files = Object.fromEntries(Object.keys(cases).map((line, i) =>
+    [`scripts/routes/${i}.lua`, `local function h() end\nreturn function(router)\n${line}\nend\n`]));
+  const { code, stdout } = await perigee(["check", app_dir(t, { files }), "--json"]);
+  assert.equal(code, 78);
+  const told = JSON.parse(stdout).faults.map(({ file, line, message }) => `${file}:${line}: ${message}`);
+  assert.deepEqual(told, Object.values(cases).map((message, i) => `scripts/routes/${i}.lua:3: ${message}`));
+});
+
 test("check runs no script that nothing requires", async (t) => {
   const dir = app_dir(t, {
     route: ROUTE,

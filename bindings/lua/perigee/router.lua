@@ -21,6 +21,7 @@ local M = {}
 ---@field tags string[]?
 ---@field responses table?
 
+-- Types; true: looked at where it is used.
 local OPTIONS = {
   before = "table", timeout = true, body_max = true, body = true,
   query = true, params = true, headers = true, summary = "string",
@@ -51,11 +52,14 @@ local function fault(place, text, ...)
 end
 
 local function check_options(place, opts, allowed)
-  for key in pairs(opts) do
-    if not allowed[key] then
+  for key, value in pairs(opts) do
+    local wanted = allowed[key]
+    if not wanted then
       local near = suggest(tostring(key), allowed)
       fault(place, "unknown route option %q%s", tostring(key),
         near and (", did you mean " .. near .. "?") or "")
+    elseif wanted ~= true and type(value) ~= wanted then
+      fault(place, "%s is a %s, not a %s", key, type(value), wanted)
     end
   end
   for i, fn in ipairs(opts.before or {}) do
@@ -145,10 +149,17 @@ function Router:group(prefix, opts, fn)
   if type(fn) ~= "function" then
     fault(place, "group needs a function that takes its router")
   end
+  local full = join(self.prefix, prefix)
+  if not full then
+    fault(place, "the prefix is a %s, not a string", type(prefix))
+  end
   opts = opts or {}
-  check_options(place, opts, { before = true })
+  if type(opts) ~= "table" then
+    fault(place, "the options of %s are a %s, not a table", full, type(opts))
+  end
+  check_options(place, opts, { before = OPTIONS.before })
   fn(setmetatable({
-    prefix = join(self.prefix, prefix),
+    prefix = full,
     before = concat(self.before, opts.before),
   }, Router))
   return self
