@@ -120,6 +120,8 @@ test("a request's head and body are never waited for without end", async (t) => 
   }
   writeFileSync(path.join(dir, "config/default.lua"), file(1));
   assert.equal((await perigee(["check", dir])).code, 0);
+  const { stderr } = await perigee(["check", dir, "--set", "http.url_max=2gb"]);
+  assert.match(stderr, /must be a size \(.*\) from 256 to 1048576 bytes, not "2gb"$/m);
 });
 
 test("a configuration file that never ends is refused, with its place", async (t) => {

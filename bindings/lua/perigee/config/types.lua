@@ -101,6 +101,15 @@ local function bounds(what, t)
   return what
 end
 
+-- The same for what has a unit; from 0 on goes without saying.
+local function bounds_in(what, t, unit)
+  local min = t.min and t.min > 0 and t.min or nil
+  if not min and not t.max then
+    return what
+  end
+  return bounds(what, { min = min, max = t.max }) .. " " .. unit
+end
+
 local describe
 
 local DESCRIBE = {
@@ -109,18 +118,11 @@ local DESCRIBE = {
   number = function(t) return bounds("a number", t) end,
   string = function() return "a string" end,
   duration = function(t)
-    local text = 'a duration ("500ms", "30s", "5m" or milliseconds)'
-    if t.min and t.min > 0 then
-      text = text .. (" of at least %d ms"):format(t.min)
-    end
-    return t.max and text .. (" of at most %d ms"):format(t.max) or text
+    return bounds_in('a duration ("500ms", "30s", "5m" or milliseconds)', t,
+      "ms")
   end,
   size = function(t)
-    local text = 'a size ("64kb", "16mb" or bytes)'
-    if t.min and t.min > 0 then
-      text = text .. (" of at least %d bytes"):format(t.min)
-    end
-    return t.max and text .. (" of at most %d bytes"):format(t.max) or text
+    return bounds_in('a size ("64kb", "16mb" or bytes)', t, "bytes")
   end,
   enum = function(t)
     return 'one of "' .. table.concat(t.values, '", "') .. '"'
