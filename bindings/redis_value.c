@@ -202,7 +202,8 @@ static const char *kind_of_code(const char *code)
         {"BUSY", "unavailable"},       {"MASTERDOWN", "unavailable"},
         {"NOREPLICAS", "unavailable"}, {"CLUSTERDOWN", "unavailable"},
         {"TRYAGAIN", "unavailable"},   {"UNBLOCKED", "unavailable"},
-        {"NOTREADY", "unavailable"},
+        {"NOTREADY", "unavailable"},   {"MOVED", "unavailable"},
+        {"ASK", "unavailable"},
     };
 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {

@@ -22,6 +22,8 @@ test("commands and their values", { skip: missing }, async (t) => {
   assert.equal((await run(`return r:call("NOSUCH")`))[1].code, "ERR");
   assert.match((await run(`return select(2, pcall(r.get, r, nil))`))[0], /an argument is nil/);
   assert.match((await run(`return select(2, pcall(function() r:select(1) end))`))[0], /cannot be sent/);
+  assert.match((await run(`return select(2, pcall(function() r:client("REPLY", "OFF") end))`))[0], /cannot be sent/);
+  assert.match((await run(`return select(2, pcall(r.call, r, "CLIENT", { "TRACKING", "ON" }))`))[0], /cannot be sent/);
   assert.deepEqual(await run(`
     local big = ("x"):rep(5e6)
     r:set("large", big)
@@ -68,6 +70,17 @@ test("commands that wait have connections of their own", { skip: missing }, asyn
     local pong = r:ping()
     r:rpush("list", "x")
     return pong, popped:join(), require("perigee.time").monotonic() - t0 < 2000`), ["PONG", ["list", "x"], true]);
+  // The time-out may stand in a list, and a consumer may be called like an option.
+  assert.deepEqual(await run(`
+    r:xgroup_create("log", "g", "$", "MKSTREAM")
+    local waiting = {
+      task.spawn(function() return r:blpop { "none", 5 } end),
+      task.spawn(function() return r:xreadgroup("GROUP", "g", "streams", "BLOCK", 5000, "STREAMS", "log", ">") end),
+    }
+    task.sleep(50)
+    local pong, err = task.with_deadline("3s", function() return r:ping() end)
+    for _, one in ipairs(waiting) do one:cancel() end
+    return pong or err`), ["PONG"]);
   assert.deepEqual(await run(`return r:blpop("list", 0.1) == nil`), [true]);
   assert.deepEqual(await run(`return r:xread("BLOCK", 50, "STREAMS", "s", "$") == nil`), [true]);
   const [, err] = await run(`return task.with_deadline("100ms", function() return r:blpop("list", 0) end)`);

@@ -27,7 +27,7 @@ async function commands({ redis, run }) {
     r:xadd("st", "1-0", "f", "v")
     r:xgroup_create("st", "g", "0")
     return r:eval("return KEYS[1]", 1, "some"), r:object_encoding "k7", r:bitop("AND", "{b}1", "{b}2"),
-      r:xreadgroup("GROUP", "g", "me", "STREAMS", "st", ">")[1][2][1][1], r:zunionstore("{z}", 2, "{z}1", "{z}2")`),
+      r:xreadgroup("GROUP", "g", "streams", "STREAMS", "st", ">")[1][2][1][1], r:zunionstore("{z}", 2, "{z}1", "{z}2")`),
     ["some", "int", 0, "1-0", 0]);
   // Pipelines over all servers, in order; transactions and scripts in one slot.
   assert.deepEqual(await run(`
@@ -137,6 +137,15 @@ async function moving_slot(t, { redis, run }) {
   await run(`return r:mset { ["{moving}x"] = 1, ["{moving}y"] = 2 }`);
   await redis.move(slot, to, from, async () => {
     await to.call("MIGRATE", "127.0.0.1", from.port, "{moving}x", 0, 5000);
+    assert.deepEqual(await run(`
+      local function add(key)
+        return (r:watch(key, function(w)
+          local v = tonumber(w:get(key)) or 0
+          return w:transaction(function(p) p:set(key, v + 1) p:get(key) end)
+        end))
+      end
+      return add "{moving}x", add "{moving}y", add "{moving}z", r:del "{moving}z", r:set("{moving}x", 1), r:set("{moving}y", 2)`),
+    [["OK", "2"], ["OK", "3"], ["OK", "1"], 1, "OK", "OK"]);
     const [x, y, z, err, list] = await run(`
       local both, err = task.with_deadline("100ms", function() return r:mget("{moving}x", "{moving}y") end)
       local list = r:pipeline(function(p) p:get "{moving}x" p:get "{moving}y" p:get "{moving}new" end)
@@ -152,6 +161,20 @@ test("three servers", { skip: missing }, async (t) => {
   const { run } = await setup(t, { redis });
   await t.test("commands go where their keys are", () => commands({ redis, run }));
   await t.test("a slot moves under load: no wrong answer, no error", (inner) => moving_slot(inner, { redis, run }));
+});
+
+test("servers that do not say where they are", { skip: missing }, async (t) => {
+  const redis = await Cluster.start(t);
+  for (const type of ["unknown-endpoint", "hostname"]) { // nobody has told them a name
+    for (const node of redis.nodes) {
+      await node.call("CONFIG", "SET", "cluster-preferred-endpoint-type", type);
+    }
+    const { run } = await setup(t, { redis });
+    assert.deepEqual(await run(`
+      local good = 0
+      for i = 1, 60 do good = good + (r:set("k" .. i, i) and 1 or 0) end
+      return good`), [60], type);
+  }
 });
 
 test("a lost master: its slots fail fast, its replica takes over", { skip: missing }, async (t) => {

@@ -16,8 +16,7 @@ local BLOCKING, VALUE, LIST = commands.BLOCKING, commands.VALUE, commands.LIST
 local Client = {}
 
 local function run(client, upper, ...)
-  local waits = BLOCKING[upper]
-  local seconds = waits and waits(...)
+  local seconds = commands.waits(upper, ...)
   if seconds then
     return lease.run(client.core, VALUE, seconds, client.timeout_ms, false,
       upper, ...)

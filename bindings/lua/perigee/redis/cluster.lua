@@ -94,8 +94,10 @@ end
 
 -- ---- the table of slots ----
 
+-- A server that cannot say where it is, is where the one is that was asked.
 local function host_or(host, asked)
-  return type(host) == "string" and host ~= "" and host or asked
+  return type(host) == "string" and host ~= "" and host ~= "?" and host
+    or asked
 end
 
 local function take_table(self, reply, asked)
@@ -308,7 +310,9 @@ local function place_in(self, message, handle)
   end
   local asked = self.by_handle[handle]
   host = host_or(host, asked and asked.host or self.hosts[1][1])
-  return node_at(self, host, tonumber(port)), tonumber(slot)
+  local node = node_at(self, host, tonumber(port))
+  node.unused = nil -- one that gets its first slot is in no table yet
+  return node, tonumber(slot)
 end
 
 local function moved(self, err, handle)

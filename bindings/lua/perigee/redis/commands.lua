@@ -36,39 +36,59 @@ local REFUSED = {
   ["CLIENT TRACKING"] = "the connection is shared",
 }
 
-local function last_seconds(...)
-  return tonumber((select(select("#", ...), ...)))
-end
-
-local function first_seconds(seconds)
-  return tonumber(seconds)
-end
-
-local function block_option(...)
+--- The words that are sent: lists and maps among the arguments are flattened.
+---@param ... any
+---@return any[]
+function M.flatten(...)
+  local list = {}
   for i = 1, select("#", ...) do
-    local word = select(i, ...)
-    if type(word) == "string" then
-      local upper = word:upper()
-      if upper == "STREAMS" then
-        return nil
-      elseif upper == "BLOCK" then
-        return (tonumber((select(i + 1, ...))) or 0) / 1000
+    local value = select(i, ...)
+    if type(value) ~= "table" then
+      list[#list + 1] = value
+    elseif #value > 0 then
+      for _, item in ipairs(value) do
+        list[#list + 1] = item
+      end
+    else
+      for name, item in pairs(value) do
+        list[#list + 1] = name
+        list[#list + 1] = item
       end
     end
   end
-  return nil
+  return list
 end
 
-local function wait_option(which)
-  return function(...)
-    return (tonumber((select(which, ...))) or 0) / 1000
+local function last_seconds(words)
+  return tonumber(words[#words])
+end
+
+local function first_seconds(words)
+  return tonumber(words[1])
+end
+
+-- Behind GROUP stand names, which may be any word.
+local function block_option(from)
+  return function(words)
+    for i = from, #words do
+      local upper = tostring(words[i]):upper()
+      if upper == "STREAMS" then
+        return nil
+      elseif upper == "BLOCK" then
+        return (tonumber(words[i + 1]) or 0) / 1000
+      end
+    end
+    return nil
   end
 end
 
---- How long a command may wait on the server, in seconds; 0: for ever; nil: it
---- does not wait.
----@type table<string, fun(...): number?>
-M.BLOCKING = {
+local function wait_option(which)
+  return function(words)
+    return (tonumber(words[which]) or 0) / 1000
+  end
+end
+
+local WAITS = {
   BLPOP = last_seconds,
   BRPOP = last_seconds,
   BRPOPLPUSH = last_seconds,
@@ -77,11 +97,25 @@ M.BLOCKING = {
   BZPOPMAX = last_seconds,
   BLMPOP = first_seconds,
   BZMPOP = first_seconds,
-  XREAD = block_option,
-  XREADGROUP = block_option,
+  XREAD = block_option(1),
+  XREADGROUP = block_option(4),
   WAIT = wait_option(2),
   WAITAOF = wait_option(3),
 }
+
+--- Commands that may wait on the server.
+---@type table<string, fun(words: any[]): number?>
+M.BLOCKING = WAITS
+
+--- How long a command may wait on the server, in seconds; 0: for ever; nil: it
+--- does not wait.
+---@param upper string
+---@param ... any
+---@return number? seconds
+function M.waits(upper, ...)
+  local of = WAITS[upper]
+  return of and of(M.flatten(...))
+end
 
 --- The command's name in capitals; raises for what must not be sent.
 ---@param name string
@@ -91,7 +125,7 @@ function M.check(name, ...)
   local upper = name:upper()
   local why = REFUSED[upper]
   if not why and upper == "CLIENT" then
-    why = REFUSED["CLIENT " .. tostring((...)):upper()]
+    why = REFUSED["CLIENT " .. tostring(M.flatten(...)[1]):upper()]
   end
   if why then
     error(("redis: %s cannot be sent: %s"):format(upper, why), 3)
@@ -123,6 +157,14 @@ local function words_of(method)
   return first, (second:gsub("_", "-"))
 end
 
+-- Its first argument says what it is.
+local function checked(method, first)
+  return function(self, ...)
+    M.check(first, ...)
+    return method(self, ...)
+  end
+end
+
 --- Gives a class every command as a method: make(first, second) builds it, second
 --- is the subcommand or nil.
 ---@param class table
@@ -140,6 +182,9 @@ function M.with_methods(class, make)
         error(("redis: %s cannot be sent: %s"):format(joined, why), 2)
       end
       local method = make(first, second)
+      if joined == "CLIENT" then
+        method = checked(method, first)
+      end
       class[name] = method
       return method
     end,

@@ -1,5 +1,6 @@
 --- Redis: where a command's keys stand, and which slot of a cluster they are in.
 
+local commands = require "perigee.redis.commands"
 local core = require "perigee.core.redis"
 local errors = require "perigee.error"
 
@@ -59,26 +60,6 @@ M.READS = words [[
   ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREVRANGE ZREVRANGEBYLEX
   ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION]]
 
-local function flatten(...)
-  local list = {}
-  for i = 1, select("#", ...) do
-    local value = select(i, ...)
-    if type(value) ~= "table" then
-      list[#list + 1] = value
-    elseif #value > 0 then
-      for _, item in ipairs(value) do
-        list[#list + 1] = item
-      end
-    else
-      for name, item in pairs(value) do
-        list[#list + 1] = name
-        list[#list + 1] = item
-      end
-    end
-  end
-  return list
-end
-
 -- First, last and step of the keys in the list; nil: none.
 local function special(upper, list)
   if upper == "BITOP" then
@@ -86,7 +67,8 @@ local function special(upper, list)
   elseif upper == "MSET" or upper == "MSETNX" then
     return 1, #list, 2
   elseif upper == "XREAD" or upper == "XREADGROUP" then
-    for i = 1, #list do
+    -- Behind GROUP stand names, which may be any word.
+    for i = upper == "XREAD" and 1 or 4, #list do
       if tostring(list[i]):upper() == "STREAMS" then
         return i + 1, i + (#list - i) / 2, 1
       end
@@ -167,7 +149,7 @@ function M.slot(upper, first, ...)
   if type(first) == "string" and is_plain(upper) then
     return core.slot(first)
   end
-  return slot_of_all(upper, flatten(first, ...))
+  return slot_of_all(upper, commands.flatten(first, ...))
 end
 
 return M

@@ -16,7 +16,13 @@ local function settle(lease, ok, ...)
   return ...
 end
 
-local function ask_and_run(lease, timeout_ms, ...)
+--- Runs a command of a slot that is on its way here: ASKING goes first.
+---@param lease userdata
+---@param timeout_ms number # of ASKING
+---@param ... any # shape, time-out, the command
+---@return any reply
+---@return perigee.Error? err
+function M.ask(lease, timeout_ms, ...)
   local ok, err = core.on(lease, commands.VALUE, timeout_ms, "ASKING")
   if not ok then
     return nil, err
@@ -40,7 +46,7 @@ function M.run(handle, shape, seconds, timeout_ms, asking, ...)
   end
   local ms = seconds > 0 and seconds * 1000 + timeout_ms or 0
   if asking then
-    return settle(lease, pcall(ask_and_run, lease, timeout_ms, shape, ms, ...))
+    return settle(lease, pcall(M.ask, lease, timeout_ms, shape, ms, ...))
   end
   return settle(lease, pcall(core.on, lease, shape, ms, ...))
 end

@@ -6,7 +6,7 @@ local errors = require "perigee.error"
 
 local M = {}
 
-local BLOCKING, MAP = commands.BLOCKING, commands.MAP
+local MAP = commands.MAP
 
 ---@class perigee.redis.Pipeline
 local Pipeline = {}
@@ -15,8 +15,7 @@ local function push(self, upper, ...)
   if self.done then
     error("redis: the pipeline has been sent", 3)
   end
-  local waits = BLOCKING[upper]
-  if waits and not self.blocking and waits(...) then
+  if not self.blocking and commands.waits(upper, ...) then
     error(("redis: %s would keep others waiting in a pipeline"):format(upper),
       3)
   end

@@ -111,9 +111,8 @@ local function run(self, upper, ...)
   if EVERYWHERE[upper] and self.router.is_cluster then
     return spread.everywhere(self.router, upper, ...)
   end
-  local waits = BLOCKING[upper]
-  return route(self, commands.shape_of(upper, (...)), waits and waits(...),
-    upper, ...)
+  return route(self, commands.shape_of(upper, (...)),
+    commands.waits(upper, ...), upper, ...)
 end
 
 function Routed:call(name, ...)
@@ -173,13 +172,13 @@ function Routed:watch(watched, fn)
   if not handle then
     return nil, err
   end
-  local w
+  local w, asking
   for try = 1, math.huge do
-    w, err = watch.begin(handle, self.timeout_ms, watched)
+    w, err = watch.begin(handle, self.timeout_ms, watched, asking)
     if w then
       return watch.finish(w, fn)
     end
-    handle = self.router:again(err, handle, slot, try)
+    handle, asking = self.router:again(err, handle, slot, try)
     if not handle then
       return nil, err
     end

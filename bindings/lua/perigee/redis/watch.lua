@@ -3,12 +3,20 @@
 local commands = require "perigee.redis.commands"
 local core = require "perigee.core.redis"
 local json = require "perigee.json"
+local lease = require "perigee.redis.lease"
 local pipeline = require "perigee.redis.pipeline"
 
 local M = {}
 
 ---@class perigee.redis.Watch
 local Watch = {}
+
+local function on(w, shape, ...)
+  if w.asking then
+    return lease.ask(w.lease, w.timeout_ms, shape, w.timeout_ms, ...)
+  end
+  return core.on(w.lease, shape, w.timeout_ms, ...)
+end
 
 --- Any command, on the connection that watches. Methods too.
 ---@param name string
@@ -17,8 +25,7 @@ local Watch = {}
 ---@return perigee.Error? err
 function Watch:call(name, ...)
   local upper = commands.check(name, ...)
-  return core.on(self.lease, commands.shape_of(upper, (...)), self.timeout_ms,
-    upper, ...)
+  return on(self, commands.shape_of(upper, (...)), upper, ...)
 end
 
 commands.with_methods(Watch, function(first, second)
@@ -43,7 +50,7 @@ function Watch:transaction(fn)
     return json.array {}
   end
   self.executed = true
-  return pipeline.execute(self.lease, p)
+  return pipeline.execute(self.lease, p, self.asking)
 end
 
 local function finish(w, ok, ...)
@@ -63,27 +70,29 @@ end
 ---@param handle userdata
 ---@param timeout_ms number
 ---@param keys string|string[]
+---@param asking boolean? # their slot is on its way to that server
 ---@return perigee.redis.Watch? w # to be finished
 ---@return perigee.Error? err
-function M.begin(handle, timeout_ms, keys)
-  local lease, err = core.take(handle)
-  if not lease then
+function M.begin(handle, timeout_ms, keys, asking)
+  local taken, err = core.take(handle)
+  if not taken then
     return nil, err
   end
-  local ok, watched, why = pcall(core.on, lease, commands.VALUE, timeout_ms,
-    "WATCH", keys)
+  local w = setmetatable({
+    lease = taken,
+    timeout_ms = timeout_ms,
+    asking = asking or false,
+    executed = false,
+  }, { __index = Watch })
+  local ok, watched, why = pcall(on, w, commands.VALUE, "WATCH", keys)
   if not ok or not watched then
-    core.give(lease, false)
+    core.give(taken, false)
     if not ok then
       error(watched, 0)
     end
     return nil, why
   end
-  return setmetatable({
-    lease = lease,
-    timeout_ms = timeout_ms,
-    executed = false,
-  }, { __index = Watch })
+  return w
 end
 
 --- Runs fn while the keys are watched; gives what it gives.
