@@ -14,7 +14,6 @@ perilua_redis *perilua_redis_check(lua_State *L, int index)
     return luaL_checkudata(L, index, PERILUA_REDIS);
 }
 
-/* Also close(client): it is not used any more, here. */
 static int redis_gc(lua_State *L)
 {
     perilua_redis *redis = perilua_redis_check(L, 1);
@@ -25,6 +24,17 @@ static int redis_gc(lua_State *L)
         peri_redis_set_unref(redis->set, client);
     }
     return 0;
+}
+
+/* close(client): its server is not used any more. */
+static int redis_close(lua_State *L)
+{
+    const perilua_redis *redis = perilua_redis_check(L, 1);
+
+    if (redis->client != NULL) {
+        peri_redis_client_leave(redis->client);
+    }
+    return redis_gc(L);
 }
 
 int perilua_redis_push_closed(lua_State *L)
@@ -338,7 +348,7 @@ static int redis_on(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"close", redis_gc},      {"stats", redis_stats},
+    {"close", redis_close},   {"stats", redis_stats},
     {"sha1_hex", redis_sha1}, {"encode", redis_encode},
     {"flush", redis_flush},   {"take", redis_take},
     {"give", redis_give},     {NULL, NULL}};

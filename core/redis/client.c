@@ -98,10 +98,11 @@ static void main_down(void *data, const peri_redis_fault *fault, bool was_up)
 {
     peri_redis_client *client = data;
 
-    (void)fault;
     (void)was_up;
     client->main = NULL;
-    come_back(client);
+    if (fault->rc != UV_ECANCELED) { /* else nobody wants it back */
+        come_back(client);
+    }
 }
 
 void peri_redis_client_conn_up(peri_redis_client *client)
@@ -361,6 +362,21 @@ void peri_redis_client_close(peri_redis_client *client,
             PERI_CONTAINER(client->conns.next, peri_redis_conn, link));
     }
     uv_close((uv_handle_t *)&client->retry, on_retry_closed);
+}
+
+void peri_redis_client_leave(peri_redis_client *client)
+{
+    peri_redis_fault fault;
+    peri_list *next;
+
+    peri_redis_fault_set(client, &fault, UV_ECANCELED,
+                         "the server is not used any more");
+    for (peri_list *at = client->conns.next; at != &client->conns; at = next) {
+        peri_redis_conn *conn = PERI_CONTAINER(at, peri_redis_conn, link);
+
+        next = at->next;
+        peri_redis_conn_fail(conn, &fault);
+    }
 }
 
 const peri_redis_config *

@@ -55,6 +55,10 @@ peri_redis_client *peri_redis_client_create(uv_loop_t *loop,
                                             uint64_t *next_slot_ms);
 void peri_redis_client_close(peri_redis_client *client,
                              void (*closed)(void *data), void *data);
+
+/* The server is not used any more: its connections end, and whoever waits on
+ * one or holds one is told. One that is needed all the same is made anew. */
+void peri_redis_client_leave(peri_redis_client *client);
 const peri_redis_config *
 peri_redis_client_config(const peri_redis_client *client);
 void peri_redis_client_get_stats(const peri_redis_client *client,

@@ -78,6 +78,28 @@ test("the master is found and followed; replicas are read from", { skip: missing
   await until(async () => (await reader.run(`return (r:set("c", 1))`))[0] === "OK");
 });
 
+test("what was under way to a master that hangs ends with the switch, and is not sent again", { skip: missing }, async (t) => {
+  const redis = await Sentinels.start(t);
+  const { run } = await setup(t, { redis, settings: { "redis.main.timeout": "50s" } });
+  await run(`r:set("n", 5) return r:blpop("none", 0.01)`); // a connection for what waits
+  const popping = run(`return r:blpop("list", 50)`);
+  const hearing = run(`
+    local sub = r:subscribe "c"
+    for m in sub do if m.message == "stop" then sub:close() return "heard" end end`);
+  await until(async () => (await redis.master.call("PUBSUB", "NUMSUB", "c")) === "c\n1"
+    && /blocked_clients:1/.test(await redis.master.call("INFO", "clients")), { what: "what waits" });
+  redis.master.process.kill("SIGSTOP");
+  const counting = run(`return r:incr "n"`);
+  await until(async () => (await redis.replicas[0].call("ROLE")).startsWith("master"), { timeout_ms: 60_000, what: "failover" });
+  const [count, counted] = await counting;
+  assert.deepEqual([count, counted.kind, counted.code], [null, "unavailable", "ECANCELED"]);
+  const [item, popped] = await popping;
+  assert.deepEqual([item, popped.kind, popped.code], [null, "unavailable", "ECANCELED"]);
+  await until(async () => (await redis.replicas[0].call("PUBLISH", "c", "stop")) === "1", { what: "the subscription" });
+  assert.deepEqual(await hearing, ["heard"]);
+  assert.deepEqual(await run(`return r:get "n"`), ["5"]);
+});
+
 test("no sentinel, no such master: clear errors", { skip: missing }, async (t) => {
   const { run } = await setup(t, { url: () => "redis+sentinel://127.0.0.1:1,127.0.0.1:2/main" });
   const [, err] = await run(`return r:get "a"`);

@@ -48,6 +48,7 @@ function Sentinel.new(name, hosts, master)
     handle = nil,     -- its client
     replicas = {},    -- {handle, address, away_ms}
     by_handle = setmetatable({}, { __mode = "k" }), -- to {away_ms}
+    is_replica = setmetatable({}, { __mode = "k" }), -- handle
     turn = 0,
     again_ms = 0,
     stale_ms = 0,
@@ -114,6 +115,7 @@ local function take_replicas(self, list)
       known = handle and { handle = handle, address = address, away_ms = 0 }
       if known then
         self.by_handle[handle] = known
+        self.is_replica[handle] = true
       end
     end
     kept[#kept + 1] = known
@@ -315,8 +317,8 @@ function Sentinel:again(err, handle, _, try)
     self.again_ms = 0
     refresh(self)
     return self.handle ~= handle and self.handle or nil
-  elseif handle ~= self.handle and err.kind == "unavailable" then
-    return self.handle -- a replica's; it only read
+  elseif self.is_replica[handle] and err.kind == "unavailable" then
+    return self.handle -- it only read
   end
   return nil
 end
