@@ -252,17 +252,20 @@ static bool name_fits(const char *pattern, size_t length, const char *name)
     return strlen(name) == length && strncasecmp(pattern, name, length) == 0;
 }
 
-static bool is_for(const tls_identity *identity, const char *name)
+/* wild: by a name with "*" too. */
+static bool is_for(const tls_identity *identity, const char *name, bool wild)
 {
     const char *at = identity->names;
 
     if (at == NULL) {
-        return X509_check_host(identity->leaf, name, 0, 0, NULL) == 1;
+        return X509_check_host(identity->leaf, name, 0,
+                               wild ? 0 : X509_CHECK_FLAG_NO_WILDCARDS,
+                               NULL) == 1;
     }
     while (*at != '\0') {
         size_t length = strcspn(at, " ");
 
-        if (length > 0 && name_fits(at, length, name)) {
+        if (length > 0 && (wild || *at != '*') && name_fits(at, length, name)) {
             return true;
         }
         at += length;
@@ -271,21 +274,37 @@ static bool is_for(const tls_identity *identity, const char *name)
     return false;
 }
 
+/* The first one is for all names that no other is for. */
+static const tls_identity *identity_for(const peri_tls_context *context,
+                                        const char *name)
+{
+    for (int wild = 0; wild < 2; wild++) { /* what is exact goes before */
+        for (size_t i = 1; i < context->count; i++) {
+            if (is_for(&context->identities[i], name, wild != 0)) {
+                return &context->identities[i];
+            }
+        }
+    }
+    return &context->identities[0];
+}
+
 static int on_server_name(SSL *ssl, int *alert, void *data)
 {
     const peri_tls_context *context = data;
-    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const char *asked = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    char name[TLSEXT_MAXLEN_host_name + 1];
+    size_t length;
 
     (void)alert;
-    if (name == NULL) {
+    if (asked == NULL) {
         return SSL_TLSEXT_ERR_NOACK;
     }
-    /* The first one is for all names that no other is for. */
-    for (size_t i = 1; i < context->count; i++) {
-        if (is_for(&context->identities[i], name)) {
-            SSL_set_SSL_CTX(ssl, context->identities[i].ssl);
-            break;
-        }
+    length = strlen(asked);
+    length -= length > 0 && asked[length - 1] == '.'; /* the root's */
+    if (length < sizeof name) {
+        memcpy(name, asked, length);
+        name[length] = '\0';
+        SSL_set_SSL_CTX(ssl, identity_for(context, name)->ssl);
     }
     return SSL_TLSEXT_ERR_OK;
 }
@@ -421,12 +440,11 @@ int peri_tls_server_context(const peri_tls_server_options *options,
         peri_tls_context_unref(context);
         return rc;
     }
-    if (context->count > 1) {
-        SSL_CTX *ssl = context->identities[0].ssl;
-
-        SSL_CTX_set_tlsext_servername_callback(ssl, on_server_name);
-        SSL_CTX_set_tlsext_servername_arg(ssl, context);
-    }
+    /* With one certificate, too: a session of TLS 1.2 keeps the name only if
+     * somebody has said that it is right. */
+    SSL_CTX_set_tlsext_servername_callback(context->identities[0].ssl,
+                                           on_server_name);
+    SSL_CTX_set_tlsext_servername_arg(context->identities[0].ssl, context);
     *out = context;
     return 0;
 }

@@ -115,7 +115,8 @@ test("min_version keeps TLS 1.2 out", async (t) => {
 test("the name that is asked for chooses the certificate", async (t) => {
   const { app, ca } = await serve(t, `sni = {
       { cert = "certs/b.pem", key = "certs/b.key" },
-      { names = { "c.test", "*.d.test" }, cert = "certs/c.pem", key = "certs/c.key" } }`, {
+      { names = { "c.test", "*.d.test" }, cert = "certs/c.pem", key = "certs/c.key" },
+      { names = { "e.d.test" }, cert = "certs/b.pem", key = "certs/b.key" } }`, {
     files: (authority) => {
       const b = authority.issue(["b.test", "*.b.test"], { cn: "b" });
       const c = authority.issue(["c.test", "*.d.test"], { cn: "c" });
@@ -135,6 +136,8 @@ test("the name that is asked for chooses the certificate", async (t) => {
   assert.equal(await subject("x.y.b.test"), "localhost");
   assert.equal(await subject("c.test"), "c");
   assert.equal(await subject("x.d.test"), "c");
+  assert.equal(await subject("e.d.test"), "b"); // more exact than what stands before it
+  assert.equal(await subject("e.d.test."), "b");
   assert.equal(await subject("d.test"), "localhost");
   assert.equal(await subject("unknown.test"), "localhost");
 });
@@ -186,6 +189,7 @@ for (const maxVersion of ["TLSv1.2", "TLSv1.3"]) {
     const resume = async () => {
       const connection = await connect(app, { ca, maxVersion, session });
       assert.equal(connection.tls.isSessionReused(), true);
+      assert.equal((await ask(connection, "/tls")).json.server_name, "localhost");
       seen.add((await ask(connection, "/pid")).json.pid);
       connection.end();
     };
