@@ -279,6 +279,18 @@ describe("cache", function()
     assert.equal(2, calls.n)
   end)
 
+  it("is the same one by its name, where its options are written in the call",
+    function()
+      local function get(load)
+        return cache.new("spec:inline", { ttl = "1m", levels = { "worker" } })
+          :get("key", load)
+      end
+      local load, calls = counter()
+      assert.equal(1, get(load))
+      assert.equal(1, get(load))
+      assert.equal(1, calls.n)
+    end)
+
   it("raises for wrong options", function()
     assert.has_error(function() cache.new("x", { tll = 1 }) end)
     assert.has_error(function() cache.new("x", { ttl = "soon" }) end)

@@ -133,6 +133,9 @@ describe("resilience.retry", function()
     assert.has_error(function() resilience.retry(down, 0) end)
     assert.has_error(function() resilience.retry(down, { tries = 3 }) end)
     assert.has_error(function() resilience.retry(down, { base = "x" }) end)
+    assert.has_error(function()
+      resilience.retry(down, { retry_on = "timeout" })
+    end)
   end)
 end)
 
@@ -195,6 +198,13 @@ describe("resilience.breaker", function()
     assert.equal("open", resilience.breaker(name, { failures = 9 }):state())
     assert.equal("open", resilience.states().breakers[name].state)
   end)
+
+  it("raises for wrong options", function()
+    assert.has_error(function() resilience.breaker(fresh(), { rate = 50 }) end)
+    assert.has_error(function()
+      resilience.breaker(fresh(), { counts = true })
+    end)
+  end)
 end)
 
 describe("resilience.bulkhead", function()
@@ -216,6 +226,22 @@ describe("resilience.bulkhead", function()
     assert.equal(2, most)
     assert.same({ 0, 0 }, { b.active, b.waiting })
   end)
+
+  it("is the same one by its name, where its options are written in the call",
+    function()
+      local name = fresh()
+      local results = task.map({ 1, 2, 3 }, function()
+        local b = resilience.bulkhead(name, { concurrency = 1, queue = 1 })
+        return b:call(function()
+          task.sleep(5)
+          return "done"
+        end) or "refused"
+      end)
+      table.sort(results)
+      assert.same({ "done", "done", "refused" }, results)
+      assert.not_equal(resilience.bulkhead(name),
+        resilience.bulkhead(name, { concurrency = 2 }))
+    end)
 
   it("forgets who waited in vain", function()
     local b = resilience.bulkhead(fresh(), { concurrency = 1, queue = 1 })

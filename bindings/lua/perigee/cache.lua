@@ -378,7 +378,7 @@ local made = {}
 ---@param opts perigee.CacheOptions?
 ---@return perigee.Cache
 function M.new(name, opts)
-  if made[name] and (opts == nil or made[name].opts == opts) then
+  if made[name] and (opts == nil or options.same(made[name].opts, opts)) then
     return made[name]
   end
   opts = opts or {}

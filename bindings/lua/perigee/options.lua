@@ -37,4 +37,26 @@ function M.check(opts, known, what, level)
   end
 end
 
+--- Whether two calls were given the same options: what a name stands for is made
+--- once, also where a table is written in the call.
+---@param a any
+---@param b any
+---@return boolean
+function M.same(a, b)
+  if a == b or type(a) ~= "table" or type(b) ~= "table" then
+    return a == b
+  end
+  for name, value in pairs(a) do
+    if not M.same(value, b[name]) then
+      return false
+    end
+  end
+  for name in pairs(b) do
+    if a[name] == nil then
+      return false
+    end
+  end
+  return true
+end
+
 return M

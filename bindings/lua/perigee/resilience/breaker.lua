@@ -112,7 +112,7 @@ local made = {}
 ---@return perigee.Breaker
 function M.new(name, opts)
   outcome.check_name(name, "breaker")
-  if made[name] and (opts == nil or made[name].opts == opts) then
+  if made[name] and (opts == nil or options.same(made[name].opts, opts)) then
     return made[name]
   end
   opts = opts or {}
@@ -124,6 +124,11 @@ function M.new(name, opts)
     return opts[key]
   end
   local rate = number(option "rate", "rate", 0)
+  if rate > 1 then
+    error("breaker: rate is a share, 0 to 1", 3)
+  elseif opts.counts then
+    outcome.check_function(opts.counts, "breaker: counts")
+  end
   local failures = opts.failures or (rate > 0 and 0 or DEFAULTS.failures)
   local handle, address = core.open("breaker:" .. name,
     number(failures, "failures", 0), rate,

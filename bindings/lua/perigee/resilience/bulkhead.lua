@@ -90,7 +90,7 @@ end
 ---@return perigee.Bulkhead
 function M.new(name, opts)
   outcome.check_name(name, "bulkhead")
-  if made[name] and (opts == nil or made[name].opts == opts) then
+  if made[name] and (opts == nil or options.same(made[name].opts, opts)) then
     return made[name]
   end
   opts = opts or {}

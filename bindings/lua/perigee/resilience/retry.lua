@@ -75,6 +75,8 @@ local function make_rules(opts, level)
   local on = opts.retry_on or by_default
   if type(on) == "table" then
     on = by_list(on)
+  elseif type(on) ~= "function" then
+    error("retry: retry_on must be a list or a function", 4)
   end
   return {
     attempts = attempts,
