@@ -11,6 +11,8 @@ describe("the option proxy", function()
     assert.equal("proxy.example", proxy.host)
     assert.equal(3128, proxy.port)
     assert.equal("Basic dTpwQA==", proxy.authorization)
+    assert.equal("Basic dTo=", find("http://a.example/", "http://u@b")
+      .authorization) -- "u:"
     assert.equal(80, find("http://a.example/", "proxy.example").port)
   end)
 

@@ -105,6 +105,8 @@ test("a request on the wire: query, form, headers, user", async (t) => {
   assert.match(head, /content-type: application\/x-www-form-urlencoded\r\n/);
   assert.match(head, new RegExp(`authorization: Basic ${Buffer.from("me:p@ss").toString("base64")}\r\n`));
   assert.doesNotMatch(head, /content-length: 99|close/i);
+  await app.run(`http.get "http://me@127.0.0.1:${server.port}/" return {}`);
+  assert.match(head, new RegExp(`authorization: Basic ${Buffer.from("me:").toString("base64")}\r\n`));
   const bad = await app.run(`return fail(select(2, http.get("http://127.0.0.1:${server.port}/", {
     headers = { ["X-A"] = "b\\r\\nX-Evil: 1" } })))`);
   assert.equal(bad.kind, "invalid");

@@ -3,7 +3,6 @@
 local config = require "perigee.config"
 local cookies = require "perigee.cookies"
 local core = require "perigee.core.client"
-local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 local plans = require "perigee.client.plan"
 local proxies = require "perigee.client.proxy"
@@ -109,11 +108,7 @@ local function fields_of(plan)
       ("%d"):format(math.max(1, left_ms)))
   end
   if url.user and not plan.has.authorization then
-    local user = url.user:gsub("%%(%x%x)", function(hex)
-      return string.char(tonumber(hex, 16))
-    end)
-    fields[#fields + 1] = "authorization"
-    fields[#fields + 1] = "Basic " .. crypto.base64.encode(user)
+    add_field(fields, "authorization", urls.basic(url.user))
   end
   return fields
 end

@@ -1,5 +1,6 @@
 --- URLs of the http scheme: taken apart, joined, and made of tables.
 
+local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 
 local M = {}
@@ -104,6 +105,18 @@ function M.parse(url)
     target = clean_target(target:sub(1, 1) == "/" and target or "/" .. target),
     user = user,
   }
+end
+
+--- The credentials of HTTP's Basic scheme that a URL's "user:password" means; a
+--- user without a password has an empty one.
+---@param user string
+---@return string
+function M.basic(user)
+  local name, password = user:match "^([^:]*):?(.*)$"
+  local text = (name .. ":" .. password):gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16))
+  end)
+  return "Basic " .. crypto.base64.encode(text)
 end
 
 --- With more behind the query.

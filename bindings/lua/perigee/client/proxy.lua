@@ -1,7 +1,6 @@
 --- Which proxy a request goes through, if any.
 
 local config = require "perigee.config"
-local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 local urls = require "perigee.url"
 
@@ -46,12 +45,6 @@ local function goes_direct(list, url)
   return false
 end
 
-local function unescape(text)
-  return (text:gsub("%%(%x%x)", function(hex)
-    return string.char(tonumber(hex, 16))
-  end))
-end
-
 local function refuse(text, ...)
   local err = errors.new("invalid", text, ...)
   err.code = "bad_proxy"
@@ -89,8 +82,7 @@ function M.find(url, choice, no_proxy)
   end
   return {
     host = proxy.host, port = proxy.port,
-    authorization = proxy.user and "Basic "
-      .. crypto.base64.encode(unescape(proxy.user)) or nil,
+    authorization = proxy.user and urls.basic(proxy.user),
   }
 end
 
