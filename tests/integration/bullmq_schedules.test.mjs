@@ -46,3 +46,36 @@ test("schedulers of both sides, run by the other", { skip: missing }, async (t) 
   assert.deepEqual(await run(`return queue.get("ticks"):unschedule "ours"`), [true]);
   assert.equal(await queue.getDelayedCount(), 0);
 });
+
+test("workers that put the same schedule at once put it once, whenever it fires between", { skip: missing }, async (t) => {
+  const { run } = await setup(t);
+  // The second has looked, and goes on when the first one's job has begun.
+  assert.deepEqual(await run(`
+    local q, store = queue.get "same", workers.driver().store
+    local ran, plain = 0, store.run
+    workers.start("same", 2, function() ran = ran + 1 return "null" end)
+    function store.run(self, name, ...)
+      if name == "schedule" then
+        store.run = nil
+        assert(q:schedule("s", { every = "1h" }))
+        while ran == 0 do task.sleep(5) end
+      end
+      return plain(self, name, ...)
+    end
+    local second = assert(q:schedule("s", { every = "1h" }))
+    task.sleep(200)
+    return ran, q:counts().delayed, second.next == q:schedules()[1].next`), [1, 1, true]);
+});
+
+test("a pattern of Node's that only it has a form for goes on here", { skip: missing }, async (t) => {
+  const { run, open } = await setup(t);
+  const queue = open("Queue", "months");
+  await queue.upsertJobScheduler("last", { pattern: "0 0 L * *", tz: "UTC" }, { name: "month" });
+  const first = await queue.getJobScheduler("last");
+  await run(`workers.start("months", 1, function() return "null" end)`);
+  await (await queue.getDelayed())[0].promote();
+  await until(async () => (await queue.getJobScheduler("last")).iterationCount === 2, LONG);
+  const next = new Date((await queue.getJobScheduler("last")).next);
+  assert.ok(next.getTime() > first.next, next.toISOString());
+  assert.equal(new Date(next.getTime() + 86_400_000).getUTCDate(), 1);
+});

@@ -86,6 +86,38 @@ function M.options_text(opts)
   return json.encode(M.options_out(opts))
 end
 
+local function put_steady(value, out)
+  local text = json.encode(value)
+  local first = text:sub(1, 1)
+  if first ~= "{" and first ~= "[" then
+    out[#out + 1] = text
+    return
+  end
+  local keys = {}
+  for key in pairs(value) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  out[#out + 1] = first
+  for i, key in ipairs(keys) do
+    out[#out + 1] = i > 1 and "," or ""
+    if first == "{" then
+      out[#out + 1] = json.encode(key) .. ":"
+    end
+    put_steady(value[key], out)
+  end
+  out[#out + 1] = first == "{" and "}" or "]"
+end
+
+--- The same JSON in every process: a table's keys come in any order.
+---@param text string
+---@return string
+function M.steady(text)
+  local out = {}
+  put_steady(json.decode(text), out)
+  return table.concat(out)
+end
+
 local function backoff_in(value)
   value = present(value)
   if type(value) == "number" then

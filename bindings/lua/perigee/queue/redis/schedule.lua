@@ -116,8 +116,8 @@ local function fields_of(schedule, entry, offset)
     startDate = text(schedule.start), endDate = text(schedule.finish),
     offset = text(offset), catchUp = schedule.catch_up,
     origin = schedule.origin,
-    opts = not plain and codec.options_text(entry.opts) or nil,
-    data = entry.data ~= "{}" and entry.data or nil,
+    opts = not plain and codec.steady(codec.options_text(entry.opts)) or nil,
+    data = entry.data ~= "{}" and codec.steady(entry.data) or nil,
   }
 end
 

@@ -34,13 +34,47 @@ local function drop_pending(Q, key)
 end
 ]] }
 
---- Puts a schedule in place of what there was. KEYS: root. ARGV: id, now, when
+-- When a schedule is next, and whether the job for that has yet to end.
+parts.next_iteration = { source = [[
+local function next_iteration(Q, key)
+  local score = redis.call('ZSCORE', Q .. 'repeat', key)
+  local id = string.format('repeat:%s:%.0f', key, score or 0)
+  return score, score and redis.call('EXISTS', Q .. id) == 1
+    and not redis.call('ZSCORE', Q .. 'completed', id)
+    and not redis.call('ZSCORE', Q .. 'failed', id)
+end
+]] }
+
+--- Puts a schedule in place of what there was, unless it is there: another worker
+--- of the same code has put it meanwhile. KEYS: root. ARGV: id, now, when
 --- it is next, name, data, options of its jobs (JSON), priority, lifo, then the
 --- fields of its hash. Gives when it is next; -10: that job is there already.
-M.schedule = parts.compose({ "iterations" }, [[
+M.schedule = parts.compose({ "iterations", "next_iteration" }, [[
 local Q, key, now = KEYS[1] .. ':', ARGV[1], tonumber(ARGV[2])
 local at = tonumber(ARGV[3])
 local hash = Q .. 'repeat:' .. key
+local function is_there()
+  local old, known = call('HGETALL', hash), {}
+  for i = 1, #old, 2 do
+    local name = old[i]
+    known[name] = old[i + 1]
+  end
+  known.ic, known.offset = nil, nil
+  for i = 9, #ARGV, 2 do
+    local name = ARGV[i]
+    if name ~= 'offset' then
+      if known[name] ~= ARGV[i + 1] then
+        return false
+      end
+      known[name] = nil
+    end
+  end
+  return next(known) == nil
+end
+local score, live = next_iteration(Q, key)
+if live and is_there() then
+  return score
+end
 local count = call('HGET', hash, 'ic') or '1'
 drop_pending(Q, key)
 if call('EXISTS', Q .. 'repeat:' .. key .. ':' .. text(at)) == 1 then
@@ -58,16 +92,12 @@ return text(at)
 
 --- What the next iteration is made from, and whether the one that is due is
 --- there. KEYS: root. ARGV: id of the schedule.
-M.schedule_read = [[
+M.schedule_read = parts.compose({ "next_iteration" }, [[
 local Q = KEYS[1] .. ':'
-local score = redis.call('ZSCORE', Q .. 'repeat', ARGV[1])
-local id = string.format('repeat:%s:%.0f', ARGV[1], score or 0)
-local live = score and redis.call('EXISTS', Q .. id) == 1
-  and not redis.call('ZSCORE', Q .. 'completed', id)
-  and not redis.call('ZSCORE', Q .. 'failed', id)
+local score, live = next_iteration(Q, ARGV[1])
 return { score, redis.call('HGETALL', Q .. 'repeat:' .. ARGV[1]),
   live and 1 or 0 }
-]]
+]])
 
 --- The iteration after one that has begun; once, whoever asks. KEYS: root. ARGV:
 --- id of the schedule, now, id of the job that has begun, when it is next, name,
