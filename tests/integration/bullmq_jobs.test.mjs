@@ -86,14 +86,18 @@ for (const version of VERSIONS) {
     assert.equal(seen.attemptsMade, 3);
     assert.equal(seen.stacktrace.length, 2);
     assert.match(seen.stacktrace[1], /no luck 1/);
-    const lost = await queue.add("lost", {}, { attempts: 2 });
+    const lost = await queue.add("lost", {}, { attempts: 2, stackTraceLimit: 1 });
     await assert.rejects(lost.waitUntilFinished(events, 30_000), /no luck 1/);
+    assert.equal((await queue.getJob(lost.id)).stacktrace.length, 1);
+    const bare = await queue.add("lost", {}, { attempts: 1, stackTraceLimit: 0 });
+    await assert.rejects(bare.waitUntilFinished(events, 30_000), /no luck 0/);
+    assert.deepEqual((await queue.getJob(bare.id)).stacktrace, []);
     const never = await queue.add("never", {}, { attempts: 5 });
     await assert.rejects(never.waitUntilFinished(events, 30_000), /no luck 0/);
     assert.equal(await (await queue.getJob(lost.id)).getState(), "failed");
     assert.equal((await queue.getJob(never.id)).attemptsMade, 1);
-    await until(() => exhausted.length > 0);
-    assert.deepEqual(exhausted, [[lost.id, 2]]);
+    await until(() => exhausted.length > 1);
+    assert.deepEqual(exhausted, [[lost.id, 2], [bare.id, 1]]);
 
     // Each retries what the other has failed.
     await run("workers.stop()");

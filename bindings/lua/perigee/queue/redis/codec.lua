@@ -182,7 +182,7 @@ local function decode_options(text)
     remove_on_fail = keep_in(o.removeOnFail),
     keep_logs = tonumber(present(keep_logs)),
     dedup = dedup_in(o.de or o.deduplication),
-    timeout = positive(o.timeout),
+    timeout = o.timeout == 0 and 0 or positive(o.timeout),
     group = type(o.group) == "string" and o.group or nil,
     on_child_failure = child_failure_in(o),
     telemetry = type(o.tm) == "string" and o.tm or nil,

@@ -360,17 +360,23 @@ local function measure(Q, state, count, most, now)
   end
 end
 
--- A row for each attempt that failed, the last ten.
+local function decoded(text)
+  local ok, value = pcall(cjson.decode, text or '{}')
+  return ok and type(value) == 'table' and value or {}
+end
+
+-- A row for each attempt that failed: the last ten, or fewer where the job says
+-- so.
 local function add_stack(J, stack)
-  local ok, rows = pcall(cjson.decode, call('HGET', J, 'stacktrace') or '[]')
-  if not ok or type(rows) ~= 'table' then
-    rows = {}
-  end
+  local v = call('HMGET', J, 'stacktrace', 'opts')
+  local rows = decoded(v[1])
+  local limit = tonumber(decoded(v[2]).stackTraceLimit)
+  local most = math.max(0, math.min(limit or 10, 10))
   rows[#rows + 1] = stack
-  while #rows > 10 do
+  while #rows > most do
     table.remove(rows, 1)
   end
-  call('HSET', J, 'stacktrace', cjson.encode(rows))
+  call('HSET', J, 'stacktrace', #rows > 0 and cjson.encode(rows) or '[]')
 end
 
 local function has_children(J)
