@@ -200,6 +200,8 @@ test("a check is replaced while it runs, and wrong calls name the caller's line"
   const app = await start(t, { route: `
     local health = require "perigee.health"
     health.check("own", function() return nil, "old" end, { every = 20 })
+    health.check("rare", function() return true end, { every = "7d" })
+    health.warn("long", "away", "30d")
     router:get("/replace", function()
       health.check("own", function() return nil, "new" end, { every = 20 })
       return 204
@@ -219,6 +221,8 @@ test("a check is replaced while it runs, and wrong calls name the caller's line"
     end)` });
   const ready = async () => (await app.get("/readyz?verbose")).text;
   await until(async () => (await ready()).includes("own: warn: old"));
+  assert.match(await ready(), /^\[\+\] rare: there$/m);
+  assert.match(await ready(), /^\[!\] long: warn: away$/m);
   await app.get("/replace");
   await until(async () => (await ready()).includes("own: warn: new"));
   assert.ok(!(await ready()).includes("old"));
