@@ -7,7 +7,8 @@ const ROUTE = `
   local http = require "perigee.http"
   local task = require "perigee.task"
   router:get("/who", function(req)
-    return { addr = req.remote_addr, tls = req.is_tls, cookie = http.cookie("a", "b") }
+    return { addr = req.remote_addr, tls = req.is_tls, cookie = http.cookie("a", "b"),
+      open = http.cookie("a", "b", { secure = false }) }
   end)
   router:get("/upgrade", function() return 426, { need = "more" }, { upgrade = "websocket" } end)
   router:get("/plain", function() return 200, "x", { upgrade = "h2c" } end)
@@ -49,6 +50,7 @@ test("proxies that are trusted speak for their clients", async (t) => {
     assert.equal(json.addr, addr, JSON.stringify(headers));
     assert.equal(json.tls, tls, JSON.stringify(headers));
     assert.equal(json.cookie.includes("Secure"), tls);
+    assert.ok(!json.open.includes("Secure"), "unless told");
   }
   const alone = await start(t, { route: ROUTE });
   const { json } = await alone.get("/who", { headers: { "x-forwarded-for": "1.2.3.4", "x-forwarded-proto": "https" } });

@@ -101,12 +101,26 @@ function M.cache(opts, headers)
   return made
 end
 
+local SAME_SITE = { strict = true, lax = true, none = true }
+
 -- What RFC 6265 allows, so that nothing can be smuggled into the field.
 local function check_cookie_text(text, pattern, what)
-  if text:find(pattern) then
+  if type(text) ~= "string" then
+    error(("%s is a %s, not a string"):format(what, type(text)), 3)
+  elseif text:find(pattern) then
     error(what .. " has characters that a cookie cannot carry", 3)
   end
-  return text
+end
+
+local function check_cookie_options(opts)
+  for _, key in ipairs { "max_age", "expires" } do
+    if opts[key] and type(opts[key]) ~= "number" then
+      error(("%s is a %s, not a number"):format(key, type(opts[key])), 3)
+    end
+  end
+  if opts.same_site and not SAME_SITE[tostring(opts.same_site):lower()] then
+    error("same_site is Strict, Lax, None or false", 3)
+  end
 end
 
 local function expires(time_ms)
@@ -118,12 +132,12 @@ end
 ---@field domain string?
 ---@field max_age integer?        # seconds
 ---@field expires number?         # Unix ms
----@field secure boolean?
+---@field secure boolean?         # the connection's: true on TLS
 ---@field http_only boolean?
----@field same_site string|false?
+---@field same_site ("Strict"|"Lax"|"None"|false)?
 
---- A Set-Cookie value: HttpOnly, SameSite=Lax and Path=/ unless told, Secure
---- where told.
+--- A Set-Cookie value: HttpOnly, SameSite=Lax and Path=/, and Secure on TLS,
+--- unless told.
 ---@param name string
 ---@param value string
 ---@param opts perigee.CookieOptions?
@@ -132,9 +146,15 @@ function M.cookie(name, value, opts)
   opts = checked(opts, COOKIE, "http.cookie")
   check_cookie_text(name, "[^%w!#$%%&'*+%-.^_`|~]", "the name")
   check_cookie_text(value, '[%c%s",;\\]', "the value")
+  check_cookie_text(opts.path or "/", "[%c;]", "path")
+  check_cookie_text(opts.domain or "", "[%c;]", "domain")
+  check_cookie_options(opts)
+  if name == "" then
+    error("a cookie needs a name", 2)
+  end
   local parts = { name .. "=" .. value }
   local function add(text)
-    parts[#parts + 1] = check_cookie_text(text, "[%c;]", "an attribute")
+    parts[#parts + 1] = text
   end
   add("Path=" .. (opts.path or "/"))
   if opts.domain then add("Domain=" .. opts.domain) end
@@ -144,7 +164,9 @@ function M.cookie(name, value, opts)
   if opts.same_site ~= false then
     add("SameSite=" .. (opts.same_site or "Lax"))
   end
-  if opts.secure or core.current_is_tls() then add "Secure" end
+  if opts.secure or (opts.secure == nil and core.current_is_tls()) then
+    add "Secure"
+  end
   return table.concat(parts, "; ")
 end
 
