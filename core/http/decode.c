@@ -95,6 +95,10 @@ static int step_zlib(peri_decoder *d, peri_slice *in, size_t room,
         }
         d->ended = false;
     }
+    if (!d->members && z->total_in == 0 && given > 0 &&
+        (in->data[0] & 0x0f) != Z_DEFLATED) {
+        inflateReset2(z, -15); /* some servers leave zlib's frame out */
+    }
     memcpy(&z->next_in, &in->data, sizeof z->next_in); /* it only reads */
     z->avail_in = (uInt)given;
     z->next_out = (Bytef *)out->data + out->length;

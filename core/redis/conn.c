@@ -313,6 +313,11 @@ int peri_redis_conn_submit(peri_redis_conn *conn, peri_redis_op *op,
         timeout_ms != 0 ? uv_now(conn->client->loop) + timeout_ms : 0;
 
     assert(!conn->closing && op->conn == NULL && op->replies > 0);
+    if (command.length > PERI_REDIS_OUT_MAX_BYTES) {
+        peri_redis_fault_set(conn->client, fault, PERI_ELIMIT,
+                             "a command or a pipeline of over 64 MB");
+        return PERI_ELIMIT;
+    }
     if (conn->tail - conn->head >= conn->client->config.queue_max ||
         peri_buf_append_slice(&conn->out, command) < 0) {
         return refuse(conn, fault);

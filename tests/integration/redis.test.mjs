@@ -265,6 +265,8 @@ test("limits: replies, queue; the client survives a reload", { skip: missing }, 
   const [, large] = await run(`r:set("x", ("y"):rep(20000)) return r:get "x"`);
   assert.equal(large.kind, "too_large");
   assert.deepEqual(await run(`task.sleep(200) r:set("x", ("y"):rep(9000)) return #r:get "x"`), [9000]);
+  const [, heavy] = await run(`return r:set("x", ("y"):rep(2^26 + 1))`);
+  assert.equal(heavy.kind, "too_large");
   const [full] = await run(`
     local full = 0
     local list = {}
