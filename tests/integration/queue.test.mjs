@@ -244,6 +244,37 @@ test("roles: workers of the role web run no jobs, those of jobs get no requests"
   assert.equal(web.size, 1);
 });
 
+test("what another worker says of a job comes whole, also of one that is not kept", async (t) => {
+  const app = await start(t, {
+    settings: { "cluster.roles.web": 1, "cluster.roles.jobs": 1 },
+    files: { "scripts/jobs/long.lua": `return { concurrency = 4, run = function(job)
+      if job.data.fails then return nil, ("y"):rep(job.data.n) end
+      return ("x"):rep(job.data.n)
+    end }` },
+    route: `
+      local queue, task = require "perigee.queue", require "perigee.task"
+      router:get("/long/:n", function(req)
+        local q, n, told = queue.get "long", tonumber(req.params.n), {}
+        for _, name in ipairs { "completed", "failed" } do
+          q:on(name, function(event) told[name] = #(event.result or event.failure or "") end)
+        end
+        q:pause()
+        local opts = { remove_on_complete = true, remove_on_fail = true }
+        local done, failed = q:add("x", { n = n }, opts), q:add("x", { n = n, fails = true }, opts)
+        task.spawn(function() task.sleep(100) q:resume() end)
+        local result = task.all {
+          function() return done:wait "10s" end,
+          function() return { select(2, failed:wait "10s").message } end,
+        }
+        while not (told.completed and told.failed) do task.sleep(5) end
+        return { #result[1], #result[2][1], told.completed, told.failed }
+      end, { timeout = "20s" })`,
+  });
+  for (const n of [10, 29_000, 32_000, 2_000_000]) {
+    assert.deepEqual((await app.get(`/long/${n}`)).json, [n, n, n, n]);
+  }
+});
+
 test("a reload that changes the roles changes them at the next start", async (t) => {
   const roles = (web) => ({ "config/default.lua": `return { cluster = { roles = { web = ${web}, jobs = 1 } } }` });
   const app = await open(t, { files: { ...FILES, ...roles(1) } });

@@ -99,6 +99,7 @@ local M = {}
 ---@field failure string?      # "failed"
 ---@field progress string?     # JSON text
 ---@field prev perigee.queue.State?
+---@field cut boolean?         # what it carried was too long, and could not be kept
 
 --- One who runs jobs of one queue in this worker. take and what ends a job may
 --- be called by many tasks at once.

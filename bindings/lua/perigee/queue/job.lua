@@ -10,6 +10,7 @@ local units = require "perigee.units"
 local M = {}
 
 local LOOK_FIRST_MS, LOOK_LAST_MS = 20, 1000
+local GONE_MS = 500 -- by how much a job may precede the word of its end
 
 --- A job as it was when it was read.
 ---@class perigee.Job
@@ -133,28 +134,29 @@ end
 -- Looks again when it hears of the job, and now and then all the same: a
 -- message may be lost, the store is right.
 local function await(self, signal, deadline)
-  local pause = LOOK_FIRST_MS
+  local pause, gone = LOOK_FIRST_MS, false
   while true do
     local record, err = self.driver:job(self.queue, self.id)
     if err then
       return nil, err
     end
-    if not record then
-      if self.ended then
-        return self.ended()
-      end
+    local ended, result, why
+    if record then
+      ended, result, why = outcome(record)
+    end
+    if ended then
+      return result, why
+    elseif self.ended then
+      return self.ended()
+    elseif gone then
       return nil, errors.new("not_found", "job %s of queue %s is not there "
         .. "(any more)", self.id, self.queue)
     end
-    local ended, result, why = outcome(record)
-    if ended then
-      return result, why
-    end
-    if self.ended then
-      return self.ended()
-    end
     local left = deadline - time.monotonic()
-    if left <= 0 then
+    gone = not record
+    if gone then
+      pause, left = GONE_MS, math.max(left, 1)
+    elseif left <= 0 then
       return nil, errors.new("timeout", "job %s of queue %s has not ended",
         self.id, self.queue)
     end
@@ -175,8 +177,8 @@ function Job:wait(timeout)
   end
   local signal = require("perigee.core.queue").signal()
   local off = self.driver:subscribe(self.queue, function(event)
-    if event.id ~= self.id then
-      return
+    if event.id ~= self.id or event.cut then
+      return -- what was lost on the way is in the store, if anywhere
     end
     if event.event == "completed" then
       self.ended = function()

@@ -5,12 +5,14 @@ local host_events = require "perigee.events"
 local json = require "perigee.json"
 local shared = require "perigee.shared"
 local task = require "perigee.task"
+local time = require "perigee.time"
 
 local M = {}
 
 local TOPIC = "perigee.queue"
 local CANCEL = "perigee.queue.cancel"
 local TEXT_MAX = 30000
+local PAYLOAD_MS = 60000 -- for as long as what is too long for a message is kept
 
 -- How many listen in all workers: looked up before anything is sent.
 local function interest(store, queue)
@@ -26,6 +28,22 @@ local function call_each(store, queue, event)
   end
 end
 
+-- What is too long for a message lies in the store; a full disk takes it away.
+local function put_aside(store, event, text)
+  local outcomes, ids, from = store:run {
+    { "DELETE FROM payload WHERE at < ?", time.now() - PAYLOAD_MS, n = 1 },
+    { "INSERT INTO payload(at, text) VALUES (?, ?)", time.now(), text, n = 2 },
+  }
+  return { event = event.event, id = event.id, cut = true,
+    payload = outcomes and ids[from + 2] or nil }
+end
+
+local function fetched(store, event)
+  local row = event.payload and store.db:one(
+    "SELECT text FROM payload WHERE n = ?", event.payload)
+  return row and json.decode(row.text) or event
+end
+
 local function hear(store)
   if store.hears then
     return
@@ -36,7 +54,8 @@ local function hear(store)
       return
     end
     for _, event in ipairs(message.events) do
-      call_each(store, message.queue, event)
+      call_each(store, message.queue,
+        event.payload and fetched(store, event) or event)
     end
   end)
 end
@@ -62,7 +81,7 @@ local function send(store, queue)
   for _, event in ipairs(list) do
     local text = json.encode(event)
     if #text > TEXT_MAX then
-      event = { event = event.event, id = event.id }
+      event = put_aside(store, event, text)
       text = json.encode(event)
     end
     if size + #text > TEXT_MAX then
