@@ -53,6 +53,7 @@ router:get("/caught", function()
 end, { timeout = "50ms" })
 router:get("/yield", function() coroutine.yield() end)
 router:get("/global", function() oops = 1 return "no" end)
+router:get("/legacy", function() return require("services.legacy").hello() end)
 router:get("/state", function(req) return { user = req.state.user } end,
   { before = { function(req, next) req.state.user = "ann" return next(req) end } })
 router:get("/gone", function()
@@ -98,6 +99,7 @@ const files = {
   "public/hello.txt": "from public\n",
   "public/sub/index.html": "<p>index",
   "secret.txt": "secret",
+  "scripts/services/legacy.lua": 'module("legacy", package.seeall)\nfunction hello() return "hello" end\npackage.loaded["services.legacy"] = _M\n',
 };
 
 test("handlers", async (t) => {
@@ -205,6 +207,11 @@ test("handlers", async (t) => {
   await t.test("a bare yield is a 500 with a log line", async () => {
     assert.equal((await app.get("/yield")).status, 500);
     await app.line((l) => /coroutine.yield outside/.test(l.err?.message ?? ""));
+  });
+
+  await t.test("a module of the old kind may be required late", async () => {
+    const answer = await app.get("/legacy");
+    assert.equal(answer.text, "hello");
   });
 
   await t.test("an accidental global is an error that names it", async () => {

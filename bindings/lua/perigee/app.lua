@@ -114,9 +114,14 @@ local function forbid_exit()
   end
 end
 
+-- Modules of old (lfs, whatever calls module()) name themselves in _G, from C,
+-- and may be required late: that is no slip.
 local function lock_globals()
   setmetatable(_G, {
-    __newindex = function(_, name)
+    __newindex = function(globals, name, value)
+      if debug.getinfo(2, "S").what == "C" then
+        return rawset(globals, name, value)
+      end
       error(("assignment to the global %q: make it local, or a field of a "
         .. "module"):format(tostring(name)), 2)
     end,
