@@ -21,6 +21,7 @@ int perilua_open_queue(lua_State *L);
 int perilua_open_leases(lua_State *L);
 int perilua_open_offload(lua_State *L);
 int perilua_open_redis(lua_State *L);
+int perilua_open_redis_check(lua_State *L);
 int perilua_open_request(lua_State *L);
 int perilua_open_shared(lua_State *L);
 int perilua_open_sqlite(lua_State *L);
@@ -49,6 +50,7 @@ const perilua_module perilua_modules[] = {
     {"perigee.core.offload", perilua_open_offload},
     {"perigee.core.leases", perilua_open_leases},
     {"perigee.core.redis", perilua_open_redis},
+    {"perigee.core.redis_check", perilua_open_redis_check},
     {"perigee.core.request", perilua_open_request},
     {"perigee.core.shared", perilua_open_shared},
     {"perigee.core.sqlite", perilua_open_sqlite},

@@ -504,6 +504,18 @@ describe("faults", function()
         [1]:gsub("^environment [^:]*", "config")) })
   end)
 
+  it("tell what is wrong with the URL of a Redis", function()
+    local function fault(url)
+      return (faults { files = {}, environ = { REDIS_URL = url } }[1]
+        :match "redis%.main%.url: (.*)$")
+    end
+    assert.equal("the path is not the number of a database", fault "redis://h/x")
+    assert.equal("the master's name is missing: .../NAME",
+      fault "redis+sentinel://h:26379")
+    assert.truthy(fault("http://h"):find("must be a URL", 1, true))
+    assert.truthy(fault "redis://h:99999")
+  end)
+
   it("tell of a flag that names no setting", function()
     for _, flag in ipairs { ".=1", "a..b=1", "a.=1", "http", "=1", "a b=1" } do
       local list = faults { overrides = { flag } }

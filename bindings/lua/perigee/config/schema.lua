@@ -2,6 +2,7 @@
 --- tells what each one means; a spec compares the two.
 
 local log_check = require "perigee.core.log_check"
+local redis_check = require "perigee.core.redis_check"
 local t = require "perigee.config.types"
 
 local M = {}
@@ -397,15 +398,18 @@ local function url_check(...)
   end
 end
 
+local redis_scheme = url_check("redis", "rediss", "unix", "redis+unix",
+  "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
+
 local redis = t.map {
   default = {},
   of = t.section {
     url = t.string {
       required = true,
       secret = true,
-      check = url_check("redis", "rediss", "unix", "redis+unix",
-        "redis+cluster", "rediss+cluster", "redis+sentinel",
-        "rediss+sentinel"),
+      check = function(value)
+        return redis_scheme(value) or redis_check.url_fault(value)
+      end,
     },
     pool = t.integer { default = 4, min = 1, max = 1000 },
     connect_timeout = t.duration { default = "2s", min = 1 },
