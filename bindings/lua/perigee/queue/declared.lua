@@ -34,6 +34,37 @@ local function own_queues(client, definitions)
   return names
 end
 
+local function put(client, definition)
+  local ok, err = client.driver:schedule(definition.queue,
+    definition.schedule, {
+      every = definition.every, cron = definition.cron,
+      tz = definition.tz, catch_up = definition.catch_up,
+      limit = definition.limit, origin = "code",
+    }, {
+      name = definition.schedule,
+      data = definition.data ~= nil and assert(json.encode(
+        definition.data)) or "{}",
+      opts = options.check(definition.opts),
+    })
+  if not ok then
+    log.error("a schedule could not be set",
+      { file = definition.file, err = err })
+  end
+end
+
+--- Before jobs are taken: what came due while nobody was there, and is not to be
+--- caught up with, must not be found.
+---@param client perigee.queue.Client
+---@param definitions perigee.JobDefinition[]
+function M.not_caught_up(client, definitions)
+  for _, definition in ipairs(definitions) do
+    if definition.catch_up == "none"
+      and (definition.every or definition.cron) then
+      put(client, definition)
+    end
+  end
+end
+
 --- Of scripts/jobs/: what is no longer there ends.
 ---@param client perigee.queue.Client
 ---@param definitions perigee.JobDefinition[]
@@ -42,21 +73,7 @@ function M.schedules(client, definitions)
   for _, definition in ipairs(definitions) do
     if definition.every or definition.cron then
       wanted[definition.queue .. ":" .. definition.schedule] = true
-      local ok, err = client.driver:schedule(definition.queue,
-        definition.schedule, {
-          every = definition.every, cron = definition.cron,
-          tz = definition.tz, catch_up = definition.catch_up,
-          limit = definition.limit, origin = "code",
-        }, {
-          name = definition.schedule,
-          data = definition.data ~= nil and assert(json.encode(
-            definition.data)) or "{}",
-          opts = options.check(definition.opts),
-        })
-      if not ok then
-        log.error("a schedule could not be set",
-          { file = definition.file, err = err })
-      end
+      put(client, definition)
     end
   end
   for _, name in ipairs(own_queues(client, definitions)) do

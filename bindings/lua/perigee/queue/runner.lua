@@ -380,6 +380,7 @@ function M.start(definitions)
   end
   local most = config.queue and config.queue.concurrency
   local shares = most and require("perigee.queue.shares").new(most)
+  declared.not_caught_up(client, definitions)
   for _, name in ipairs(order) do
     runners[#runners + 1] = open(client, name, by_queue[name], shares)
   end

@@ -41,8 +41,11 @@ end
 local function first_of_every(schedule, now, old)
   local every = schedule.every
   if old.every == text(every) and old.score then
-    return math.max(old.score, now), tonumber(old.offset)
-      or old.score % every
+    local at = math.max(old.score, now)
+    if schedule.catch_up == "none" then
+      at = old.score + math.ceil((at - old.score) / every) * every
+    end
+    return at, tonumber(old.offset) or old.score % every
   end
   local at = math.max(schedule.start or now, now)
   return at, at % every
@@ -56,7 +59,8 @@ local function first_of_cron(schedule, now)
 end
 
 local function read(self, queue, id)
-  local reply, err = self.store:run("schedule_read", queue, { id })
+  local reply, err = self.store:run("schedule_read", queue,
+    { id, time.now() })
   if not reply then
     return nil, err
   end

@@ -34,14 +34,22 @@ local function drop_pending(Q, key)
 end
 ]] }
 
--- When a schedule is next, and whether the job for that has yet to end.
+-- When a schedule is next, and whether the job for that has yet to end. One that
+-- nobody was there for is not waited for where nothing is caught up with.
 parts.next_iteration = { source = [[
-local function next_iteration(Q, key)
+local LATE = 2000
+local function next_iteration(Q, key, now)
   local score = redis.call('ZSCORE', Q .. 'repeat', key)
   local id = string.format('repeat:%s:%.0f', key, score or 0)
-  return score, score and redis.call('EXISTS', Q .. id) == 1
+  local live = score and redis.call('EXISTS', Q .. id) == 1
     and not redis.call('ZSCORE', Q .. 'completed', id)
     and not redis.call('ZSCORE', Q .. 'failed', id)
+  if live and tonumber(score) < now - LATE
+    and redis.call('HGET', Q .. 'repeat:' .. key, 'catchUp') == 'none'
+    and redis.call('ZSCORE', Q .. 'delayed', id) then
+    return score, false
+  end
+  return score, live
 end
 ]] }
 
@@ -71,7 +79,7 @@ local function is_there()
   end
   return next(known) == nil
 end
-local score, live = next_iteration(Q, key)
+local score, live = next_iteration(Q, key, now)
 if live and is_there() then
   return score
 end
@@ -91,10 +99,10 @@ return text(at)
 ]])
 
 --- What the next iteration is made from, and whether the one that is due is
---- there. KEYS: root. ARGV: id of the schedule.
+--- there. KEYS: root. ARGV: id of the schedule, now.
 M.schedule_read = parts.compose({ "next_iteration" }, [[
 local Q = KEYS[1] .. ':'
-local score, live = next_iteration(Q, ARGV[1])
+local score, live = next_iteration(Q, ARGV[1], tonumber(ARGV[2]))
 return { score, redis.call('HGETALL', Q .. 'repeat:' .. ARGV[1]),
   live and 1 or 0 }
 ]])
