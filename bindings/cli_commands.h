@@ -34,10 +34,10 @@ int perilua_cli_log_level(perilua_cli *cli);
 int perilua_cli_profiles(perilua_cli *cli);
 
 /* Runs cli->command->module inside of a host of cli->dir, with cli's words as
- * its arguments; the module returns a function. load: the routes and jobs too,
- * and on_start. Log lines go to standard error. Returns the exit code. */
+ * its arguments; the module returns a function. writes: var/ is made where it
+ * is missing. Log lines go to standard error. Returns the exit code. */
 int perilua_cli_inside(const perilua_cli *cli, const char *env, bool dev,
-                       bool load);
+                       bool writes);
 
 /* Makes the bundle of cli's application, or prints its faults and returns the
  * exit code. 0: the caller owns *out_fd. dev as in perilua_stage_options; env:

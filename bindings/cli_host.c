@@ -78,7 +78,7 @@ static void on_staged(void *data, const char *error)
                       (int)in->cli->word_count, in->cli->words, on_called, in);
 }
 
-static int run_inside(inside *in, int bundle_fd, bool load)
+static int run_inside(inside *in, int bundle_fd, bool writes)
 {
     uv_loop_t loop;
     char *dir = realpath(in->cli->dir, NULL);
@@ -96,8 +96,11 @@ static int run_inside(inside *in, int bundle_fd, bool load)
         free(dir);
         return PERILUA_CLI_OS;
     }
+    if (writes) {
+        mkdir("var", 0755); /* whoever writes there says what is wrong */
+    }
     in->host = perilua_host_create(&options);
-    perilua_host_stage(in->host, 1, bundle_fd, load, on_staged, in);
+    perilua_host_stage(in->host, 1, bundle_fd, false, on_staged, in);
     uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
     free(dir);
@@ -105,7 +108,7 @@ static int run_inside(inside *in, int bundle_fd, bool load)
 }
 
 int perilua_cli_inside(const perilua_cli *cli, const char *env, bool dev,
-                       bool load)
+                       bool writes)
 {
     inside in = {.cli = cli, .code = PERILUA_CLI_INTERNAL};
     int fd;
@@ -120,23 +123,13 @@ int perilua_cli_inside(const perilua_cli *cli, const char *env, bool dev,
         close(fd);
         return PERILUA_CLI_INTERNAL;
     }
-    return run_inside(&in, fd, load);
-}
-
-/* What runs inside may open a database there. */
-static void make_var(const perilua_cli *cli)
-{
-    char path[4096];
-
-    snprintf(path, sizeof path, "%s/var", cli->dir);
-    mkdir(path, 0755); /* whoever writes there says what is wrong */
+    return run_inside(&in, fd, writes);
 }
 
 int perilua_cli_test(perilua_cli *cli)
 {
-    make_var(cli);
     setenv("PERIGEE_ENV", "test", 1); /* for what the specs start, too */
-    return perilua_cli_inside(cli, "test", true, false);
+    return perilua_cli_inside(cli, "test", true, true);
 }
 
 /* The words come to the module as its arguments; --json is the first of them.
@@ -159,13 +152,15 @@ int perilua_cli_check(perilua_cli *cli)
 
 int perilua_cli_console(perilua_cli *cli)
 {
-    make_var(cli);
-    return perilua_cli_inside(cli, NULL, false, false);
+    if (cli->word_count == 0 && strcmp(cli->command->name, "exec") == 0) {
+        return perilua_cli_usage(
+            cli, "exec needs Lua to evaluate: perigee exec 'return 1'");
+    }
+    return perilua_cli_inside(cli, NULL, false, true);
 }
 
 int perilua_cli_queue(perilua_cli *cli)
 {
-    make_var(cli);
     pass_json(cli);
-    return perilua_cli_inside(cli, NULL, false, false);
+    return perilua_cli_inside(cli, NULL, false, true);
 }

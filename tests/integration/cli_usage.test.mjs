@@ -1,5 +1,6 @@
 // The command line itself: help, wrong words, exit codes.
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import { app_dir, perigee } from "./helpers.mjs";
 
@@ -122,4 +123,14 @@ test("commands for a running host say when there is none", async (t) => {
     assert.match(stderr, /no host runs in/);
     assert.equal(stdout, "");
   }
+});
+
+test("a command leaves nothing behind where there is no application", async (t) => {
+  const dir = app_dir(t, { files: { "notes.txt": "" } });
+  for (const args of [["exec", "1"], ["repl"], ["test"], ["queue", "ls"]]) {
+    assert.equal((await perigee(args, { cwd: dir })).code, 78, args[0]);
+  }
+  const bare = await perigee(["exec"], { cwd: dir });
+  assert.equal(bare.code, 2, "what is missing on the command line comes first");
+  assert.deepEqual(readdirSync(dir), ["notes.txt"]);
 });

@@ -23,13 +23,9 @@ local function print_values(ok, ...)
   return 0
 end
 
----@param text string?
+---@param text string
 ---@return integer exit_code
 return function(text)
-  if not text then
-    return fail("perigee: exec needs Lua to evaluate: perigee exec 'return 1'",
-      2)
-  end
   local chunk, why = console.compile(text, "=exec")
   if not chunk then
     return fail(why, 1)
