@@ -17,6 +17,17 @@ router:get("/heard", function() return { worker = host.worker, heard = heard } e
 router:get("/big", function()
   return nil, select(2, events.publish("said", ("x"):rep(40000)))
 end)
+router:get("/twice", function()
+  local n = 0
+  local function count() n = n + 1 end
+  local off = events.on("twice", count)
+  events.on("twice", count)
+  off()
+  off()
+  events.publish("twice", 1)
+  require("perigee.task").sleep(100)
+  return { n = n }
+end)
 router:get("/function", function()
   return nil, select(2, events.publish("said", print))
 end)
@@ -43,6 +54,10 @@ test("events", async (t) => {
   await t.test("refuse what is too large, and what is no JSON", async () => {
     assert.equal((await app.get("/big")).status, 413);
     assert.equal((await app.get("/function")).status, 400);
+  });
+
+  await t.test("take back what was given, once", async () => {
+    assert.equal((await app.get("/twice")).json.n, 1);
   });
 
   await t.test("an old generation stops hearing", async () => {

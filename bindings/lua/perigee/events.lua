@@ -5,7 +5,7 @@ local task = require "perigee.task"
 
 local M = {}
 
-local handlers = {} -- topic -> list of functions
+local handlers = {} -- topic -> list of {function}
 
 --- Tells every worker, this one too, once; what one worker publishes arrives
 --- in order. Data is what JSON can carry, 32 KB at most with the topic.
@@ -29,10 +29,11 @@ function M.on(topic, fn)
   core.listen()
   local list = handlers[topic] or {}
   handlers[topic] = list
-  list[#list + 1] = fn
+  local entry = { fn } -- its own: one function may be there twice
+  list[#list + 1] = entry
   return function()
     for i, one in ipairs(list) do
-      if one == fn then
+      if one == entry then
         table.remove(list, i)
         return
       end
@@ -44,7 +45,7 @@ end
 function M.deliver(topic, data)
   local list = handlers[topic]
   for i = 1, list and #list or 0 do
-    task.spawn_detached(list[i], data)
+    task.spawn_detached(list[i][1], data)
   end
 end
 
