@@ -504,6 +504,15 @@ describe("faults", function()
         [1]:gsub("^environment [^:]*", "config")) })
   end)
 
+  it("name a driver of queues that there is not", function()
+    for _, driver in ipairs { "kafka", "rabbitmq", "sqlite" } do
+      local list = faults { files = {},
+        environ = { PERIGEE_QUEUE__DRIVER = driver } }
+      assert.equal(1, #list)
+      assert.matches("queue.driver: .*embedded", list[1])
+    end
+  end)
+
   it("tell what is wrong with the URL of a Redis", function()
     local function fault(url)
       return (faults { files = {}, environ = { REDIS_URL = url } }[1]

@@ -482,7 +482,7 @@ end
 local queue = t.section {
   driver = t.enum {
     default = "embedded",
-    values = { "embedded", "redis", "rabbitmq", "kafka" },
+    values = { "embedded", "redis" },
   },
   path = t.string { default = "var/queue.sqlite" },
   synchronous = t.enum { default = "full",
