@@ -380,6 +380,20 @@ static bool attend(perilua_gen *gen, peri_exchange *ex)
     return host->fault != NULL && show_fault(gen, ex);
 }
 
+/* What is matched; it lives as long as the exchange, since parameters are of
+ * it. */
+static peri_slice path_of(peri_exchange *ex)
+{
+    peri_slice path = peri_exchange_text(ex, ex->path);
+    char *normal;
+
+    if (memchr(path.data, '%', path.length) == NULL) {
+        return path;
+    }
+    normal = peri_arena_alloc(peri_exchange_arena(ex), path.length);
+    return peri_slice_of(normal, peri_path_normalize(path, normal));
+}
+
 /* ---- the host's peri_http_app ---- */
 
 void perilua_on_request(void *data, peri_exchange *ex)
@@ -395,8 +409,8 @@ void perilua_on_request(void *data, peri_exchange *ex)
     if (gen->host->attentive && attend(gen, ex)) {
         return;
     }
-    if (!peri_router_match(gen->router, (peri_method)ex->method,
-                           peri_exchange_text(ex, ex->path), &match)) {
+    if (!peri_router_match(gen->router, (peri_method)ex->method, path_of(ex),
+                           &match)) {
         dispatch_unrouted(gen, ex, &match);
         return;
     }

@@ -42,6 +42,16 @@ static int decode_one(const char **at, const char *end)
     return value == 0 || value == '/' ? PERI_EFORMAT : value;
 }
 
+/* RFC 8615: the one folder with a dot that is there to be seen. */
+static bool is_well_known(const char *behind_dot, const char *end)
+{
+    static const char rest[] = "well-known/";
+    const size_t length = sizeof rest - 1;
+
+    return (size_t)(end - behind_dot) > length &&
+           memcmp(behind_dot, rest, length) == 0;
+}
+
 int peri_file_path(peri_slice raw, char *out)
 {
     const char *at = raw.data;
@@ -57,7 +67,8 @@ int peri_file_path(peri_slice raw, char *out)
         int c = decode_one(&at, end);
 
         if (c < 0 || (slash && out == segment) ||
-            (c == '.' && out == segment)) {
+            (c == '.' && out == segment &&
+             (out != start || !is_well_known(at, end)))) {
             return PERI_EFORMAT;
         }
         *out++ = (char)c;

@@ -164,6 +164,47 @@ static char *encode_pattern(peri_arena *arena, const char *text)
     return out;
 }
 
+static int hex_value(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+static bool needs_no_escape(int c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
+           c == '~';
+}
+
+size_t peri_path_normalize(peri_slice raw, char *out)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t at = 0;
+
+    for (size_t i = 0; i < raw.length; i++) {
+        bool escape = raw.data[i] == '%' && raw.length - i > 2;
+        int high = escape ? hex_value(raw.data[i + 1]) : -1;
+        int low = high >= 0 ? hex_value(raw.data[i + 2]) : -1;
+
+        if (low < 0) {
+            out[at++] = raw.data[i];
+            continue;
+        }
+        i += 2;
+        if (needs_no_escape(high * 16 + low)) {
+            out[at++] = (char)(high * 16 + low);
+        } else {
+            out[at++] = '%';
+            out[at++] = hex[high];
+            out[at++] = hex[low];
+        }
+    }
+    return at;
+}
+
 static const char *parse_name(pattern *p, peri_slice name)
 {
     if (name.length == 0) {

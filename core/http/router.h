@@ -55,6 +55,11 @@ typedef struct peri_route_match {
 
 typedef struct peri_router peri_router;
 
+/* A raw path as it is matched: escapes of characters that need none (RFC 3986
+ * section 2.3) are those characters, the others have capital digits. out has
+ * room for raw.length bytes; returns how many it took. */
+size_t peri_path_normalize(peri_slice raw, char *out);
+
 peri_router *peri_router_create(void);
 void peri_router_destroy(peri_router *router);
 

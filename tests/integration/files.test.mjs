@@ -201,3 +201,23 @@ test("a file that was sent a moment ago is sent as it is now", async (t) => {
   assert.equal((await ask("plain.css", "br")).status, 404);
   connection.end();
 });
+
+test("names that begin with a dot are hidden, but for /.well-known/ of the root", async (t) => {
+  const app = await start(t, { files: {
+    "public/.well-known/acme-challenge/token": "it is us\n", "public/.well-known/.hidden": "x",
+    "public/.hidden": "x", "public/sub/.well-known/file": "x",
+  } });
+  assert.equal((await app.get("/.well-known/acme-challenge/token")).text, "it is us\n");
+  for (const target of ["/.hidden", "/.well-known/.hidden", "/.well-known/%2ehidden", "/sub/.well-known/file", "/.well-knownx/f"]) {
+    assert.equal((await app.get(target)).status, 404, target);
+  }
+});
+
+test("a route is found by any form of its path", async (t) => {
+  const app = await start(t, { route: `
+    router:get("/plain", function() return "plain" end)
+    router:get("/café/:name", function(req) return req.params.name end)` });
+  assert.equal((await app.get("/pl%61in")).text, "plain");
+  assert.equal((await app.get("/caf%c3%a9/a%2fb%2E")).text, "a/b.");
+  assert.equal((await app.get("/plain%2f")).status, 404);
+});

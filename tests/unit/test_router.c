@@ -240,6 +240,30 @@ TEST(methods_have_names)
     assert_int_equal(peri_methods_format(0, small, 1), 0);
 }
 
+static void paths_are_matched_in_their_normal_form(void **state)
+{
+    static const char *const cases[][2] = {
+        {"/h", "/h"},
+        {"/%68%2e%7E", "/h.~"},
+        {"/caf%c3%a9", "/caf%C3%A9"},
+        {"/a%2fb%2F", "/a%2Fb%2F"},
+        {"/%25%36%38", "/%2568"},
+        {"/%", "/%"},
+        {"/%6", "/%6"},
+        {"/%zz%6g", "/%zz%6g"},
+        {"", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char out[32];
+        size_t length = peri_path_normalize(peri_slice_str(cases[i][0]), out);
+
+        assert_int_equal(length, strlen(cases[i][1]));
+        assert_memory_equal(out, cases[i][1], length);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +275,7 @@ int main(void)
         cmocka_unit_test(names_of_parameters_do_not_part_routes),
         cmocka_unit_test(refuses_malformed_patterns),
         cmocka_unit_test(patterns_may_be_written_as_people_read_them),
+        cmocka_unit_test(paths_are_matched_in_their_normal_form),
         cmocka_unit_test(splits_and_joins_prefixes),
         cmocka_unit_test(methods_have_names),
     };

@@ -108,12 +108,14 @@ local function begin(run, id, v)
   call('SET', J .. ':lock', want.token, 'PX', want.lock)
   call('XADD', Q .. 'events', '*', 'event', 'active', 'jobId', id, 'prev',
     'waiting')
+  -- Clocks of two machines differ: no job begins before it was added.
+  local stamp = (tonumber(v[4]) or 0) > run.now and v[4] or run.stamp
   local started = v[8] and text(int(v[8]) + 1) or '1'
   if want.worker ~= '' then
-    call('HSET', J, 'processedOn', run.stamp, 'ats', started, 'pb',
+    call('HSET', J, 'processedOn', stamp, 'ats', started, 'pb',
       want.worker)
   else
-    call('HSET', J, 'processedOn', run.stamp, 'ats', started)
+    call('HSET', J, 'processedOn', stamp, 'ats', started)
   end
   v[8] = started
   local at = #out + 1
