@@ -913,7 +913,10 @@ TEST(a_refusal_is_not_lost_to_what_the_client_still_sends)
     for (int i = 0; i < 10; i++) {
         send(r->client, junk, 1 << 14, MSG_NOSIGNAL);
         turn(r);
+        assert_int_equal(only_conn(r)->state, PERI_CONN_FINAL);
     }
+    shutdown(r->client, SHUT_WR);
+    turn(r);
     assert_true(peri_list_empty(&r->server->conns));
     free(junk);
     rig_destroy(r);
