@@ -12,6 +12,7 @@
 #include "core/base/alloc.h"
 #include "core/base/arena.h"
 #include "core/base/err.h"
+#include "core/base/text_code.h"
 
 #define ROUTER_BLOCK_BYTES 8192
 
@@ -164,14 +165,6 @@ static char *encode_pattern(peri_arena *arena, const char *text)
     return out;
 }
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 static bool needs_no_escape(int c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -185,21 +178,20 @@ size_t peri_path_normalize(peri_slice raw, char *out)
     size_t at = 0;
 
     for (size_t i = 0; i < raw.length; i++) {
-        bool escape = raw.data[i] == '%' && raw.length - i > 2;
-        int high = escape ? hex_value(raw.data[i + 1]) : -1;
-        int low = high >= 0 ? hex_value(raw.data[i + 2]) : -1;
+        char byte;
 
-        if (low < 0) {
+        if (raw.data[i] != '%' || raw.length - i < 3 ||
+            !peri_hex_decode(raw.data + i + 1, 2, &byte)) {
             out[at++] = raw.data[i];
             continue;
         }
         i += 2;
-        if (needs_no_escape(high * 16 + low)) {
-            out[at++] = (char)(high * 16 + low);
+        if (needs_no_escape((unsigned char)byte)) {
+            out[at++] = byte;
         } else {
             out[at++] = '%';
-            out[at++] = hex[high];
-            out[at++] = hex[low];
+            out[at++] = hex[(unsigned char)byte >> 4];
+            out[at++] = hex[byte & 15];
         }
     }
     return at;
