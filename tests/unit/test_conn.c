@@ -915,7 +915,8 @@ TEST(a_refusal_is_not_lost_to_what_the_client_still_sends)
         turn(r);
         assert_int_equal(only_conn(r)->state, PERI_CONN_FINAL);
     }
-    shutdown(r->client, SHUT_WR);
+    only_conn(r)->dropped_bytes = PERI_CONN_LINGER_MAX_BYTES - 1000;
+    send(r->client, junk, 1 << 14, MSG_NOSIGNAL);
     turn(r);
     assert_true(peri_list_empty(&r->server->conns));
     free(junk);
