@@ -15,9 +15,10 @@ static int buffer_gc(lua_State *L)
     return 0;
 }
 
-/* Raises for an option of the table at 2 that is none of the names. */
+/* Raises for an option of the table at 2 that is none of the names, of which
+ * NULL is the last. */
 static void check_options(lua_State *L, const char *what,
-                          const char *const names[2])
+                          const char *const *names)
 {
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_pushnil(L);
@@ -25,8 +26,12 @@ static void check_options(lua_State *L, const char *what,
         const char *name = lua_type(L, -2) == LUA_TSTRING
                                ? lua_tostring(L, -2)
                                : luaL_typename(L, -2);
+        const char *const *known = names;
 
-        if (strcmp(name, names[0]) != 0 && strcmp(name, names[1]) != 0) {
+        while (*known != NULL && strcmp(name, *known) != 0) {
+            known++;
+        }
+        if (*known == NULL) {
             luaL_error(L, "%s: unknown option %s", what, name);
         }
         lua_pop(L, 1);
@@ -41,7 +46,7 @@ static int json_encode(lua_State *L)
     int rc;
 
     if (lua_gettop(L) != 1 && !lua_isnoneornil(L, 2)) {
-        check_options(L, "json.encode", (const char *[]){"pretty", "pretty"});
+        check_options(L, "json.encode", (const char *[]){"pretty", NULL});
         lua_getfield(L, 2, "pretty");
         pretty = lua_toboolean(L, -1);
         lua_pop(L, 1);
@@ -88,7 +93,7 @@ static int json_decode(lua_State *L)
         lua_Integer bytes_max;
 
         check_options(L, "json.decode",
-                      (const char *[]){"max_depth", "max_bytes"});
+                      (const char *[]){"max_depth", "max_bytes", NULL});
         bytes_max = check_limit(L, "max_bytes", (lua_Integer)text.length);
         if (text.length > (size_t)bytes_max) {
             return perilua_fail(L, "too_large", "json_decode",

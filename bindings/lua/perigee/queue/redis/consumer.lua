@@ -24,7 +24,7 @@ function Consumer:take(n)
   if self.closed then
     return nil
   end
-  return self.taking:with(taking.take, self, n)
+  return self.turn:with(taking.take, self, n)
 end
 
 -- ---- ending ----
@@ -256,7 +256,7 @@ function M.open(driver, queue, options)
     owner = driver.owner, consumers = driver.consumers, running = {},
     marker = root .. ":marker",
     token = function() return driver.owner:token() end,
-    taking = require("perigee.task").semaphore(1),
+    turn = require("perigee.task").semaphore(1), -- to take
     connection = connection.open(store.client, root .. ":marker",
       connection.name(store.prefix, queue, suffix)),
   }, Consumer)
