@@ -923,6 +923,21 @@ TEST(a_refusal_is_not_lost_to_what_the_client_still_sends)
     rig_destroy(r);
 }
 
+TEST(a_client_that_is_refused_and_stays_is_left)
+{
+    rig *r = rig_create();
+
+    (void)state;
+    say(r, "GET / HTTP/1.1\nHost: a\r\n\r\n");
+    assert_int_equal(answers(r, 400), 1);
+    assert_int_equal(only_conn(r)->state, PERI_CONN_FINAL);
+    for (int i = 0; i < 20 && !peri_list_empty(&r->server->conns); i++) {
+        turn_for(r, PERI_CONN_LINGER_MS / 2);
+    }
+    assert_true(peri_list_empty(&r->server->conns));
+    rig_destroy(r);
+}
+
 /* ---- going away ---- */
 
 TEST(a_client_that_goes_is_told)
@@ -1370,6 +1385,7 @@ int main(void)
         cmocka_unit_test(an_upgrade_is_overlooked_and_nothing_is_lost),
         cmocka_unit_test(a_refusal_says_why),
         cmocka_unit_test(a_refusal_is_not_lost_to_what_the_client_still_sends),
+        cmocka_unit_test(a_client_that_is_refused_and_stays_is_left),
         cmocka_unit_test(a_client_that_goes_is_told),
         cmocka_unit_test(a_client_that_shut_its_side_gets_its_answers),
         cmocka_unit_test(a_client_that_shut_its_side_may_wait_long),
