@@ -53,12 +53,13 @@ const WORKERS = `
   local drivers = require "perigee.queue.driver"
   local config = require "perigee.config"
   local options = require "perigee.queue.options"
-  local signal = require("perigee.core.queue").signal
+  local core = require "perigee.core.queue"
   local task = require "perigee.task"
   local M = { open = {} }
   function M.driver() return drivers.open(config.queue) end
   local function run(consumer, job, fn)
     local ok, result, err = pcall(fn, job)
+    core.check() -- raises where the host closes: it gives the job back
     if ok and result ~= nil then
       return consumer:complete(job, result)
     end
@@ -71,7 +72,7 @@ const WORKERS = `
   end
   function M.start(queue, concurrency, fn)
     local consumer = M.driver():consume(queue, { concurrency = concurrency, name = "perigee" })
-    local running, freed = 0, signal()
+    local running, freed = 0, core.signal()
     M.open[#M.open + 1] = consumer
     task.spawn_detached(function()
       while true do
