@@ -29,18 +29,32 @@ function M.name(prefix, queue, suffix)
   return prefix .. ":" .. base64.encode(queue) .. (suffix or "")
 end
 
+-- Of a reply of TIME, in ms; nil where the server does not say it.
+local function in_ms(reply)
+  local seconds = type(reply) == "table" and tonumber(reply[1])
+  return seconds and seconds * 1000 + math.floor(reply[2] / 1000) or nil
+end
+
+--- What scripts that have gone by the server's clock until then may have written
+--- down as our time, at most.
+---@param reply any # of TIME
+---@return number? ms
+function Connection:written_until(reply)
+  local ms = in_ms(reply)
+  return ms and ms + self.ahead
+end
+
 --- Takes in what TIME has said. Each reading makes our clock seem later by what
 --- the reply took on its way: the least one of a while is the nearest. One that
 --- is far above it comes from a clock that has been set.
 ---@param reply any
 function Connection:read_clock(reply)
-  local seconds = type(reply) == "table" and tonumber(reply[1])
-  if not seconds then
+  local server = in_ms(reply)
+  if not server then
     self.ahead = self.ahead or 0
     return
   end
-  local ahead = time.now() - seconds * 1000 - math.floor(reply[2] / 1000)
-  local now = time.monotonic()
+  local ahead, now = time.now() - server, time.monotonic()
   if not self.read_at or now - self.read_at > CLOCK_HOLDS_MS
     or ahead <= self.ahead or ahead > self.ahead + CLOCK_SET_MS then
     self.ahead, self.read_at = ahead, now

@@ -14,6 +14,8 @@ local STRIDE = #FIELDS + 1
 local NAME, DATA, OPTS = 1, 2, 3
 local BATCH = 64
 local RETRY_MIN_MS, RETRY_MAX_MS = 20, 500
+-- Our clock has been set back if it is that far behind.
+local BEHIND_MAX_MS = 1000
 
 -- What runs jobs of a queue in this worker: see consumer.lua.
 ---@class perigee.queue.redis.Settler
@@ -25,6 +27,8 @@ local RETRY_MIN_MS, RETRY_MAX_MS = 20, 500
 ---@field points integer      # of metrics
 ---@field token fun(): string
 ---@field unheard table<string, number> # see M.fetch
+---@field began_until number? # when its last jobs began at the latest, if that
+---                           # was by the server's clock
 
 local function header(c, n, token, now)
   return {
@@ -113,6 +117,13 @@ local function flush(c, batch)
   deliver(batch, send(c, batch.args, batch.n))
 end
 
+-- The server's clock is known to some ms, and a job may be shorter than that: it
+-- does not end before it began.
+local function end_time(c)
+  local now, began = time.now(), c.began_until
+  return began and began > now and began - now < BEHIND_MAX_MS and began or now
+end
+
 --- Ends a job; gives true, or nil and why not.
 ---@param c perigee.queue.redis.Settler
 ---@param kind "c"|"f"|"r"|"w"
@@ -124,7 +135,7 @@ end
 function M.finish(c, kind, job, text, stack, keep, n)
   local batch = c.ending
   if not batch or batch.n >= BATCH then
-    batch = { args = header(c, 0, ""), n = 0, event = core.event() }
+    batch = { args = header(c, 0, "", end_time(c)), n = 0, event = core.event() }
     c.ending = batch
     core.spawn_detached(flush, c, batch)
   end

@@ -47,6 +47,7 @@ local function listen(self, n)
     self.unheard[token] = time.monotonic()
     return { err = err }
   end
+  self.began_until = here:written_until(replies[3])
   here:read_clock(replies[3])
   local reply = replies[2]
   if errors.is(reply) or reply[1] < 0 then
