@@ -190,6 +190,7 @@ static void add_header(lua_State *L, int headers)
 
 static bool is_stale(peri_slice name)
 {
+    assert(name.data != NULL); /* no field is without a name */
     return peri_slice_equal_nocase(name, PERI_SLICE("content-encoding")) ||
            peri_slice_equal_nocase(name, PERI_SLICE("content-length"));
 }

@@ -49,6 +49,10 @@ function system_includes(packages) {
 }
 
 // As CMakeLists.txt has it: core/ has no path to lua.h.
+// The analyzer's default, three times as much, takes two thirds of the whole lint
+// and has found nothing here that this does not.
+const ANALYZER = ["-Xclang", "-analyzer-config", "-Xclang", "max-nodes=75000"];
+
 function compiler_flags(file) {
   const base = ["libuv", "libcrypto"];
   const all = [...base, "luajit", "sqlite3", "cmocka"];
@@ -165,7 +169,7 @@ function checks(files, everything, cache) {
     source_hash),
     tidy: pinned("clang-tidy", () =>
       each_file(cache, "tidy", tidied, read(".clang-tidy"), (f) =>
-        ["clang-tidy", "--quiet", f, "--", ...compiler_flags(f)], source_hash)),
+        ["clang-tidy", "--quiet", f, "--", ...compiler_flags(f), ...ANALYZER], source_hash)),
     "api reference": async () => {
       if (!everything.includes("docs/api.md")) {
         return SKIP;

@@ -135,7 +135,8 @@ end
 function M.finish(c, kind, job, text, stack, keep, n)
   local batch = c.ending
   if not batch or batch.n >= BATCH then
-    batch = { args = header(c, 0, "", end_time(c)), n = 0, event = core.event() }
+    local args = header(c, 0, "", end_time(c))
+    batch = { args = args, n = 0, event = core.event() }
     c.ending = batch
     core.spawn_detached(flush, c, batch)
   end
