@@ -390,8 +390,10 @@ local function deduplicate(Q, job)
 end
 ]] }
 
-for name, part in pairs(require "perigee.queue.redis.part_groups") do
-  M[name] = part
+for _, file in ipairs { "groups", "begin", "settle" } do
+  for name, part in pairs(require("perigee.queue.redis.part_" .. file)) do
+    M[name] = part
+  end
 end
 
 --- The source of a script: the parts that it needs, each once, then its body.

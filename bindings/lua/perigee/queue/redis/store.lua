@@ -9,7 +9,7 @@ local time = require "perigee.time"
 local M = {}
 
 local SOURCES = {}
-for _, name in ipairs { "add", "work", "admin", "schedule" } do
+for _, name in ipairs { "add", "work", "lost", "queue", "job", "schedule" } do
   for key, value in pairs(require("perigee.queue.redis.script_" .. name)) do
     SOURCES[key] = value
   end
