@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -182,11 +183,21 @@ static void append_position(peri_sqlite_fault *fault, sqlite3 *handle,
     }
 }
 
+/* ON DELETE RESTRICT is a trigger of SQLite's own making, and fails as one. */
+static int cause_of(int code, const char *text)
+{
+    return code == SQLITE_CONSTRAINT_TRIGGER &&
+                   strcmp(text, "FOREIGN KEY constraint failed") == 0
+               ? SQLITE_CONSTRAINT_FOREIGNKEY
+               : code;
+}
+
 void peri_sqlite_db_explain(peri_sqlite_db *db, int code, peri_slice sql,
                             peri_sqlite_fault *fault)
 {
     sqlite3 *handle = atomic_load(&db->handle);
     int primary = code & 0xff;
+    const char *text;
 
     if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED) {
         peri_sqlite_fault_set(fault, code,
@@ -196,9 +207,9 @@ void peri_sqlite_db_explain(peri_sqlite_db *db, int code, peri_slice sql,
                               db->config->name);
         return;
     }
-    peri_sqlite_fault_set(fault, code, "sqlite %s: %s", db->config->name,
-                          handle != NULL ? sqlite3_errmsg(handle)
-                                         : sqlite3_errstr(code));
+    text = handle != NULL ? sqlite3_errmsg(handle) : sqlite3_errstr(code);
+    peri_sqlite_fault_set(fault, cause_of(code, text), "sqlite %s: %s",
+                          db->config->name, text);
     /* Constraints speak for themselves, and their text is often shown. */
     if (handle != NULL && primary == SQLITE_ERROR) {
         append_position(fault, handle, sql);

@@ -202,6 +202,19 @@ describe("perigee.sqlite", function()
         kind_of "INSERT INTO spec_item(n) VALUES (0)")
     end)
 
+    it("take RESTRICT for the foreign key that it is", function()
+      assert(db:exec [[
+        DROP TABLE spec_child;
+        CREATE TABLE spec_child (item INTEGER
+          REFERENCES spec_item(id) ON DELETE RESTRICT ON UPDATE RESTRICT);
+        INSERT INTO spec_item(id) VALUES (1);
+        INSERT INTO spec_child VALUES (1)]])
+      assert.equal("conflict SQLITE_CONSTRAINT_FOREIGNKEY",
+        kind_of "DELETE FROM spec_item")
+      assert.equal("conflict SQLITE_CONSTRAINT_FOREIGNKEY",
+        kind_of "UPDATE spec_item SET id = 2")
+    end)
+
     it("of SQL name the place", function()
       local rows, err = db:query "SELECT 1,\n  2 FORM t"
       assert.is_nil(rows)
