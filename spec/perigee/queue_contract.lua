@@ -509,6 +509,20 @@ return function(driver_name, settings)
         assert.equal(5, q:jobs("waiting", { ascending = false })[1].data.n)
       end)
 
+      it("gives what JSON takes as it is", function()
+        local job = assert(q:add("x", { n = 1 }))
+        for _, one in ipairs { job, q:job(job.id), q:jobs "waiting" } do
+          local shown = json.decode(assert(json.encode(one)))
+          shown = shown[1] or shown
+          assert.equal(job.id, shown.id)
+          assert.same({ n = 1 }, shown.data)
+        end
+        for _, list in ipairs { q:jobs "failed", q:schedules(), q:clean(0),
+          q:add_bulk {}, q:job(job.id).logs } do
+          assert.equal("[]", json.encode(list))
+        end
+      end)
+
       it("obliterates only what is paused", function()
         assert(q:add("x"))
         local ok, err = q:obliterate()
@@ -897,6 +911,13 @@ return function(driver_name, settings)
         assert.is_nil(result)
         assert.is_true(errors.is(err))
         assert.equal("broken", err.message)
+        assert(job:retry())
+        result, err = job:wait(1) -- for what it comes to now
+        assert.is_nil(result)
+        assert.equal("timeout", err.kind)
+        assert(consumer:complete(take(consumer), "42"))
+        assert.equal(42, job:wait "10s")
+        assert.is_nil(q:job(job.id).failure)
       end)
     end)
 
@@ -1098,6 +1119,15 @@ return function(driver_name, settings)
         assert.equal("tick", q:schedules()[1].id)
         assert.is_true(q:unschedule "tick")
         assert.is_false(q:unschedule "tick")
+      end)
+
+      it("take along what has not begun when they end", function()
+        assert(q:schedule("tick", { every = "1h" }, { name = "t" }))
+        until_true(function()
+          return q:counts().waiting == 1
+        end)
+        assert.is_true(q:unschedule "tick")
+        assert.equal(0, q:counts().waiting)
       end)
 
       it("know when a cron pattern is next", function()

@@ -51,6 +51,22 @@ describe("the embedded driver", function()
     assert.same({ "a1", "b1", "a2" }, names)
   end)
 
+  it("lets times pass while the job before has not begun", function()
+    local function due(id, spec)
+      assert(q:schedule(id, spec, { name = id }))
+      local began = q:schedules()[1].next
+      for _ = 1, 1000 do
+        if q:schedules()[1].next >= began + 100 then break end
+        task.sleep(5)
+      end
+      local waiting = q:counts().waiting
+      assert(q:unschedule(id))
+      return waiting
+    end
+    assert.equal(1, due("one", { every = 20 }))
+    assert.is_true(due("all", { every = 20, catch_up = "all" }) > 2)
+  end)
+
   -- With nothing that makes it look again before: it would wait for an hour.
   it("runs a delayed job of a group when it is due", function()
     local patient = {}
@@ -153,6 +169,22 @@ describe("the embedded driver", function()
     for _, id in ipairs { "often", "hourly", "nightly" } do
       assert(q:unschedule(id))
     end
+  end)
+
+  it("lets times pass while the job before has not begun", function()
+    local function due(id, spec)
+      assert(q:schedule(id, spec, { name = id }))
+      local began = q:schedules()[1].next
+      for _ = 1, 1000 do
+        if q:schedules()[1].next >= began + 100 then break end
+        task.sleep(5)
+      end
+      local waiting = q:counts().waiting
+      assert(q:unschedule(id))
+      return waiting
+    end
+    assert.equal(1, due("one", { every = 20 }))
+    assert.is_true(due("all", { every = 20, catch_up = "all" }) > 2)
   end)
 
   -- With nothing that makes it look again before: it would wait for an hour.

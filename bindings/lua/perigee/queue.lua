@@ -118,13 +118,13 @@ function Queue:add_bulk(list, opts)
     entries[i] = entry
   end
   if #entries == 0 then
-    return {}
+    return json.array {}
   end
   local added, err = add_watched(self, entries, opts and opts.tx)
   if not added then
     return nil, err
   end
-  local made = {}
+  local made = json.array {}
   for i, entry in ipairs(entries) do
     made[i] = jobs.added(self.driver, self.name, entry, list[i].data, added[i])
   end
@@ -154,6 +154,11 @@ local function check_state(state, level)
   end
 end
 
+-- Also without items a list, where it is an answer.
+local function listed(list, err)
+  return list and json.array(list), err
+end
+
 --- Jobs of a state: the first that will be served, or the one that has ended
 --- last, comes first.
 ---@param state perigee.queue.State
@@ -180,7 +185,7 @@ function Queue:jobs(state, range, to)
   if not records then
     return nil, err
   end
-  local list = {}
+  local list = json.array {}
   for i, record in ipairs(records) do
     list[i] = jobs.of(self.driver, record)
   end
@@ -254,7 +259,7 @@ function Queue:clean(grace, limit, state)
   if limit ~= nil and not is_whole(limit, 0) then
     error("limit: a whole number from 0 expected (0: all)", 2)
   end
-  return self.driver:clean(self.name, math.floor(ms), limit or 0, state)
+  return listed(self.driver:clean(self.name, math.floor(ms), limit or 0, state))
 end
 
 --- Removes the queue with all that belongs to it. It must be paused; jobs that
@@ -396,7 +401,7 @@ end
 ---@return perigee.queue.Schedule[]? list
 ---@return perigee.Error? err
 function Queue:schedules()
-  return self.driver:schedules(self.name)
+  return listed(self.driver:schedules(self.name))
 end
 
 --- Calls a function for each event of that name, whichever worker it happens

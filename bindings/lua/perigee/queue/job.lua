@@ -35,6 +35,13 @@ local GONE_MS = 500 -- by how much a job may precede the word of its end
 local Job = {}
 Job.__index = Job
 
+-- The driver is no field of a job: what is left is plain data, and an answer.
+local function class_of(driver)
+  driver.job_class = driver.job_class
+    or { __index = setmetatable({ driver = driver }, Job) }
+  return driver.job_class
+end
+
 --- A job that has failed or completed: it is to be done again.
 ---@return true? ok
 ---@return perigee.Error? err # kind "not_found", "conflict"
@@ -132,10 +139,12 @@ local function outcome(record)
 end
 
 -- Looks again when it hears of the job, and now and then all the same: a
--- message may be lost, the store is right.
-local function await(self, signal, deadline)
+-- message may be lost, the store is right. What is heard of a job that the
+-- store shows as not ended was said of an earlier run.
+local function await(self, heard, deadline)
   local pause, gone = LOOK_FIRST_MS, false
   while true do
+    local word = heard.word
     local record, err = self.driver:job(self.queue, self.id)
     if err then
       return nil, err
@@ -146,9 +155,12 @@ local function await(self, signal, deadline)
     end
     if ended then
       return result, why
-    elseif self.ended then
-      return self.ended()
-    elseif gone then
+    elseif not record and heard.word then
+      return heard.word()
+    elseif heard.word == word then
+      heard.word = nil
+    end
+    if gone then
       return nil, errors.new("not_found", "job %s of queue %s is not there "
         .. "(any more)", self.id, self.queue)
     end
@@ -160,7 +172,7 @@ local function await(self, signal, deadline)
       return nil, errors.new("timeout", "job %s of queue %s has not ended",
         self.id, self.queue)
     end
-    signal:wait(math.min(left, pause))
+    heard.signal:wait(math.min(left, pause))
     pause = math.min(pause * 2, LOOK_LAST_MS)
   end
 end
@@ -175,22 +187,22 @@ function Job:wait(timeout)
   if not ms then
     error("a duration expected", 2)
   end
-  local signal = require("perigee.core.queue").signal()
+  local heard = { signal = require("perigee.core.queue").signal() }
   local off = self.driver:subscribe(self.queue, function(event)
     if event.id ~= self.id or event.cut then
       return -- what was lost on the way is in the store, if anywhere
     end
     if event.event == "completed" then
-      self.ended = function()
+      heard.word = function()
         return result_of(event.result)
       end
-      signal:set()
+      heard.signal:set()
     elseif event.event == "failed" then
-      self.ended = function()
+      heard.word = function()
         return nil, errors.new("unprocessable", "%s",
           event.failure or "the job failed")
       end
-      signal:set()
+      heard.signal:set()
     end
   end)
   local function finish(ok, ...)
@@ -200,7 +212,7 @@ function Job:wait(timeout)
     end
     return ...
   end
-  return finish(pcall(await, self, signal, time.monotonic() + ms))
+  return finish(pcall(await, self, heard, time.monotonic() + ms))
 end
 
 local function decoded(text)
@@ -219,27 +231,27 @@ end
 function M.of(driver, record, logs)
   local progress = decoded(record.progress)
   return setmetatable({
-    driver = driver, queue = record.queue, id = record.id, name = record.name,
+    queue = record.queue, id = record.id, name = record.name,
     data = decoded(record.data), opts = record.opts or {},
     state = record.state, progress = progress == nil and 0 or progress,
-    logs = logs or {}, result = decoded(record.result),
+    logs = json.array(logs or {}), result = decoded(record.result),
     failure = record.failure, stacktrace = record.stacktrace,
     attempts = record.attempts or 0, timestamp = record.timestamp,
     processed_on = record.processed_on, finished_on = record.finished_on,
     delay = record.delay or 0, priority = record.priority or 0,
     parent = record.parent, worker = record.worker,
-  }, Job)
+  }, class_of(driver))
 end
 
 --- Of what was added just now.
 function M.added(driver, queue, entry, data, added)
   return setmetatable({
-    driver = driver, queue = queue, id = added.id, name = entry.name,
-    data = data, opts = entry.opts, progress = 0, logs = {}, attempts = 0,
+    queue = queue, id = added.id, name = entry.name, data = data,
+    opts = entry.opts, progress = 0, logs = json.array {}, attempts = 0,
     delay = entry.opts.delay or 0, priority = entry.opts.priority or 0,
     timestamp = entry.opts.timestamp or time.now(),
     duplicate = added.duplicate,
-  }, Job)
+  }, class_of(driver))
 end
 
 --- What a job's function gets.

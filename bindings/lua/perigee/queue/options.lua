@@ -26,8 +26,8 @@ end
 local function whole(name, value, low, high)
   if type(value) ~= "number" or value ~= math.floor(value) or value < low
     or value > high then
-    fail("%s: a whole number from %d to %s expected", name, low,
-      high == NUMBER_MAX and "any" or ("%d"):format(high))
+    fail("%s: a whole number from %d%s expected", name, low,
+      high == NUMBER_MAX and "" or (" to %d"):format(high))
   end
   return value
 end

@@ -122,6 +122,15 @@ function Driver:schedule(queue, id, spec, entry)
   return scheduled
 end
 
+-- The id of a schedule's last job, if it has not begun yet.
+local function pending(store, queue_id, id)
+  local row, err = store.db:one(sql.LAST_OF_SCHEDULE, queue_id, id)
+  if not row then
+    return nil, err
+  end
+  return row.begun == 0 and row.cid or nil
+end
+
 function Driver:unschedule(queue, id)
   local queue_id, err = self.store:queue(queue)
   if not queue_id then
@@ -132,6 +141,10 @@ function Driver:unschedule(queue, id)
     "DELETE FROM schedule WHERE queue = ? AND id = ?", queue_id, id)
   if not removed then
     return nil, err
+  end
+  local job = removed == 1 and pending(self.store, queue_id, id)
+  if job then
+    self:remove(queue, job) -- unless it has just begun
   end
   return removed == 1
 end
@@ -156,8 +169,26 @@ function Driver:schedules(queue)
   return list
 end
 
+-- Its time is let pass: it is over, or the job before has not begun, which does
+-- for this time too. They would pile up in a queue that is paused.
+local function is_skipped(store, row, spec, now)
+  if spec.catch_up == "all" then
+    return false
+  elseif spec.catch_up == "none" and now - row.next > LATE_MS then
+    return true
+  end
+  local job, err = pending(store, row.queue, row.id)
+  if err then
+    return nil, err
+  end
+  return job ~= nil
+end
+
 local function fire(store, row, spec, now)
-  local skip = spec.catch_up == "none" and now - row.next > LATE_MS
+  local skip, failed = is_skipped(store, row, spec, now)
+  if skip == nil then
+    return nil, failed
+  end
   local iterations = row.iterations + (skip and 0 or 1)
   local move = { "UPDATE schedule SET next = ?, iterations = ? "
     .. "WHERE queue = ? AND id = ? AND next = ?",

@@ -299,6 +299,11 @@ M.INSERT_IF = "INSERT INTO job(seq, queue, state, prio, pos, priority, "
   .. "delay, ts, grp, name, opts, data, cid, sched) "
   .. "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE changes() = 1 "
   .. "ON CONFLICT DO NOTHING"
+-- Their ids end with when they were due.
+M.LAST_OF_SCHEDULE = "SELECT cid, started > 0 OR state NOT IN (0, 2, 7) "
+  .. "AS begun FROM job WHERE queue = ?1 AND sched = ?2 "
+  .. "AND cid > 'repeat:' || ?2 || ':' AND cid < 'repeat:' || ?2 || ';' "
+  .. "ORDER BY cid DESC LIMIT 1"
 M.TENANT = "INSERT OR IGNORE INTO tenant(queue, grp) VALUES (?, ?)"
 
 return M

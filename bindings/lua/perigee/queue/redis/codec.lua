@@ -280,7 +280,8 @@ function M.record(queue, id, hash, state)
     processed_on = tonumber(hash.processedOn),
     finished_on = tonumber(hash.finishedOn),
     progress = hash.progress, result = hash.returnvalue,
-    failure = hash.failedReason, stacktrace = stack_in(hash.stacktrace),
+    failure = state ~= "completed" and hash.failedReason or nil,
+    stacktrace = stack_in(hash.stacktrace),
     parent = M.parent_in(hash.parent), scheduler = hash.rjk,
     worker = hash.pb,
   }
