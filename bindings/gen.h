@@ -124,12 +124,23 @@ void perilua_host_observe(peri_host *host, peri_exchange *exchange);
  */
 struct perilua_budget *perilua_host_budget(peri_host *host);
 
-/* host.c: a task of gen that loads scripts is stopped when it takes long, until
- * perilua_budget_forget(). Needs host->budget; without, nothing is bounded. */
+/* host_settings.c: the host follows the settings of the generation that has
+ * become live. */
+void perilua_host_apply(peri_host *host, perilua_gen *gen);
+
+/* host_stage.c: a task of gen that loads scripts is stopped when it takes long,
+ * until perilua_budget_forget(). Needs host->budget; without, nothing is
+ * bounded. */
 void perilua_gen_bound_loading(perilua_gen *gen);
 
-/* host.c: "file:line: ..." when a task was stopped by that. */
+/* host_stage.c: "file:line: ..." when a task was stopped by that. */
 bool perilua_gen_overran(const perilua_gen *gen, char *text, size_t text_bytes);
+
+/* host_stage.c: gives a copy of from's hot.data to a function of to's
+ * perigee.hot: "given" before its scripts load, "merge" when it takes over.
+ * Else why not. */
+int perilua_gen_hand_over(perilua_gen *from, perilua_gen *to,
+                          const char *function, char *why, size_t why_bytes);
 
 /* host.c: the generation to serve now. */
 perilua_gen *perilua_host_live(peri_host *host);
