@@ -19,7 +19,7 @@ typedef struct route_row {
     double sum;
     double total;
     double client_errors; /* 4xx */
-    double server_errors; /* 5xx */
+    double server_errors; /* 5xx, or cut off */
     double aborted;
     double counts[PERI_CELLS_BOUNDS_MAX + 1];
 } route_row;
@@ -48,6 +48,7 @@ typedef struct route_labels {
     size_t route_length;
     char status; /* its first digit; 0: none */
     bool aborted;
+    bool cut;
 } route_labels;
 
 static size_t put(char *out, size_t room, const char *text, size_t length)
@@ -80,6 +81,8 @@ static void read_labels(peri_slice labels, route_labels *out)
         } else if (peri_slice_equal(name, PERI_SLICE("error_type"))) {
             out->aborted = peri_slice_equal(peri_slice_of(value, length),
                                             PERI_SLICE("aborted"));
+            out->cut = peri_slice_equal(peri_slice_of(value, length),
+                                        PERI_SLICE("cut_off"));
         } else if (peri_slice_equal(name, PERI_SLICE("overflow"))) {
             out->route_length =
                 put(out->route, sizeof out->route, "(more series)",
@@ -137,7 +140,7 @@ void peri_routes_add(peri_routes *routes, peri_slice labels,
     row->sum += sum;
     row->total += total;
     row->client_errors += read.status == '4' && !read.aborted ? total : 0;
-    row->server_errors += read.status == '5' ? total : 0;
+    row->server_errors += read.status == '5' || read.cut ? total : 0;
     row->aborted += read.aborted ? total : 0;
 }
 

@@ -141,7 +141,6 @@ typedef struct peri_conn_exchange {
     bool out_chunked;
     bool out_none; /* HEAD, 204, 304 */
     bool close;    /* the connection ends with this answer */
-    bool aborted;  /* the answer was cut */
     uint8_t remote_length;
     peri_net_addr addr;
     char remote[PERI_NET_TEXT_BYTES];

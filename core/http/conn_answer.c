@@ -51,7 +51,8 @@ void peri_conn_answer_done(peri_conn_exchange *ex)
     conn->served = true;
     if (ex->close || conn->server->draining) {
         conn->state = PERI_CONN_FINAL;
-        conn->linger = (ex->base.keep_alive || !ex->body_ended) && !ex->aborted;
+        conn->linger =
+            (ex->base.keep_alive || !ex->body_ended) && !ex->base.cut;
         conn->dropped_bytes = 0;
     } else if (!ex->body_ended) {
         conn->state = PERI_CONN_SKIP;
@@ -262,8 +263,8 @@ static void op_abort(peri_exchange *base)
 
     base->begun = true;
     base->ended = true;
+    base->cut = true;
     ex->close = true;
-    ex->aborted = true;
     conn->reset = ex->out_left < 0 && !ex->out_chunked && !ex->out_none;
     tell_done(ex);
     peri_conn_answer_done(ex);

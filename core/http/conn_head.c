@@ -36,7 +36,6 @@ static void exchange_begin(peri_conn *conn, peri_conn_exchange *ex,
     ex->out_chunked = false;
     ex->out_none = false;
     ex->close = false;
-    ex->aborted = false;
     ex->remote_length = 0;
     ex->addr = conn->addr;
     conn->exchange = ex;

@@ -3,6 +3,7 @@
 #include "core/http/exchange.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "core/http/compress.h"
 #include "core/http/condition.h"
@@ -31,6 +32,7 @@ void peri_exchange_init(peri_exchange *ex, const peri_exchange_ops *ops,
     ex->body_complete = !ex->has_body;
     ex->is_tls = false;
     ex->gone = false;
+    ex->cut = false;
     ex->begun = false;
     ex->ended = false;
     ex->status = 0;
@@ -111,6 +113,18 @@ peri_arena *peri_exchange_arena(peri_exchange *ex)
         ex->arena = peri_arena_create(ARENA_BLOCK_BYTES);
     }
     return ex->arena;
+}
+
+peri_slice peri_exchange_error_type(const peri_exchange *ex, char text[8])
+{
+    if (ex->gone) {
+        return PERI_SLICE("aborted");
+    }
+    if (ex->cut) {
+        return PERI_SLICE("cut_off");
+    }
+    snprintf(text, 8, "%u", ex->status);
+    return peri_slice_str(ex->status >= 500 ? text : "");
 }
 
 void peri_exchange_keep(peri_exchange *ex)

@@ -75,6 +75,7 @@ struct peri_exchange {
     bool body_complete;     /* all of it is in `body` or was taken */
     bool is_tls;
     bool gone; /* the client has left; nothing can be sent */
+    bool cut;  /* we broke the answer off; the client can tell */
 
     /* answer: read only for the application */
     bool begun; /* the head has been handed over */
@@ -133,6 +134,11 @@ const struct peri_tls *peri_exchange_tls(peri_exchange *ex);
 /* X-Request-Id: the client's where it is sane (1 to 64 of A-Za-z0-9._-), else
  * made. Borrowed, for the life of the exchange. */
 peri_slice peri_exchange_id(peri_exchange *ex);
+
+/* What an exchange that is over failed with: "aborted" (the client had gone),
+ * "cut_off" (the answer was), the status from 500 on, written to text; else "".
+ */
+peri_slice peri_exchange_error_type(const peri_exchange *ex, char text[8]);
 
 peri_arena *peri_exchange_arena(peri_exchange *ex);
 

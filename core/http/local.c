@@ -29,8 +29,7 @@ typedef struct local {
     peri_buf out;  /* of the answer */
     peri_field *fields_out;
     size_t fields_out_count;
-    bool taken; /* the body was given to a reader of chunks */
-    bool aborted;
+    bool taken;    /* the body was given to a reader of chunks */
     bool answered; /* on_answer was called */
     char *remote;
     void (*on_answer)(void *data, const peri_local_answer *a);
@@ -251,7 +250,7 @@ static void op_end(peri_exchange *base)
 static void op_abort(peri_exchange *base)
 {
     base->begun = true;
-    of(base)->aborted = true;
+    base->cut = true;
     answer_done(of(base));
 }
 
@@ -310,7 +309,7 @@ static void tell_answer(local *l)
     peri_local_answer answer = {.status = 0};
 
     l->answered = true;
-    if (!l->aborted) {
+    if (!l->base.cut) {
         answer = (peri_local_answer){
             .status = l->base.status,
             .fields = l->fields_out,

@@ -98,7 +98,7 @@ __attribute__((noinline)) static void
 look_up(peri_meter *meter, const peri_exchange *ex, slot *out)
 {
     char status[8];
-    bool failed = ex->status >= 500;
+    char error_type[8];
     const char *method =
         ex->method == PERI_METHOD_OTHER || ex->method_text.length == 0
             ? "_OTHER"
@@ -110,8 +110,7 @@ look_up(peri_meter *meter, const peri_exchange *ex, slot *out)
     values[1] = peri_slice_str(ex->route != NULL ? ex->route->pattern : "");
     values[2] = peri_slice_str(status);
     values[3] = ex->is_tls ? PERI_SLICE("https") : PERI_SLICE("http");
-    values[4] =
-        ex->gone ? PERI_SLICE("aborted") : peri_slice_str(failed ? status : "");
+    values[4] = peri_exchange_error_type(ex, error_type);
     if (peri_cells_series(meter->cells, meter->family, values, &out->cells) ==
         PERI_CELLS_OVERFLOW_FIRST) {
         peri_log(meter->logger, PERI_LOG_WARN,
@@ -131,7 +130,8 @@ void peri_meter_observe(peri_meter *meter, const peri_exchange *ex,
 {
     uint32_t what = ex->status | (uint32_t)ex->method << 16 |
                     (uint32_t)ex->gone << 24 | (uint32_t)ex->is_tls << 25 |
-                    (uint32_t)(ex->method_text.length == 0) << 26;
+                    (uint32_t)(ex->method_text.length == 0) << 26 |
+                    (uint32_t)ex->cut << 27;
     uint64_t mixed =
         ((uint64_t)(uintptr_t)ex->route >> 4) + what * 31u + (what >> 16);
     slot *at = &meter->slots[mixed % TABLE_SLOTS];

@@ -105,14 +105,19 @@ static char *put_trace(char *at, const peri_trace_context *context)
 }
 
 /* What pino-http makes of a status that is a failure. */
-static char *put_failure(char *at, uint64_t status)
+static char *put_failure(char *at, const peri_exchange *ex)
 {
+    if (ex->cut) {
+        return PUT(at, ",\"err\":{\"type\":\"Error\",\"message\":\"the answer "
+                       "was cut off\",\"stack\":\"Error: the answer was cut "
+                       "off\"}");
+    }
     at =
         PUT(at, ",\"err\":{\"type\":\"Error\",\"message\":\"failed with status "
                 "code ");
-    at = put_number(at, status);
+    at = put_number(at, ex->status);
     at = PUT(at, "\",\"stack\":\"Error: failed with status code ");
-    at = put_number(at, status);
+    at = put_number(at, ex->status);
     return PUT(at, "\"}");
 }
 
@@ -168,7 +173,8 @@ void peri_access_log(const peri_logger *logger, peri_exchange *ex,
                      unsigned hidden, uint64_t now_ns)
 {
     char line[LINE_BYTES];
-    int level = ex->status >= 500 ? PERI_LOG_ERROR : PERI_LOG_INFO;
+    bool failed = ex->status >= 500 || ex->cut;
+    int level = failed ? PERI_LOG_ERROR : PERI_LOG_INFO;
     uint64_t took_ns = now_ns > ex->started_ns ? now_ns - ex->started_ns : 0;
     char *at;
 
@@ -180,14 +186,14 @@ void peri_access_log(const peri_logger *logger, peri_exchange *ex,
     at = put_request(at, ex, hidden);
     at = PUT(at, ",\"res\":");
     at = put_response(at, ex, hidden);
-    at = ex->status >= 500 ? put_failure(at, ex->status) : at;
+    at = failed ? put_failure(at, ex) : at;
     at = PUT(at, ",\"responseTime\":");
     at = (hidden & PERI_ACCESS_HIDES_TIME) != 0 ? put_hidden(at)
                                                 : put_ms(at, took_ns);
     if (ex->trace != NULL) {
         at = put_trace(at, &ex->trace->context);
     }
-    at = ex->gone ? PUT(at, ",\"msg\":\"request aborted\"}\n")
-                  : PUT(at, ",\"msg\":\"request completed\"}\n");
+    at = ex->gone || ex->cut ? PUT(at, ",\"msg\":\"request aborted\"}\n")
+                             : PUT(at, ",\"msg\":\"request completed\"}\n");
     logger->write(logger->data, peri_slice_of(line, (size_t)(at - line)));
 }

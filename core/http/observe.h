@@ -21,9 +21,10 @@ typedef enum peri_access_hides {
 } peri_access_hides;
 
 /* One pino-http line, "request completed", for an exchange at on_done; "request
- * aborted" when the client had gone. Level info; error, and with an err, for a
- * status of 500 and above. Allocates nothing. hidden: of the above. now_ns:
- * monotonic, as exchange->started_ns. */
+ * aborted" when the client had gone or the answer was cut off. Level info;
+ * error, and with an err, for the latter and a status of 500 and above.
+ * Allocates nothing. hidden: of the above. now_ns: monotonic, as
+ * exchange->started_ns. */
 void peri_access_log(const peri_logger *logger, peri_exchange *exchange,
                      unsigned hidden, uint64_t now_ns);
 

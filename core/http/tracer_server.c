@@ -3,7 +3,6 @@
  * Most of it is the same for many requests, so for protobuf it is encoded once
  * for each route and status, host, client and user agent; then a span costs
  * little but copies. What that cannot take goes the way of all attributes. */
-#include <stdio.h>
 
 #include "core/base/otlp.h"
 #include "core/http/exchange.h"
@@ -50,7 +49,8 @@ static void note_method(peri_attributes *to, const peri_exchange *ex)
 /* What is alike for many requests of one route. */
 static void note_kind(peri_attributes *to, const peri_exchange *ex)
 {
-    char status[8];
+    char text[8];
+    peri_slice error_type = peri_exchange_error_type(ex, text);
 
     note_method(to, ex);
     peri_attributes_add_text(to, "url.scheme",
@@ -60,11 +60,8 @@ static void note_kind(peri_attributes *to, const peri_exchange *ex)
                              ex->version_minor == 0 ? PERI_SLICE("1.0")
                                                     : PERI_SLICE("1.1"));
     peri_attributes_add_int(to, "http.response.status_code", ex->status);
-    if (ex->gone) {
-        peri_attributes_add_text(to, "error.type", PERI_SLICE("aborted"));
-    } else if (ex->status >= 500) {
-        snprintf(status, sizeof status, "%u", ex->status);
-        peri_attributes_add_text(to, "error.type", peri_slice_str(status));
+    if (error_type.length != 0) {
+        peri_attributes_add_text(to, "error.type", error_type);
     }
     if (ex->route != NULL && ex->route->pattern != NULL) {
         peri_attributes_add_text(to, "http.route",
@@ -168,10 +165,10 @@ static void remember_kind(peri_tracer_memo *memo, const peri_exchange *ex,
 
 static peri_tracer_memo *find_kind(peri_tracer *tracer, const peri_exchange *ex)
 {
-    uint32_t what = ex->status | (uint32_t)ex->method << 16 |
-                    (uint32_t)ex->gone << 24 | (uint32_t)ex->is_tls << 25 |
-                    (uint32_t)(ex->version_minor == 0) << 26 |
-                    (uint32_t)(ex->route == NULL) << 27;
+    uint32_t what =
+        ex->status | (uint32_t)ex->method << 16 | (uint32_t)ex->gone << 24 |
+        (uint32_t)ex->is_tls << 25 | (uint32_t)(ex->version_minor == 0) << 26 |
+        (uint32_t)(ex->route == NULL) << 27 | (uint32_t)ex->cut << 28;
     size_t at = ((uintptr_t)ex->route >> 4) + what + (what >> 16);
     peri_tracer_memo *memo = &tracer->kinds[at % PERI_TRACER_KINDS];
 
@@ -259,7 +256,7 @@ void peri_tracer_done(peri_exchange *ex, uint64_t now_ns)
                        peri_exchange_field(ex, PERI_SLICE("user-agent")));
             note_url(&span->attributes, ex);
         }
-        if (ex->status >= 500 && !ex->gone) {
+        if ((ex->status >= 500 || ex->cut) && !ex->gone) {
             peri_trace_set_status(span, PERI_SPAN_ERROR, PERI_SLICE(""));
         }
         name_it(span, ex);

@@ -10,6 +10,9 @@ const ROUTE = `
   local task = require "perigee.task"
   router:get("/hello/:name", function(req) return { hello = req.params.name } end)
   router:get("/slow", function() task.sleep(60) return "slow" end)
+  router:get("/late", function()
+    return require("perigee.http").stream(function(out) out:write "begun" error "late" end)
+  end)
   router:get("/broken", function() error "broken on purpose" end)
   router:post("/jobs", function(req)
     local job = assert(require("perigee.queue").get("mail"):add("letter", req:json()))
@@ -135,6 +138,7 @@ test("routes are told as counts that grow, added up over workers and statuses", 
   for (let i = 0; i < 3; i++) {
     assert.equal((await app.get("/broken")).status, 500);
   }
+  await assert.rejects(app.get("/late"));
   await app.get("/nowhere");
   const { json } = await ask(app, "/dashboard/state");
   const of = (route) => json.routes.find((each) => each.route === route);
@@ -142,6 +146,7 @@ test("routes are told as counts that grow, added up over workers and statuses", 
   assert.equal(of("/hello/:name").counts.reduce((sum, n) => sum + n, 0), 12);
   assert.equal(json.bounds.length + 1, of("/hello/:name").counts.length);
   assert.equal(of("/broken").server_errors, 3);
+  assert.equal(of("/late").server_errors, 1);
   assert.equal(of("").client_errors, 1);
   assert.equal(json.status.workers.length, 2);
   assert.equal(json.write, false);

@@ -106,6 +106,28 @@ test("one trace goes through requests, spans and calls", async (t) => {
   assert.equal(scope.name, "perigee");
 });
 
+test("an answer that is cut off is a failure for the log, the metrics and the trace", async (t) => {
+  const to = await collector(t);
+  const app = await start(t, { settings: { ...FAST, "trace.endpoint": `${to.url}/v1/traces` }, route: `
+    router:get("/late", function()
+      return require("perigee.http").stream(function(out)
+        out:write "begun"
+        error "it broke"
+      end)
+    end)` });
+  const connection = await app.connect();
+  connection.write("GET /late HTTP/1.1\r\nHost: x\r\n\r\n");
+  const bytes = (await connection.rest()).toString();
+  assert.match(bytes, /^HTTP\/1\.1 200 OK\r\n/);
+  assert.ok(!bytes.endsWith("0\r\n\r\n"), bytes);
+
+  const line = await app.line("request aborted");
+  assert.deepEqual([line.level, line.res.statusCode, line.err.message], [50, 200, "the answer was cut off"]);
+  const span = await to.span("GET /late");
+  assert.deepEqual([span.attributes["error.type"], span.status], ["cut_off", 2]);
+  assert.match(await metrics_of(app), /_count\{[^}]*http_route="\/late",http_response_status_code="200",url_scheme="http",error_type="cut_off"\} 1\n/);
+});
+
 test("a request that is sent again, for a redirect or after a failure, says so", async (t) => {
   const to = await collector(t);
   const app = await start(t, { settings: { ...FAST, "trace.endpoint": to.url }, route: `
