@@ -1,12 +1,13 @@
 --- Queues: work off the request, lost by no crash. One API over every driver:
 --- see perigee.queue.driver.
 
+local check = require "perigee.queue.check"
 local check_options = require("perigee.options").check
 local config = require "perigee.config"
 local drivers = require "perigee.queue.driver"
+local flow = require "perigee.queue.flow"
 local jobs = require "perigee.queue.job"
 local json = require "perigee.json"
-local options = require "perigee.queue.options"
 local units = require "perigee.units"
 local watch = require "perigee.queue.watch"
 
@@ -16,33 +17,6 @@ local M = {}
 ---@field name string
 local Queue = {}
 Queue.__index = Queue
-
-local function check_name(name, level)
-  if type(name) ~= "string" or name == "" or #name > 200
-    or name:find "[:%c]" then
-    error("a queue's name is a text without colons, not "
-      .. (type(name) == "string" and ("%q"):format(name) or type(name)),
-      level + 1)
-  end
-end
-
-local FIELDS = { name = true, data = true, opts = true }
-
-local function entry_of(name, data, opts, level)
-  if type(name) ~= "string" or name == "" then
-    error("a job's name is a text, not "
-      .. (name == "" and "an empty one" or type(name)), level + 1)
-  end
-  local checked = options.check(opts, level + 1)
-  if data == nil then
-    return { name = name, data = "{}", opts = checked }
-  end
-  local text, err = json.encode(data)
-  if not text then
-    return nil, err
-  end
-  return { name = name, data = text, opts = checked }
-end
 
 -- opts.tx is no option of the job: {tx, the others}.
 local function split_tx(opts)
@@ -82,7 +56,7 @@ end
 function Queue:add(name, data, opts)
   local tx
   tx, opts = split_tx(opts)
-  local entry, err = entry_of(name, data, opts, 2)
+  local entry, err = check.entry(name, data, opts, 2)
   if not entry then
     return nil, err
   end
@@ -110,8 +84,8 @@ function Queue:add_bulk(list, opts)
       error(("a list of {name, data, opts} expected: item %d is a %s")
         :format(i, type(one)), 2)
     end
-    check_options(one, FIELDS, ("item %d"):format(i), 2)
-    local entry, err = entry_of(one.name, one.data, one.opts, 2)
+    check_options(one, check.JOB_FIELDS, ("item %d"):format(i), 2)
+    local entry, err = check.entry(one.name, one.data, one.opts, 2)
     if not entry then
       return nil, err
     end
@@ -138,27 +112,6 @@ function Queue:counts()
   return self.driver:counts(self.name)
 end
 
-local STATES = {
-  waiting = true, prioritized = true, active = true, delayed = true,
-  completed = true, failed = true, paused = true, waiting_children = true,
-}
-
-local function is_whole(value, low)
-  return type(value) == "number" and value >= low
-    and value == math.floor(value) and value < 2 ^ 53
-end
-
-local function check_state(state, level)
-  if not STATES[state] then
-    error("unknown state " .. tostring(state), level + 1)
-  end
-end
-
--- Also without items a list, where it is an answer.
-local function listed(list, err)
-  return list and json.array(list), err
-end
-
 --- Jobs of a state: the first that will be served, or the one that has ended
 --- last, comes first.
 ---@param state perigee.queue.State
@@ -167,7 +120,7 @@ end
 ---@return perigee.Job[]? jobs
 ---@return perigee.Error? err
 function Queue:jobs(state, range, to)
-  check_state(state, 2)
+  check.state(state, 2)
   local from, ascending = 0, state ~= "completed" and state ~= "failed"
   if type(range) == "table" then
     from, to = range.from or range[1] or 0, range.to or range[2]
@@ -178,7 +131,7 @@ function Queue:jobs(state, range, to)
     from = range
   end
   to = to or type(from) == "number" and from + 99
-  if not is_whole(from, 0) or not is_whole(to, -1) then
+  if not check.is_whole(from, 0) or not check.is_whole(to, -1) then
     error("a range from 0 on expected, such as {0, 99} (to -1: to the end)", 2)
   end
   local records, err = self.driver:jobs(self.name, state, from, to, ascending)
@@ -243,6 +196,11 @@ function Queue:drain(opts)
   return self.driver:drain(self.name, delayed == true)
 end
 
+-- Also without items a list, where it is an answer.
+local function listed(list, err)
+  return list and json.array(list), err
+end
+
 --- Removes jobs that ended (for other states: came) longer than `grace` ago.
 ---@param grace string|number
 ---@param limit integer?  # 0: all
@@ -255,8 +213,8 @@ function Queue:clean(grace, limit, state)
     error("grace: " .. why, 2)
   end
   state = state or "completed"
-  check_state(state, 2)
-  if limit ~= nil and not is_whole(limit, 0) then
+  check.state(state, 2)
+  if limit ~= nil and not check.is_whole(limit, 0) then
     error("limit: a whole number from 0 expected (0: all)", 2)
   end
   return listed(self.driver:clean(self.name, math.floor(ms), limit or 0, state))
@@ -271,47 +229,6 @@ function Queue:obliterate(opts)
   return self.driver:obliterate(self.name, opts ~= nil and opts.force == true)
 end
 
-local RATE = { max = true, duration = true }
-
-local function check_rate(rate, level)
-  if type(rate) ~= "table" or not is_whole(rate.max, 1) then
-    error("rate = {max, duration} expected", level + 1)
-  end
-  check_options(rate, RATE, "rate", level + 1)
-  local ms, why = units.duration(rate.duration)
-  if not ms or ms < 1 then
-    error("rate.duration: " .. (why or "more than nothing expected"),
-      level + 1)
-  end
-  return { max = rate.max, duration = math.floor(ms) }
-end
-
-local function check_limit(limit, level, of_group)
-  if type(limit) ~= "table" then
-    error("{concurrency, rate, group} expected", level + 1)
-  end
-  for key in pairs(limit) do
-    if key ~= "concurrency" and key ~= "rate"
-      and (key ~= "group" or of_group) then
-      error("unknown limit " .. tostring(key), level + 1)
-    end
-  end
-  local checked = {}
-  if limit.concurrency ~= nil then
-    if not is_whole(limit.concurrency, 1) then
-      error("concurrency: a whole number from 1 expected", level + 1)
-    end
-    checked.concurrency = limit.concurrency
-  end
-  if limit.rate ~= nil then
-    checked.rate = check_rate(limit.rate, level + 1)
-  end
-  if limit.group ~= nil then
-    checked.group = check_limit(limit.group, level + 1, true)
-  end
-  return checked
-end
-
 --- Limits that hold for the whole queue, whoever runs its jobs: how many at
 --- once, how many begun in a time; and the same for each group. Replaces what
 --- was set; an empty table takes the limits away.
@@ -319,53 +236,7 @@ end
 ---@return true? ok
 ---@return perigee.Error? err
 function Queue:limit(limit)
-  return self.driver:limit(self.name, check_limit(limit, 2))
-end
-
-local SCHEDULE = {
-  every = true, cron = true, tz = true, limit = true, start = true,
-  finish = true, catch_up = true, immediately = true,
-}
-
-local CATCH_UP = { one = true, none = true, all = true }
-
-local function check_schedule(schedule, level)
-  local cron = require "perigee.queue.cron"
-  if type(schedule) ~= "table" then
-    error("{every} or {cron, tz} expected", level + 1)
-  end
-  local checked = {}
-  for key, value in pairs(schedule) do
-    if not SCHEDULE[key] then
-      error("unknown option " .. tostring(key) .. " of a schedule", level + 1)
-    end
-    checked[key] = value
-  end
-  if checked.catch_up ~= nil and not CATCH_UP[checked.catch_up] then
-    error('catch_up: "one", "none" or "all" expected', level + 1)
-  end
-  for key, low in pairs { limit = 1, start = 0, finish = 0 } do
-    if checked[key] ~= nil and not is_whole(checked[key], low) then
-      error(("%s: a whole number from %d expected"):format(key, low),
-        level + 1)
-    end
-  end
-  if (checked.every == nil) == (checked.cron == nil) then
-    error("a schedule has either every or cron", level + 1)
-  end
-  if checked.every ~= nil then
-    local ms, why = units.duration(checked.every)
-    if not ms or ms < 1 then
-      error("every: " .. (why or "more than nothing expected"), level + 1)
-    end
-    checked.every = math.floor(ms)
-  else
-    local _, why = cron.parse(checked.cron, checked.tz)
-    if why then
-      error(why, level + 1)
-    end
-  end
-  return checked
+  return self.driver:limit(self.name, check.limit(limit, 2))
 end
 
 --- Adds a job again and again: every so often, or when a cron pattern of 5 or
@@ -380,10 +251,10 @@ function Queue:schedule(id, schedule, template)
   if type(id) ~= "string" or id == "" then
     error("a schedule's id is a text", 2)
   end
-  local checked = check_schedule(schedule, 2)
+  local checked = check.schedule(schedule, 2)
   template = template or {}
-  check_options(template, FIELDS, "a schedule's job", 2)
-  local entry, err = entry_of(template.name or id, template.data,
+  check_options(template, check.JOB_FIELDS, "a schedule's job", 2)
+  local entry, err = check.entry(template.name or id, template.data,
     template.opts, 2)
   if not entry then
     return nil, err
@@ -446,7 +317,7 @@ Client.__index = Client
 ---@param name string
 ---@return perigee.Queue
 function Client:get(name)
-  check_name(name, 2)
+  check.name(name, 2)
   local queue = self.queues[name]
   if not queue then
     queue = setmetatable({
@@ -464,58 +335,13 @@ function Client:names()
   return self.driver:queues()
 end
 
-local NODE = {
-  name = true, queue = true, data = true, opts = true, children = true,
-}
-
-local function node_of(node, level)
-  if type(node) ~= "table" then
-    error("{name, queue, data, opts, children} expected", level + 1)
-  end
-  for key in pairs(node) do
-    if not NODE[key] then
-      error(("unknown field %s of a flow's job"):format(tostring(key)),
-        level + 1)
-    end
-  end
-  if type(node.opts) == "table" and node.opts.dedup then
-    error("dedup: not for jobs of a flow", level + 1)
-  end
-  check_name(node.queue, level + 1)
-  local entry, err = entry_of(node.name, node.data, node.opts, level + 1)
-  if not entry then
-    return nil, err
-  end
-  local made = { queue = node.queue, entry = entry }
-  if node.children and #node.children > 0 then
-    made.children = {}
-    for i, child in ipairs(node.children) do
-      made.children[i], err = node_of(child, level + 1)
-      if not made.children[i] then
-        return nil, err
-      end
-    end
-  end
-  return made
-end
-
-local function flow_jobs(driver, node, added)
-  local job = jobs.added(driver, node.queue, node.entry,
-    (json.decode(node.entry.data)), added)
-  job.children = {}
-  for i, child in ipairs(node.children or {}) do
-    job.children[i] = flow_jobs(driver, child, added.children[i])
-  end
-  return job
-end
-
 --- Adds a tree of jobs, all or none: each waits until its children have
 --- completed, and finds their results in `job:children_values()`.
 ---@param root {name: string, queue: string, data: any, opts: table?, children: table[]?}
 ---@return perigee.Job? job # with `children`
 ---@return perigee.Error? err
 function Client:flow(root)
-  local node, err = node_of(root, 2)
+  local node, err = flow.check(root, 2)
   if not node then
     return nil, err
   end
@@ -524,7 +350,7 @@ function Client:flow(root)
   if not added then
     return nil, err
   end
-  return flow_jobs(self.driver, node, added)
+  return flow.jobs(self.driver, node, added)
 end
 
 ---@class perigee.queue.Settings
@@ -577,7 +403,7 @@ end
 ---@param name string
 ---@return perigee.Queue
 function M.get(name)
-  check_name(name, 2)
+  check.name(name, 2)
   return client():get(name)
 end
 
