@@ -251,6 +251,8 @@ int perilua_cli_dev(perilua_cli *cli)
 int perilua_cli_worker(perilua_cli *cli)
 {
     (void)cli;
+    /* What scripts print is seen at once, also by who reads a pipe. */
+    setvbuf(stdout, NULL, _IOLBF, 0);
     return peri_worker_run(&perilua_worker_app);
 }
 

@@ -405,10 +405,12 @@ test("the error of a child that nobody joins is logged when its parent ends", as
   for (const path of ["/joined", "/child", "/detached"]) {
     assert.equal((await app.get(path)).status, 204);
   }
-  await app.line((l) => /lost child/.test(l.error));
-  await app.line((l) => /lost detached/.test(l.error));
+  const { err } = await app.line((l) => /lost child/.test(l.err?.message));
+  assert.equal(err.type, "internal");
+  assert.match(err.stack, /lost child\nstack traceback:\n.*scripts\/routes\/test\.lua:\d+/s);
+  await app.line((l) => /lost detached/.test(l.err?.message));
   await sleep(50);
-  assert.equal(app.lines.filter((l) => /found child/.test(l.error)).length, 0);
+  assert.equal(app.lines.filter((l) => /found child/.test(l.err?.message)).length, 0);
 });
 
 test("hot.data: what loading sets and what handlers set both carry over", async (t) => {

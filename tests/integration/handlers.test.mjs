@@ -51,6 +51,7 @@ router:get("/caught", function()
   pcall(task.sleep, "1h")
   return "whatever"
 end, { timeout = "50ms" })
+router:get("/print", function() print("printed", 1) io.write "written\\n" return 204 end)
 router:get("/yield", function() coroutine.yield() end)
 router:get("/global", function() oops = 1 return "no" end)
 router:get("/legacy", function() return require("services.legacy").hello() end)
@@ -207,6 +208,12 @@ test("handlers", async (t) => {
   await t.test("a bare yield is a 500 with a log line", async () => {
     assert.equal((await app.get("/yield")).status, 500);
     await app.line((l) => /coroutine.yield outside/.test(l.err?.message ?? ""));
+  });
+
+  await t.test("what is printed is seen at once", async () => {
+    await app.get("/print");
+    await app.line((l) => l.raw === "printed\t1");
+    await app.line((l) => l.raw === "written");
   });
 
   await t.test("a module of the old kind may be required late", async () => {

@@ -130,6 +130,9 @@ test("jobs", async (t) => {
     assert.equal(dead.attempts, 1);
     assert.equal(dead.failure, "no use");
     assert.match((await app.ended_as(once, "failed")).failure, /work\.lua:\d+: attempt 1/);
+    const { err } = await app.line((l) => l.msg === "job failed" && l.job === once);
+    assert.match(err.message, /work\.lua:\d+: attempt 1$/);
+    assert.match(err.stack, /^\tscripts\/jobs\/work\.lua:\d+: in function/m);
   });
 
   await t.test("have a deadline, of their own or of their definition", async () => {

@@ -117,7 +117,8 @@ local function settle_failure(self, record, err, stack, at)
   end
   log.warn("job failed", {
     queue = record.queue, job = record.id, name = record.name,
-    attempt = failed, retry_in = retry_in, err = err,
+    attempt = failed, retry_in = retry_in,
+    err = stack and not errors.is(err) and stack or err,
     trace_id = at and at.trace_id, span_id = at and at.span_id,
   })
   return self.consumer:fail(record, failure_of(err, stack), retry_in)
