@@ -53,6 +53,20 @@ export function within(promise, what, timeout_ms = WAIT_MS) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+/** Does it until it takes less than ms for once, and gives what it gave: a busy machine is late, but not each time. */
+export async function in_time(ms, act, tries = 5) {
+  const took = [];
+  while (took.length < tries) {
+    const begun = performance.now();
+    const result = await act();
+    took.push(performance.now() - begun);
+    if (took.at(-1) < ms) {
+      return result;
+    }
+  }
+  throw new Error(`took ${took.map(Math.round).join(", ")} ms, never less than ${ms}`);
+}
+
 // The environment without what would configure a host by accident.
 function clean_env(extra) {
   const env = { ...process.env };
@@ -145,8 +159,9 @@ export class Host {
     this.dir = dir;
     this.process = child;
     this.pid = child.pid;
+    // With the streams' ends: what it has printed is in lines then.
     this.ended = new Promise((resolve) => {
-      child.on("exit", (code, signal) => resolve({ code, signal }));
+      child.on("close", (code, signal) => resolve({ code, signal }));
       child.on("error", (error) => {
         this.lines.push({ raw: error.message });
         resolve({ code: -1, signal: null });
