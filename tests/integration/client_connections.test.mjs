@@ -33,7 +33,14 @@ test("one is never used again after close, an answer too many, or half an answer
     assert.equal((await app.fetch(server.port)).body, "ok");
     assert.equal(server.connections, 2, JSON.stringify(text));
   }
-  const late = await upstream(t, (socket) => setTimeout(() => socket.write(OK), 300));
+  let first;
+  const late = await upstream(t, (socket, head, n) => {
+    if (n === 1) {
+      first = socket;
+      return;
+    }
+    first.write(OK.replace("ok", "no"), () => socket.write(OK));
+  });
   assert.equal((await app.fetch(late.port, "timeout = 100")).kind, "timeout");
   assert.equal((await app.fetch(late.port)).body, "ok");
   assert.equal(late.connections, 2);
@@ -90,12 +97,15 @@ test("a server that is silent: first_byte_timeout, timeout, and the task's deadl
 test("a cancelled task closes its connection", async (t) => {
   const app = await client_app(t);
   const server = await upstream(t, () => {});
-  await app.run(`
+  const asked = app.run(`
     local child = task.spawn(http.get, "http://127.0.0.1:${server.port}/")
-    task.sleep(100)
+    repeat task.sleep(5) until io.open "var/go"
     child:cancel()
     return {}
   `);
+  await until(() => server.requests === 1, { what: "the request" });
+  app.write({ "var/go": "" });
+  await asked;
   assert.equal(server.connections, 1);
   await until(() => server.sockets.size === 0, { what: "closing" });
 });

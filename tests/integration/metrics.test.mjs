@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import test from "node:test";
 import { ACCEPT } from "./prometheus_proto.mjs";
-import { Connection, sleep, start, until } from "./helpers.mjs";
+import { Connection, start, until } from "./helpers.mjs";
 
 // --- a strict parser of the text format ------------------------------------------
 
@@ -301,7 +301,7 @@ test("over series_max there is one series more, and one warning for all workers"
   const samples = [...all.get("hits_total").samples.keys()];
   assert.equal(samples.length, 21);
   assert.equal(value(all, "hits_total", 'hits_total{overflow="true"}'), 20);
-  await sleep(100);
+  await until(() => app.lines.filter((l) => l.req?.url.startsWith("/hit/")).length === 40); // warnings came before
   const warnings = app.lines.filter((l) => /too many series/.test(l.msg));
   assert.equal(warnings.length, 1);
   assert.equal(warnings[0].level, 40);

@@ -1,6 +1,6 @@
 // The management API: sources, subscriptions, lists, transforms, the token.
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { until } from "./helpers.mjs";
@@ -344,7 +344,10 @@ describe("a slow transform", () => {
     relay = new Relay({ settings: { "app.intake.transforms_wait": "100ms" } });
     writeFileSync(path.join(relay.dir, "scripts/transforms/slow.lua"),
       'local task = require "perigee.task"\n'
-      + 'return function() task.sleep("700ms") return { done = true } end\n');
+      + 'return function()\n'
+      + '  repeat task.sleep(5) until io.open "var/go"\n'
+      + '  return { done = true }\n'
+      + 'end\n');
     await relay.start();
     await relay.source({ name: "open", kind: "none" }, { transform: "slow" });
   });
@@ -353,19 +356,20 @@ describe("a slow transform", () => {
   const statuses = async () => (await relay.get("/deliveries")).json.items.map((each) => each.status);
 
   it("does not keep the sender waiting, and goes on", async () => {
-    const began = performance.now();
     const taken = await relay.post("/in/open", "{}");
     assert.equal(taken.status, 202);
-    assert.ok(performance.now() - began < 600);
     assert.deepEqual(await statuses(), ["new"]);
+    relay.host.write({ "var/go": "" });
     await until(async () => (await statuses()).join() === "pending", { what: "the payload" });
   });
 
   it("goes on when the sender hangs up", async () => {
+    rmSync(path.join(relay.dir, "var/go"));
     const connection = await relay.host.connect();
     connection.write("POST /in/open HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}");
     await until(async () => (await statuses()).length === 2, { what: "the event" });
     connection.end();
+    relay.host.write({ "var/go": "" });
     await until(async () => (await statuses()).join() === "pending,pending", { what: "the payload" });
   });
 });

@@ -141,6 +141,7 @@ const ROUTES = routes(`
   router:get("/big", function() return ("x"):rep(3000000) end)
   router:post("/echo", function(req) return req:body() end, { body_max = "8mb" })
   router:get("/late", function(req)
+    require("perigee.log").info "it has begun"
     require("perigee.task").sleep("30s")
     return "late"
   end)

@@ -242,7 +242,7 @@ test("a client that leaves while its answer is made is noticed", async (t) => {
   const { app, ca } = await serve(t);
   const connection = await connect(app, { ca });
   connection.write("GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await app.line("it has begun");
   connection.end();
   await app.line("request aborted");
 });
