@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { text as all_of } from "node:stream/consumers";
 import { test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import protobuf from "protobufjs";
@@ -103,15 +104,27 @@ function sum(stacks, matches) {
   return Object.entries(stacks).filter(([key]) => matches.test(key)).reduce((n, [, value]) => n + value, 0);
 }
 
-async function collapsed(app, targets, seconds = "1500ms") {
-  const { code, stdout, stderr } = await load(app, targets, app.command("profile", "--cpu", seconds, "--format", "collapsed"));
+// A profile of so many answers of each target, however long they take.
+async function collapsed(app, targets, times) {
+  const child = spawn(PROGRAM, ["profile", "--cpu", "5m", "--format", "collapsed"], { cwd: app.dir, stdio: ["ignore", "pipe", "pipe"] });
+  const said = Promise.all([child.stdout, child.stderr].map(all_of));
+  const ended = once(child, "close");
+  await taken(app);
+  await Promise.all(targets.map(async (target) => {
+    for (let i = 0; i < times; i++) {
+      await app.get(target);
+    }
+  }));
+  child.kill("SIGINT");
+  const [code] = await ended;
+  const [stdout, stderr] = await said;
   assert.equal(code, 0, stderr);
   return { stacks: stacks_of(stdout), stderr };
 }
 
 test("a CPU profile names routes and functions, of compiled code too, and the collector", async (t) => {
   const app = await host(t);
-  const { stacks, stderr } = await collapsed(app, ["/spin/20", "/build/20", "/coroutine"]);
+  const { stacks, stderr } = await collapsed(app, ["/spin/20", "/build/20", "/coroutine"], 20);
   assert.match(stderr, /1 worker, [\d.]+ s of CPU time in [\d.]+ s, \d+ samples/);
   assert.ok(sum(stacks, /^GET \/spin\/:ms;.*routes\/test\.lua:[^;]*;services\/work\.lua:spin:10;services\/work\.lua:add:4/) > 5, JSON.stringify(stacks));
   assert.ok(sum(stacks, /^GET \/build\/:ms;.*services\/work\.lua:build:19/) > 5, JSON.stringify(stacks));
@@ -122,13 +135,13 @@ test("a CPU profile names routes and functions, of compiled code too, and the co
 
 test("what waits is not counted", async (t) => {
   const app = await host(t);
-  const { stacks } = await collapsed(app, ["/sleep/50", "/sleep/51"]);
-  assert.ok(sum(stacks, /./) < 100, JSON.stringify(stacks)); // of 375 at the least, did it count
+  const { stacks } = await collapsed(app, ["/sleep/50", "/sleep/51"], 15);
+  assert.ok(sum(stacks, /./) < 100, JSON.stringify(stacks)); // of 750 at the least, did it count
 });
 
 test("workers are added up, and one can be chosen", async (t) => {
   const app = await host(t, { workers: 2 });
-  const both = await collapsed(app, Array(8).fill("/spin/10"), "1s");
+  const both = await collapsed(app, Array(8).fill("/spin/10"), 10);
   assert.match(both.stderr, /2 workers/);
   const { code, stderr } = await app.command("profile", "--cpu", "100ms", "--worker", "1");
   assert.equal(code, 0);
