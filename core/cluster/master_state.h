@@ -1,6 +1,8 @@
 /* Master, inside: what its files share.
  *
- *   master.c    start and end          seat.c     listeners, who serves them
+ *   master.c    life and end           start.c    the beginning
+ *   master_settings.c  of the generation that serves
+ *   watchdog.c  stuck workers          seat.c     listeners, who serves them
  *   proc.c      one worker process     spare.c    listeners without a worker
  *   reload.c    generations, votes; reload_stage.c compiles
  *   stop.c      signals, draining
@@ -336,10 +338,6 @@ void peri_reload_staged(peri_master *master, const char *fault);
 /* Starts the process; peri_reload_staged() tells of its end. */
 int peri_reload_stage(peri_master *master);
 void peri_reload_stage_close(peri_reload *reload);
-/* The bundle became the one that serves; takes it. */
-void peri_master_switch(peri_master *master, uint64_t generation,
-                        int bundle_fd);
-
 /* ---- identity.c ---- */
 
 /* Reads the certificates, where there are to be some. 0, or negative and why.
@@ -476,11 +474,27 @@ void peri_profile_take(peri_proc *proc, const peri_channel_message *message);
 void peri_profile_proc_ended(peri_proc *proc);
 void peri_profile_close(peri_master *master);
 
-/* ---- master.c ---- */
+/* ---- master_settings.c ---- */
 
 /* A time-out of the configuration in ms. */
 uint64_t peri_master_setting(const peri_master *master, const char *key,
                              uint64_t fallback);
+/* Of a bundle; NULL: it is unreadable. */
+peri_settings *peri_master_settings_of(int bundle_fd);
+/* Logs what of the configuration was passed over. */
+void peri_master_say_notes(peri_master *master);
+/* The bundle became the one that serves; takes it. */
+void peri_master_switch(peri_master *master, uint64_t generation,
+                        int bundle_fd);
+
+/* ---- start.c, watchdog.c ---- */
+
+/* 0, or the exit code. */
+int peri_master_start(peri_master *master);
+void peri_watchdog_start(peri_master *master);
+
+/* ---- master.c ---- */
+
 void peri_master_first_ready(peri_master *master);
 void peri_master_boot_failed(peri_master *master, int code, const char *reason);
 void peri_master_close(peri_master *master); /* all workers are gone */
