@@ -300,6 +300,14 @@ static inline const char *peri_server_date(peri_http_server *server)
     return server->date_line;
 }
 void peri_server_conn_closed(peri_http_server *server);
+void peri_server_handle_closed(peri_http_server *server);
+
+/* server_accept.c */
+/* Closes the listeners; take_all: after what waits at them was accepted. */
+void peri_server_stop_accepting(peri_http_server *server, bool take_all);
+
+/* request_id.c */
+void peri_server_prefix_ids(peri_http_server *server);
 void peri_server_make_id(peri_http_server *server, peri_exchange *ex);
 
 #endif
