@@ -37,9 +37,9 @@ void perilua_client_close(perilua_client_call *box);
 
 /* Everything but its tls; fields has room for PERILUA_CLIENT_FIELDS_MAX. Text
  * stays the table's; the result is what messages call it. */
-peri_slice
-perilua_client_get_options(lua_State *L, int table, peri_call_options *options,
-                           peri_field fields[PERILUA_CLIENT_FIELDS_MAX]);
+peri_slice perilua_client_get_options(lua_State *L, int table,
+                                      peri_call_options *options,
+                                      peri_field *fields);
 
 /* options.tls: whom to trust, as whom to go; absent: plain. False: why. */
 bool perilua_client_get_identity(lua_State *L, int table, perilua_vm *vm,
