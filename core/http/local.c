@@ -16,7 +16,9 @@
 #define FIELDS_MAX 1000
 #define HEAD_MAX_BYTES (1 << 20)
 #define ANSWER_MAX_BYTES ((size_t)1 << 30)
-/* Date, X-Request-Id, Content-Type, Content-Length. */
+/* Of the request: Host, Content-Length. */
+#define ADDED_FIELDS 2
+/* Of the answer: Date, X-Request-Id, Content-Type, Content-Length. */
 #define OWN_FIELDS 4
 
 typedef struct local {
@@ -34,7 +36,8 @@ typedef struct local {
     char *remote;
     void (*on_answer)(void *data, const peri_local_answer *a);
     void *data;
-    peri_head_field fields[FIELDS_MAX];
+    uint16_t field_room;
+    peri_head_field fields[];
 } local;
 
 static local *of(peri_exchange *base)
@@ -103,8 +106,8 @@ static int head_write(local *l, const peri_local_request *request)
 static int head_scan(local *l, const peri_local_request *request,
                      peri_head *head)
 {
-    static const peri_scan_limits limits = {HEAD_MAX_BYTES, HEAD_MAX_BYTES / 2,
-                                            FIELDS_MAX, false};
+    const peri_scan_limits limits = {HEAD_MAX_BYTES, HEAD_MAX_BYTES / 2,
+                                     l->field_room, false};
     size_t length;
     int64_t body_bytes;
 
@@ -364,10 +367,16 @@ int peri_local_start(uv_loop_t *loop, const peri_http_app *app,
                      void (*on_answer)(void *data, const peri_local_answer *a),
                      void *data)
 {
-    local *l = peri_calloc(1, sizeof *l);
+    size_t room = request->field_count + ADDED_FIELDS;
     peri_head head;
+    local *l;
     int rc;
 
+    if (request->field_count > FIELDS_MAX) {
+        return PERI_EFORMAT;
+    }
+    l = peri_calloc(1, sizeof *l + room * sizeof l->fields[0]);
+    l->field_room = (uint16_t)room;
     peri_buf_init(&l->head, HEAD_MAX_BYTES);
     peri_buf_init(&l->body, SIZE_MAX);
     peri_buf_init(&l->out, ANSWER_MAX_BYTES);
