@@ -184,13 +184,51 @@ static int shared_pack(lua_State *L)
                   : 1;
 }
 
+static int no_value(lua_State *L)
+{
+    return perilua_fail(L, "internal", NULL, "these bytes are no value");
+}
+
 /* unpack(string) -> value | nil, err. */
 static int shared_unpack(lua_State *L)
 {
-    if (perilua_unpack(L, perilua_check_slice(L, 1)) < 0) {
-        return perilua_fail(L, "internal", NULL, "these bytes are no value");
-    }
-    return 1;
+    return perilua_unpack(L, perilua_check_slice(L, 1)) < 0 ? no_value(L) : 1;
+}
+
+static peri_slice found_bytes(lua_State *L)
+{
+    const peri_dict_value *found = lua_touserdata(L, lua_upvalueindex(1));
+
+    return peri_slice_of(found->data, found->length);
+}
+
+/* found_table() -> the table that get has left in `found` | nil, err. */
+static int shared_found_table(lua_State *L)
+{
+    return perilua_unpack(L, found_bytes(L)) < 0 ? no_value(L) : 1;
+}
+
+/* found_values() -> each value of the list there | nil, err. */
+static int shared_found_values(lua_State *L)
+{
+    int count = perilua_unpack_list(L, found_bytes(L));
+
+    return count < 0 ? no_value(L) : count;
+}
+
+/* What FFI's get writes to, and what reads from there without a copy. */
+static void push_found(lua_State *L)
+{
+    peri_dict_value *found = lua_newuserdata(L, sizeof *found);
+
+    *found = (peri_dict_value){.type = PERI_DICT_NONE};
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, shared_found_table, 1);
+    lua_setfield(L, -3, "found_table");
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, shared_found_values, 1);
+    lua_setfield(L, -3, "found_values");
+    lua_setfield(L, -2, "found");
 }
 
 /* clock() -> where the frozen time lies (ns, 0: it is not), and the loop's own
@@ -235,6 +273,7 @@ int perilua_open_shared(lua_State *L)
 
     lua_newtable(L);
     luaL_register(L, NULL, functions);
+    push_found(L);
     perilua_push_ffi_shared(L);
     lua_setfield(L, -2, "ffi");
     lua_pushlstring(L, (const char *)&mark, sizeof mark);

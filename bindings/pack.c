@@ -353,3 +353,30 @@ int perilua_unpack(lua_State *L, peri_slice bytes)
     }
     return 0;
 }
+
+int perilua_unpack_list(lua_State *L, peri_slice bytes)
+{
+    reader r = {
+        .L = L, .at = bytes.data, .end = bytes.data + bytes.length, .depth = 1};
+    int top = lua_gettop(L);
+    uint32_t counts[2] = {0, 0};
+    unsigned char tag = TAG_NULL;
+
+    if (take(&r, &tag, 1) < 0 || (tag != TAG_TABLE && tag != TAG_LIST) ||
+        take(&r, counts, sizeof counts) < 0 || counts[1] != 0 ||
+        counts[0] > PERILUA_PACK_RESULTS_MAX ||
+        !lua_checkstack(L, (int)counts[0] + 8)) {
+        return PERI_EFORMAT;
+    }
+    for (uint32_t i = 0; i < counts[0]; i++) {
+        if (unpack_value(&r) < 0) {
+            lua_settop(L, top);
+            return PERI_EFORMAT;
+        }
+    }
+    if (r.at != r.end) {
+        lua_settop(L, top);
+        return PERI_EFORMAT;
+    }
+    return (int)counts[0];
+}

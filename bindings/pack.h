@@ -11,6 +11,7 @@
 #include "core/base/buf.h"
 
 #define PERILUA_PACK_DEPTH_MAX 100
+#define PERILUA_PACK_RESULTS_MAX 100
 
 /* Appends the value at index. 0; PERI_ELIMIT: it is too long; PERI_EFORMAT:
  * *why (static text) says what cannot be packed. */
@@ -18,5 +19,9 @@ int perilua_pack(lua_State *L, int index, peri_buf *out, const char **why);
 
 /* Pushes the value and returns 0; PERI_EFORMAT when it is not one. */
 int perilua_unpack(lua_State *L, peri_slice bytes);
+
+/* Pushes each value of a list, without a table for them, and returns how many;
+ * PERI_EFORMAT when it is no list, or longer than PERILUA_PACK_RESULTS_MAX. */
+int perilua_unpack_list(lua_State *L, peri_slice bytes);
 
 #endif

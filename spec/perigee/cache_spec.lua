@@ -157,6 +157,19 @@ for _, levels in ipairs { { "worker" }, { "shared" }, { "worker", "shared" } } d
       assert.is_nil((c:get("k", load)))
     end)
 
+    it("serves stale what others have asked for since", function()
+      local clock = test.clock()
+      local c = fresh { ttl = "1s", stale_if_error = "10s", levels = levels }
+      c:set("a", { "old a" })
+      clock:advance(1500)
+      c:set("b", { "b" })
+      local value = c:get("a", function()
+        assert.same({ "b" }, c:get "b")
+        return nil, errors.new("unavailable", "down")
+      end)
+      assert.same({ "old a" }, value)
+    end)
+
     it("forgets by delete, set and flush", function()
       local c = fresh { levels = levels }
       local load = counter()

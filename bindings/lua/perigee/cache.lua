@@ -53,11 +53,18 @@ local DEFAULTS = {
 local cache = {}
 cache.__index = cache
 
+local function bind(self, level, result)
+  local counter = self.requests:with(self.name, level, result)
+  self.bound[level][result] = counter
+  return counter
+end
+
 --- Counts a request in the metrics.
----@param level string
+---@param level "worker"|"shared"|"redis"|"loader"
 ---@param result string
 function cache:count(level, result)
-  self.requests:inc(1, self.name, level, result)
+  local counter = self.bound[level][result] or bind(self, level, result)
+  counter:inc()
 end
 
 -- Nobody here has it fresh; entry may be served stale.
@@ -103,7 +110,7 @@ local get_slowly = spans.wrap(function(self, key, load, opts, span)
         self:count("worker", "miss")
       end
     end
-    return entry.value
+    return levels.value_of(self, entry)
   end
   local result = entry and entry.fresh_ms + self.stale > now_ms and "stale"
     or "miss"
@@ -337,7 +344,8 @@ local function count_requests(self)
     help = "Requests to caches, by level and result.",
     labels = { "cache", "level", "result" },
   }
-  self.hits = self.requests:with(self.name, "worker", "hit").cells
+  self.bound = { worker = {}, shared = {}, redis = {}, loader = {} }
+  self.hits = bind(self, "worker", "hit").cells
   self.hits_before = self.hits[0] -- of generations before
 end
 

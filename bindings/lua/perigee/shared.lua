@@ -47,7 +47,7 @@ local c_ttl = fn("ttl", "double (*)(peri_dict *, const char *, size_t)")
 
 -- Where values are read to; no call waits, so one is enough.
 local room = ffi.new("char[?]", 4096)
-local out = ffi.new "peri_dict_value"
+local out = ffi.cast("peri_dict_value *", core.found)
 out.data, out.room_bytes = room, 4096
 local number_out = ffi.new "double[1]"
 
@@ -113,7 +113,7 @@ local function get_rest(self, key, rc)
   if rc == STRING then
     return ffi.string(out.data, out.length)
   elseif rc == TABLE then
-    return core.unpack(ffi.string(out.data, out.length))
+    return core.found_table()
   elseif rc == BOOLEAN then
     return out.number ~= 0
   elseif rc == NUMBER then
@@ -142,6 +142,19 @@ function dict:get(key)
     return out.number
   end
   return get_rest(self, key, rc)
+end
+
+-- Each value of a list, for the cache; nothing when there is none.
+---@private
+---@param key string
+---@return any ...
+function dict:values(key)
+  local rc = make_room(self, key, c_get(self.c, key, #key, out))
+  local count = rc == 0 and self.misses or self.hits
+  count[0] = count[0] + 1
+  if rc == TABLE then
+    return core.found_values()
+  end
 end
 
 -- Stores, however the mode says.

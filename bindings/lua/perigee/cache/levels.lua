@@ -44,18 +44,32 @@ end
 
 local is_valid = M.is_valid
 
+-- With room for all that one comes to hold.
+local function new_entry()
+  return {
+    key = "", place = 0, stamp = 0, fresh_ms = 0, good_ms = 0, epoch = 0,
+    value = false, tags = false, used = false, position = 0,
+  }
+end
+
 local function from_shared(self, key)
-  local stored = self.far and self.dict:get(place("value", key))
-  if type(stored) ~= "table" then
+  if not self.far then
     return nil
   end
-  local entry = {
-    key = key, place = self.versions:place_of_key(key), stamp = stored[1],
-    fresh_ms = stored[2], good_ms = stored[3], tags = stored[6] or nil,
-    epoch = -1, -- see versions:holds
-  }
-  if stored[4] then
-    entry.value = stored[5]
+  local stamp, fresh_ms, good_ms, has_value, value, tags =
+    self.dict:values(place("value", key))
+  if not stamp then
+    return nil
+  end
+  local entry = self.spare or new_entry()
+  self.spare = nil
+  entry.key, entry.place = key, self.versions:place_of_key(key)
+  entry.stamp, entry.fresh_ms, entry.good_ms = stamp, fresh_ms, good_ms
+  entry.tags = tags or nil
+  entry.epoch = -1 -- see versions:holds
+  entry.value = nil
+  if has_value then
+    entry.value = value
   end
   return entry
 end
@@ -73,6 +87,19 @@ function M.find_shared(self, key)
     self.near:put(entry)
   end
   return entry
+end
+
+--- The value of an entry that nobody looks at any more: without a level in the
+--- worker the next one found takes its table, which costs more than the rest.
+---@param self perigee.Cache
+---@param entry table
+---@return any
+function M.value_of(self, entry)
+  local value = entry.value
+  if not self.near then
+    entry.value, self.spare = nil, entry
+  end
+  return value
 end
 
 --- The best entry of any level: fresh, or else one that may be served stale.
