@@ -463,6 +463,9 @@ int perilua_cli_parse(perilua_cli *cli, int argc, char **argv)
     for (int i = 0; i < argc; i++) {
         if (!only_words && strcmp(argv[i], "--") == 0) {
             only_words = true;
+            if ((cli->command->accepts & PERILUA_CLI_PASSES) != 0) {
+                cli->words[cli->word_count++] = argv[i]; /* for it as well */
+            }
         } else if (!only_words && argv[i][0] == '-' && argv[i][1] != '\0') {
             rc = parse_flag(cli, argc, argv, &i);
             if (rc != 0) {

@@ -122,10 +122,28 @@ static void open_turn(peri_sqlite_db *db)
     free(path);
 }
 
+/* What is written to a file that was deleted, or that another has taken the
+ * place of, is gone with this process: it must not be acknowledged. */
+static bool has_moved(peri_sqlite_db *db)
+{
+    int moved = 0;
+
+    sqlite3_file_control(atomic_load(&db->handle), "main",
+                         SQLITE_FCNTL_HAS_MOVED, &moved);
+    return moved != 0;
+}
+
 int peri_sqlite_db_begin(peri_sqlite_db *db, peri_sqlite_fault *fault)
 {
     int rc;
 
+    if (has_moved(db)) {
+        peri_sqlite_fault_set(fault, SQLITE_READONLY_DBMOVED,
+                              "sqlite %s: %s was deleted or replaced while in "
+                              "use: restart the host",
+                              db->config->name, db->config->path);
+        return SQLITE_READONLY_DBMOVED;
+    }
     if (!take_turn(db)) {
         peri_sqlite_db_explain(db, SQLITE_BUSY, peri_slice_of(NULL, 0), fault);
         return SQLITE_BUSY;

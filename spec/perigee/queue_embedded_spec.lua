@@ -230,6 +230,28 @@ describe("the embedded driver", function()
     end
   end)
 
+  it("takes nothing into a file that was deleted, and goes on", function()
+    local own = {}
+    for key, value in pairs(settings) do
+      own[key] = value
+    end
+    own.path = path .. "-moved"
+    local other = queue.open(own):get "q"
+    assert(other:add("x"))
+    assert(os.rename(own.path, own.path .. "-away"))
+    local job, err = other:add("x")
+    assert.is_nil(job)
+    assert.equal("unavailable", err.kind)
+    assert.equal("SQLITE_READONLY_DBMOVED", err.code)
+    assert(os.rename(own.path .. "-away", own.path))
+    assert(other:add("x"))
+    assert.equal(2, other:counts().waiting)
+    other.driver:close()
+    for _, suffix in ipairs { "", "-wal", "-shm", "-bell", "-owners", "-turn" } do
+      os.remove(own.path .. suffix)
+    end
+  end)
+
   it("says so when the disk is full, loses nothing, and goes on", function()
     local db = client.driver.store.db
     local pages = assert(db:one "PRAGMA page_count").page_count

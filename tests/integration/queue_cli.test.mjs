@@ -73,10 +73,16 @@ async function refuses(dir, env) {
   }
   assert.deepEqual(JSON.parse((await run("ls --json")).stdout), [before]);
   for (const line of ["show work 17", "show work nobody", "remove work 17", "retry work mine", "show work a:b:c"]) {
-    assert.equal((await run(line)).code, 1, line);
+    const { code, stderr } = await run(line);
+    assert.equal(code, 1, line);
+    assert.ok(line.split(" ").slice(1).every((word) => stderr.includes(word)), `${line}: ${stderr}`);
   }
   const shown = JSON.parse((await run("show work mine --json")).stdout);
   assert.equal(shown.state, "delayed");
+  // Behind -- everything is a word.
+  assert.equal((await run("add --delay 1h --job-id mine -- --json --failed")).code, 0);
+  const flags = JSON.parse((await run("show --json -- --json mine")).stdout);
+  assert.deepEqual([flags.queue, flags.name, flags.state], ["--json", "--failed", "delayed"]);
 }
 
 test("perigee queue refuses what makes no sense: the embedded driver", async (t) => {

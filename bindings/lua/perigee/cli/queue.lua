@@ -79,11 +79,14 @@ end
 local function parse(...)
   local words, flags = {}, {}
   local args, at = { ... }, 1
+  local only_words = false
   while args[at] do
     local word = args[at]
     local name, equals, text = word:match "^%-%-([%w-]+)(=?)(.*)$"
-    if not name then
+    if only_words or not name and word ~= "--" then
       words[#words + 1] = word
+    elseif not name then
+      only_words = true
     elseif FLAGS[name] == nil then
       return usage("queue: unknown flag --%s", name)
     elseif not FLAGS[name] then

@@ -219,6 +219,14 @@ function methods:remember(queue, id, key, value)
   return true
 end
 
+-- What fails says of which job.
+local function named(queue, id, value, err)
+  if value == nil and err then
+    err = errors.wrap(err, "job %s of queue %s", id, queue)
+  end
+  return value, err
+end
+
 -- An id that is a key of the queue's own would have that read, or removed.
 for _, name in ipairs { "job", "logs", "log", "progress", "update", "cancel",
   "retry", "promote", "change_priority", "change_delay", "remove", "recall",
@@ -226,11 +234,11 @@ for _, name in ipairs { "job", "logs", "log", "progress", "update", "cancel",
   local method = methods[name]
   methods[name] = function(self, queue, id, ...)
     if options.is_job_id(id) then
-      return method(self, queue, id, ...)
+      return named(queue, id, method(self, queue, id, ...))
     elseif name == "job" then
       return nil
     end
-    return nil, store.refusal(-1)
+    return named(queue, id, nil, store.refusal(-1))
   end
 end
 
