@@ -47,6 +47,13 @@ const ROUTES = `
     c:flush(req.query.tag and { tag = req.query.tag })
     return 204
   end)
+  router:get("/watch", function() -- how long the place is still this watcher's
+    local control = require("perigee.cache.watch").control()
+    for _, key in ipairs(control:keys()) do
+      if key:find "^watch:" then return { left = control:ttl(key) or 0 } end
+    end
+    return { left = 0 }
+  end)
   router:get("/plain", function() return { ok = true } end)
 `;
 
@@ -210,4 +217,20 @@ test("the next generation and a worker's successor watch on", { skip: missing },
   await watched(redis);
   await a.post("/set/k/2", "");
   await until(async () => (await value(b, "x")) === "2");
+});
+
+// A lease that ended would have another worker take the place over, and with it
+// all that is kept here be invalidated.
+test("one worker of a host holds on to its watch", { skip: missing }, async (t) => {
+  const redis = await RedisServer.start(t);
+  const app = await start(t, { route: ROUTES, settings: { "redis.main.url": redis.url } });
+  app.json = async (target) => (await app.get(target)).json;
+  await app.get("/load/k");
+  await watched(redis, "t", 1);
+  const left = async () => (await app.json("/watch")).left;
+  for (let renewals = 0, last = await left(); renewals < 3;) {
+    const now = await until(left);
+    renewals += now > last ? 1 : 0;
+    last = now;
+  }
 });

@@ -13,7 +13,8 @@ local BLOCKING, VALUE, LIST = commands.BLOCKING, commands.VALUE, commands.LIST
 
 ---@class perigee.redis.Client
 ---@field core userdata
-local Client = {}
+---@field router false # see routed.lua; any other name is a command's
+local Client = { router = false }
 
 local function run(client, upper, ...)
   local seconds = commands.waits(upper, ...)
