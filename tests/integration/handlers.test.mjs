@@ -45,6 +45,12 @@ router:post("/save", function(req)
 end)
 router:get("/keep", function(req) kept = req return "kept" end)
 router:get("/late", function() return kept.path end)
+router:get("/told/:id", function(req)
+  return nil, errors.new("not_found", "no order %s", req.params.id)
+end)
+router:get("/raised/:id", function(req) error("order " .. req.params.id) end)
+router:get("/strict", function(req) return req.query end,
+  { query = { additionalProperties = false } })
 router:get("/slow", function() task.sleep "1h" return "never" end,
   { timeout = "50ms" })
 router:get("/caught", function()
@@ -115,6 +121,16 @@ test("handlers", async (t) => {
       all: ["1", "two words"], none: [], header: "1", joined: "a, b", cookie: "two",
       route: "/read/:id/*rest", method: "GET", addr: "127.0.0.1", has_id: true, left: true,
     });
+  });
+
+  await t.test("may tell what was sent, UTF-8 or not", async () => {
+    const told = await app.get("/told/%ff");
+    assert.deepEqual([told.status, told.json.detail], [404, "no order \ufffd"]);
+    const query = await app.get("/strict?%ff=1");
+    assert.deepEqual([query.status, query.json.errors[0].pointer], [400, "/query/\ufffd"]);
+    assert.equal((await app.get("/raised/%ff")).status, 500);
+    const line = await app.line((l) => l.msg === "request failed" && l.url === "/raised/%ff");
+    assert.match(line.err.message, /order \ufffd$/);
   });
 
   await t.test("read forms", async () => {

@@ -251,7 +251,9 @@ function M.answer(question)
     return 200, assert(json.encode(first))
   end
   return STATUS[second.kind] or 500,
-    assert(json.encode { detail = tostring(second.message or second) })
+    assert(json.encode {
+      detail = json.text(tostring(second.message or second)),
+    })
 end
 
 return M

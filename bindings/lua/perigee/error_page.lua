@@ -2,6 +2,7 @@
 --- others as a problem document with the traceback.
 
 local app = require "perigee.core.app"
+local json = require "perigee.json"
 
 local M = {}
 
@@ -76,11 +77,11 @@ function M.answer(req, err, traceback)
     type = "about:blank",
     title = "Internal Server Error",
     status = 500,
-    detail = message,
+    detail = json.text(message),
     instance = req.path,
     request_id = req.id,
     where = where,
-    traceback = traceback,
+    traceback = json.text(traceback or ""),
   }, { ["content-type"] = "application/problem+json" }
 end
 

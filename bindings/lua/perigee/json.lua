@@ -65,6 +65,17 @@ function M.array(list)
   return setmetatable(list, core.array_mark)
 end
 
+--- A text as JSON takes it: of one that is not UTF-8, each byte beyond ASCII
+--- becomes U+FFFD.
+---@param text string
+---@return string
+function M.text(text)
+  if M.encode(text) then
+    return text
+  end
+  return (text:gsub("[\128-\255]", "\239\191\189"))
+end
+
 --- Whether a table carries the mark of a list.
 ---@param value any
 ---@return boolean

@@ -20,13 +20,28 @@ local function env()
   return app.host().env
 end
 
+-- What is told of a request may hold what its client sent, UTF-8 or not.
+-- Goes as deep as a list of faults.
+local function legible(value, depth)
+  if type(value) == "string" then
+    return json.text(value)
+  elseif type(value) ~= "table" or depth == 0 then
+    return value
+  end
+  local told = {}
+  for key, one in pairs(value) do
+    told[key] = legible(one, depth - 1)
+  end
+  return told
+end
+
 local function problem_answer(req, status, fields, headers)
-  local title = fields.title or core.reason(status) or "Error"
+  local title = legible(fields.title, 0) or core.reason(status) or "Error"
   local document = {
     type = fields.type or "about:blank",
     title = title,
     status = status,
-    detail = fields.detail or title,
+    detail = legible(fields.detail, 0) or title,
     instance = req.path,
     request_id = req.id,
   }
@@ -78,7 +93,7 @@ local function error_answer(req, err)
     -- RFC 9110, section 15.5.2, asks for one.
     headers["www-authenticate"] = headers["www-authenticate"] or "Bearer"
   end
-  local fields = { errors = err.errors }
+  local fields = { errors = legible(err.errors, 2) }
   if not tells_internals(err, status) then
     fields.detail = err.message
   end
@@ -87,13 +102,13 @@ end
 
 local function log_failure(message, req, err, traceback)
   local is_error = errors.is(err)
-  local text = is_error and err.message or tostring(err)
+  local text = json.text(is_error and err.message or tostring(err))
   local context = trace.own.wanted and trace.current() or nil
   app.log_error(message, {
     "err", json.encode {
       type = is_error and err.kind or "Error",
       message = text,
-      stack = text .. "\n" .. (traceback or ""),
+      stack = text .. "\n" .. json.text(traceback or ""),
     },
     "reqId", req.id,
     "method", req.method,

@@ -25,8 +25,7 @@ function M.summary(q)
   return { name = q.name, paused = paused, counts = counts }
 end
 
---- A text as JSON takes it: what is long is cut where a character ends; where it
---- is no UTF-8, what is not ASCII becomes "?".
+--- A text as JSON takes it; what is long is cut where a character ends.
 ---@param text string?
 ---@param max integer? # bytes
 ---@return string?
@@ -34,10 +33,7 @@ function M.text(text, max)
   if text and max and #text > max then
     text = text:sub(1, max):gsub("[\192-\255][\128-\191]*$", "") .. " ..."
   end
-  if text and not json.encode(text) then
-    text = text:gsub("[\128-\255]", "?")
-  end
-  return text
+  return text and json.text(text)
 end
 
 --- The last of a list of texts.
