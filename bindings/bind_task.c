@@ -4,10 +4,10 @@
 
 #include "bindings/bind.h"
 #include "bindings/bind_sync.h"
+#include "bindings/error.h"
 #include "bindings/modules.h"
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
-#include "core/base/json_text.h"
 
 #define HANDLE_NAME "perigee.Task"
 #define GROUP_NAME "perigee.Group"
@@ -134,35 +134,17 @@ static void on_child_done(void *data, perilua_task *task, lua_State *co, int rc,
     }
 }
 
-static void put_member(peri_buf *to, const char *head, const char *text)
-{
-    peri_buf_append_str(to, head);
-    peri_json_append_string(to, peri_slice_str(text != NULL ? text : ""));
-}
-
 static void log_unjoined(perilua_task *task)
 {
     peri_buf err;
-    const char *message;
 
     if (task->state != PERILUA_TASK_ENDED || task->joined ||
         task->nresults >= 0 || task->cancel_kind != NULL) {
         return;
     }
     task->joined = true; /* once */
-    lua_getfield(task->co, -1, "traceback");
-    lua_getfield(task->co, -2, "kind");
-    lua_getfield(task->co, -3, "message");
-    message = lua_tostring(task->co, -1);
     peri_buf_init(&err, SIZE_MAX);
-    put_member(&err, "{\"type\":", lua_tostring(task->co, -2));
-    put_member(&err, ",\"message\":", message);
-    put_member(
-        &err, ",\"stack\":",
-        lua_pushfstring(task->co, "%s\n%s", message != NULL ? message : "",
-                        lua_isstring(task->co, -3) ? lua_tostring(task->co, -3)
-                                                   : ""));
-    peri_buf_append_byte(&err, '}');
+    perilua_write_error(task->co, &err);
     peri_log_fields(task->vm->env->logger, PERI_LOG_ERROR,
                     "a task that nobody joins failed",
                     &(peri_log_field){.key = "err",
@@ -170,7 +152,6 @@ static void log_unjoined(perilua_task *task)
                                       .text = peri_buf_slice(&err)},
                     1);
     peri_buf_fini(&err);
-    lua_pop(task->co, 4);
 }
 
 static int handle_gc(lua_State *L)

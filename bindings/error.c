@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "core/base/err.h"
+#include "core/base/json_text.h"
 
 /* perigee/error.lua puts the metatable here. */
 #define ERROR_METATABLE "perigee.error"
@@ -63,4 +64,32 @@ int perilua_fail_rc(lua_State *L, int rc, const char *what)
 {
     return perilua_fail(L, kind_of(rc), peri_err_name(rc), "%s: %s", what,
                         peri_err_text(rc));
+}
+
+/* A number there would be turned into a string: made. */
+static const char *text_at(lua_State *co, int index)
+{
+    return lua_type(co, index) == LUA_TSTRING ? lua_tostring(co, index) : "";
+}
+
+void perilua_write_error(lua_State *co, peri_buf *to)
+{
+    peri_buf stack;
+
+    lua_getfield(co, -1, "kind");
+    lua_getfield(co, -2, "message");
+    lua_getfield(co, -3, "traceback");
+    peri_buf_init(&stack, SIZE_MAX);
+    peri_buf_append_str(&stack, text_at(co, -2));
+    peri_buf_append_byte(&stack, '\n');
+    peri_buf_append_str(&stack, text_at(co, -1));
+    peri_buf_append_str(to, "{\"type\":");
+    peri_json_append_string(to, peri_slice_str(text_at(co, -3)));
+    peri_buf_append_str(to, ",\"message\":");
+    peri_json_append_string(to, peri_slice_str(text_at(co, -2)));
+    peri_buf_append_str(to, ",\"stack\":");
+    peri_json_append_string(to, peri_buf_slice(&stack));
+    peri_buf_append_byte(to, '}');
+    peri_buf_fini(&stack);
+    lua_pop(co, 3);
 }

@@ -7,6 +7,8 @@
 
 #include <lua.h>
 
+#include "core/base/buf.h"
+
 /* Pushes an error; code may be NULL. */
 void perilua_push_error(lua_State *L, const char *kind, const char *code,
                         const char *message);
@@ -21,5 +23,10 @@ __attribute__((format(printf, 4, 5))) int perilua_fail(lua_State *L,
 /* The same for a status of core or libuv; what it was that failed goes before
  * its text. The code is peri_err_name's. */
 int perilua_fail_rc(lua_State *L, int rc, const char *what);
+
+/* The error at the top of a coroutine that has failed, as a log line has it:
+ * {type, message, stack}. Its stack is only read: to make anything in it may
+ * collect garbage there, which is the process's end. */
+void perilua_write_error(lua_State *co, peri_buf *to);
 
 #endif

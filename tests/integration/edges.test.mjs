@@ -413,6 +413,29 @@ test("the error of a child that nobody joins is logged when its parent ends", as
   assert.equal(app.lines.filter((l) => /found child/.test(l.err?.message)).length, 0);
 });
 
+test("children that fail by the hundred, among much garbage, do their worker no harm", async (t) => {
+  const app = await start(t, {
+    settings: { "log.requests": false },
+    route: `
+      local task = require "perigee.task"
+      router:get("/many", function()
+        for i = 1, 200 do
+          task.spawn(function()
+            local waste = {}
+            for j = 1, 20 do waste[j] = { ("x"):rep(j) .. i } end
+            error("lost " .. i)
+          end)
+        end
+        task.sleep(1)
+        return 204
+      end)`,
+  });
+  for (let i = 0; i < 100; i++) {
+    assert.equal((await app.get("/many")).status, 204);
+  }
+  assert.ok(!app.lines.some((l) => l.msg === "worker ended"));
+});
+
 test("hot.data: what loading sets and what handlers set both carry over", async (t) => {
   const version = (n) => `
     local hot = require "perigee.hot"
