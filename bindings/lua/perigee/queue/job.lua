@@ -10,7 +10,9 @@ local units = require "perigee.units"
 local M = {}
 
 local LOOK_FIRST_MS, LOOK_LAST_MS = 20, 1000
-local GONE_MS = 500 -- by how much a job may precede the word of its end
+-- By how much a job that goes may precede the word of its end. One that was
+-- gone before anybody looked may have sent it long ago; one that was seen not.
+local GONE_MS, SEEN_GONE_MS = 500, 5000
 
 --- A job as it was when it was read.
 ---@class perigee.Job
@@ -142,7 +144,7 @@ end
 -- message may be lost, the store is right. What is heard of a job that the
 -- store shows as not ended was said of an earlier run.
 local function await(self, heard, deadline)
-  local pause, gone = LOOK_FIRST_MS, false
+  local pause, gone_ms, gone = LOOK_FIRST_MS, GONE_MS, false
   while true do
     local word = heard.word
     local record, err = self.driver:job(self.queue, self.id)
@@ -152,6 +154,7 @@ local function await(self, heard, deadline)
     local ended, result, why
     if record then
       ended, result, why = outcome(record)
+      gone_ms, heard.removed = SEEN_GONE_MS, nil
     end
     if ended then
       return result, why
@@ -160,14 +163,14 @@ local function await(self, heard, deadline)
     elseif heard.word == word then
       heard.word = nil
     end
-    if gone then
+    if not record and (gone or heard.removed) then
       return nil, errors.new("not_found", "job %s of queue %s is not there "
         .. "(any more)", self.id, self.queue)
     end
     local left = deadline - time.monotonic()
     gone = not record
     if gone then
-      pause, left = GONE_MS, math.max(left, 1)
+      pause, left = gone_ms, math.max(left, 1)
     elseif left <= 0 then
       return nil, errors.new("timeout", "job %s of queue %s has not ended",
         self.id, self.queue)
@@ -202,6 +205,9 @@ function Job:wait(timeout)
         return nil, errors.new("unprocessable", "%s",
           event.failure or "the job failed")
       end
+      heard.signal:set()
+    elseif event.event == "removed" then
+      heard.removed = true
       heard.signal:set()
     end
   end)
