@@ -9,8 +9,7 @@ import os from "node:os";
 import path from "node:path";
 import { host, report, sleep } from "./drill.mjs";
 import { load } from "./load.mjs";
-import { until } from "../integration/helpers.mjs";
-import { free_port } from "../integration/redis_helpers.mjs";
+import { free_port, until } from "../integration/helpers.mjs";
 
 const PROMETHEUS = process.env.PROMETHEUS || "prometheus";
 const PROMTOOL = process.env.PROMTOOL || "promtool";

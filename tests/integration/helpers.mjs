@@ -80,6 +80,24 @@ function clean_env(extra) {
 
 // --- applications -------------------------------------------------------------
 
+/**
+ * A port for a server that cannot be given 0. Below those that the kernel gives to
+ * connections, which would have taken it by the time it is used.
+ */
+export async function free_port() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = net.createServer();
+    const free = await new Promise((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+    });
+    if (free) {
+      return port;
+    }
+  }
+}
+
 export function write_files(dir, files) {
   for (const [name, text] of Object.entries(files)) {
     const full = path.join(dir, name);
@@ -253,7 +271,7 @@ export class Host {
 
   // One request on a connection of its own.
 
-  async request(method, target, { headers = {}, body, version = "1.1" } = {}) {
+  async request(method, target, { headers = {}, body, version = "1.1", timeout_ms } = {}) {
     const bytes = body === undefined || typeof body === "string" || Buffer.isBuffer(body)
       ? body : JSON.stringify(body);
     const all = { host: `127.0.0.1:${this.port}`, connection: "close", ...headers };
@@ -269,7 +287,7 @@ export class Host {
       if (bytes !== undefined) {
         connection.write(bytes);
       }
-      return await connection.answer({ head: method === "HEAD" });
+      return await connection.answer({ head: method === "HEAD", timeout_ms });
     } finally {
       connection.end();
     }

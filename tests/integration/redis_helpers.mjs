@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { start, until } from "./helpers.mjs";
+import { free_port, start, until } from "./helpers.mjs";
 
 export const missing = spawnSync("redis-server", ["--version"]).status !== 0
   ? "there is no redis-server" : false;
@@ -29,14 +29,6 @@ const ROUTES = `
     return json.array(out)
   end, { timeout = "60s" })
 `;
-
-export async function free_port() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.on("listening", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export class Redis {
   static async start(t, args = []) {
@@ -80,6 +72,11 @@ export class Redis {
 
   get url() {
     return `redis://127.0.0.1:${this.port}`;
+  }
+
+  /** "master" or "slave"; null where it cuts off who asks, as at a failover. */
+  async role() {
+    return this.call("ROLE").then((reply) => reply.split("\n")[0], () => null);
   }
 
   /** One command; its reply as redis-cli prints it. */
@@ -173,7 +170,7 @@ export async function setup(t, { args, url, settings, redis } = {}) {
     "redis.main.url": url ? url(redis) : redis.url, ...settings,
   } });
   const run = async (lua) => {
-    const answer = await app.post("/run", `local r, task, redis, json = ...\n${lua}`);
+    const answer = await app.post("/run", `local r, task, redis, json = ...\n${lua}`, { timeout_ms: 60_000 });
     assert.equal(answer.status, 200, `${lua}: ${answer.text ?? answer.body}\n${app.printed?.()}`);
     return answer.json;
   };

@@ -4,19 +4,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { until } from "./helpers.mjs";
+import { free_port, until } from "./helpers.mjs";
 
 /** Why tests with it have to be skipped, or false. */
 export const missing = spawnSync("redis-server", ["--version"]).status !== 0
   ? "there is no redis-server" : false;
-
-async function free_port() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.on("listening", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export class RedisServer {
   /** One that ends with the test t; args for the command line. */

@@ -6,8 +6,7 @@ import { writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import test from "node:test";
-import { app_dir, start, until } from "./helpers.mjs";
-import { free_port } from "./redis_helpers.mjs";
+import { app_dir, free_port, start, until } from "./helpers.mjs";
 
 const LINE = /^([^:|#\n]+):(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\|(c|g)(?:\|#([^|\n]+))?$/;
 

@@ -7,8 +7,8 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { start, until } from "./helpers.mjs";
-import { free_port, missing } from "./redis_helpers.mjs";
+import { free_port, start, until } from "./helpers.mjs";
+import { missing } from "./redis_helpers.mjs";
 import { Authority } from "./tls_helpers.mjs";
 
 const skip = missing;
