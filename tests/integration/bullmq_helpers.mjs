@@ -101,6 +101,8 @@ const WORKERS = `
 
 export const FILES = { "scripts/services/workers.lua": WORKERS };
 
+const LONG = { timeout_ms: 60_000 }; // as long as the route may take
+
 /** A host on a Redis; run(lua) gives the values of the chunk. */
 export async function host(t, redis, options = {}) {
   const app = await start(t, {
@@ -108,7 +110,7 @@ export async function host(t, redis, options = {}) {
     settings: { "queue.driver": "redis", "redis.main.url": redis.url, ...options.settings },
   });
   app.run = async (lua) => {
-    const answer = await app.post("/run", `local queue, workers, task, json = ...\n${lua}`);
+    const answer = await app.post("/run", `local queue, workers, task, json = ...\n${lua}`, LONG);
     assert.equal(answer.status, 200, `${answer.body}\n${app.printed()}`);
     return answer.json;
   };

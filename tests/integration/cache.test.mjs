@@ -2,7 +2,7 @@
 // after an invalidation, and what a killed loader leaves.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { sleep, start, until } from "./helpers.mjs";
+import { start, until } from "./helpers.mjs";
 
 const ROUTES = `
   local cache = require "perigee.cache"
@@ -118,7 +118,8 @@ test("a loader that is killed does not block the others", async (t) => {
   const loader = await until(() => count(app, "loader:d"));
   process.kill(loader, "SIGKILL");
   await lost;
-  await sleep(50);
+  await until(() => app.workers().length === 2 && !app.workers().includes(loader), { what: "its successor" });
+  await both(app, t);
   const begun = Date.now();
   const answer = await app.get("/load/d?ms=1");
   assert.equal(answer.status, 200);

@@ -60,7 +60,7 @@ const APP = `
 export async function client_app(t, options = {}) {
   const app = await start(t, { route: APP, ...options });
   app.run = async (lua) => {
-    const answer = await app.post("/run", lua);
+    const answer = await app.post("/run", lua, { timeout_ms: 20_000 });
     if (answer.json === undefined) {
       throw new Error(`${answer.status} ${answer.text}\n${app.printed()}`);
     }
