@@ -123,7 +123,7 @@ describe("the embedded driver", function()
     -- As if it had died: its number is in the table, its lock is not held.
     assert(store:exec("UPDATE job SET owner = 4711 WHERE seq = ?", job.id))
     assert(store:exec "INSERT INTO owner(id, pid) VALUES (4711, 1)")
-    local recover = require("perigee.queue.embedded.consumer").recover
+    local recover = require("perigee.queue.embedded.owners").recover
     assert.equal(1, recover(store))
     assert.equal(job.id, take(1)[1].id)
     for _ = 1, 2 do

@@ -6,6 +6,7 @@ local consumers = require "perigee.queue.embedded.consumer"
 local events = require "perigee.queue.embedded.events"
 local host_events = require "perigee.events"
 local log = require "perigee.log"
+local owners = require "perigee.queue.embedded.owners"
 local stores = require "perigee.queue.embedded.store"
 local task = require "perigee.task"
 
@@ -30,7 +31,7 @@ function Driver:subscribe(queue, fn)
 end
 
 local function recover(store)
-  local ok, err = consumers.recover(store)
+  local ok, err = owners.recover(store)
   if not ok then
     log.error("jobs of workers that have died could not be taken back",
       { err = err })
