@@ -1,8 +1,9 @@
 --- The settings of the host: names, types, defaults. docs/configuration.md
 --- tells what each one means; a spec compares the two.
 
-local log_check = require "perigee.core.log_check"
-local redis_check = require "perigee.core.redis_check"
+local check = require "perigee.config.check"
+local signals = require "perigee.config.schema_signals"
+local stores = require "perigee.config.schema_stores"
 local t = require "perigee.config.types"
 
 local M = {}
@@ -13,58 +14,8 @@ local function port(default)
   return t.integer { default = default, min = PORT.min, max = PORT.max }
 end
 
-local function one_or_more(text)
-  return function(value)
-    return #value == 0 and text or nil
-  end
-end
-
-local host_name = one_or_more "must not be empty"
-
-local function is_ipv4(text)
-  local parts = { text:match "^(%d+)%.(%d+)%.(%d+)%.(%d+)$" }
-  for _, part in ipairs(parts) do
-    if tonumber(part) > 255 or #part > 3 then return false end
-  end
-  return #parts == 4
-end
-
-local function is_ipv6(text)
-  return text:find "^[%x:.]+$" ~= nil and text:find(":", 1, true) ~= nil
-    and not text:find(":::", 1, true)
-end
-
-local function not_a_network(value)
-  local address, bits = value:match "^([^/]+)/?(%d*)$"
-  local width = address and (is_ipv4(address) and 32
-    or is_ipv6(address) and 128)
-  if not width or value:sub(-1) == "/" or (tonumber(bits) or 0) > width then
-    return ('must be an address or a network ("10.0.0.0/8"), not "%s"')
-      :format(value)
-  end
-  return nil
-end
-
--- C's settings hold no line breaks: PEM itself would be lost on the way, and
--- with it that TLS is wanted.
-local function not_a_path(value)
-  if value == "" or value:find "[%c]" or value:find("-----", 1, true) then
-    return "must be the path of a PEM file"
-  end
-  return nil
-end
-
-local function not_a_host(value)
-  local name = value:gsub("^%*%.", "")
-  if not name:find "^[%w_-][%w_.-]*$" then
-    return ('must be a host name, "example.org" or "*.example.org", not "%s"')
-      :format(value)
-  end
-  return nil
-end
-
 local http = t.section {
-  host = t.string { default = "127.0.0.1", check = host_name },
+  host = t.string { default = "127.0.0.1", check = check.empty },
   port = port(3000),
   backlog = t.integer { default = 511, min = 1, max = 65535 },
   tls = t.union {
@@ -72,18 +23,18 @@ local http = t.section {
     options = {
       t.off(),
       t.section {
-        cert = t.string { required = true, check = not_a_path },
-        key = t.string { required = true, check = not_a_path },
+        cert = t.string { required = true, check = check.not_a_path },
+        key = t.string { required = true, check = check.not_a_path },
         sni = t.list {
           default = t.array {},
           of = t.section {
             names = t.list { default = t.array {},
-              of = t.string { check = not_a_host } },
-            cert = t.string { required = true, check = not_a_path },
-            key = t.string { required = true, check = not_a_path },
+              of = t.string { check = check.not_a_host } },
+            cert = t.string { required = true, check = check.not_a_path },
+            key = t.string { required = true, check = check.not_a_path },
           },
         },
-        ca = t.string { check = not_a_path },
+        ca = t.string { check = check.not_a_path },
         verify_client = t.union {
           default = false,
           options = {
@@ -109,7 +60,7 @@ local http = t.section {
   connections_max = t.integer { default = 10000, min = 1, max = 1000000 },
   trust_proxies = t.list {
     default = t.array {},
-    of = t.string { check = not_a_network },
+    of = t.string { check = check.not_a_network },
   },
   compression = t.union {
     default = true,
@@ -144,12 +95,12 @@ local cluster = t.section {
 }
 
 local admin = t.section {
-  host = t.string { default = "127.0.0.1", check = host_name },
+  host = t.string { default = "127.0.0.1", check = check.empty },
   port = t.union {
     default = 9464,
     options = { port(), t.off() },
   },
-  socket = t.string { default = "var/perigee.sock", check = host_name },
+  socket = t.string { default = "var/perigee.sock", check = check.empty },
   dashboard = t.union {
     default = true,
     options = {
@@ -158,7 +109,7 @@ local admin = t.section {
         write = t.boolean(), -- true in development, else false
         remote = t.boolean { default = false },
         hosts = t.list { default = t.array {},
-          of = t.string { check = not_a_host } },
+          of = t.string { check = check.not_a_host } },
       },
     },
   },
@@ -174,188 +125,6 @@ local shutdown = t.section {
   drain_delay = t.duration { default = 0 },
   timeout = t.duration { default = "25s" },
 }
-
--- How one kind of what is recorded goes to a collector, and a section's own.
-local function exported(signal, own)
-  local all = {
-    endpoint = t.string {
-      default = "http://localhost:4318/v1/" .. signal,
-      check = function(value)
-        return not value:find "^[hH][tT][tT][pP][sS]?://[^/?#]"
-          and "must be an http or https URL" or nil
-      end,
-    },
-    headers = t.map {
-      default = {},
-      any_key = true,
-      of = t.string { secret = true },
-    },
-    certificate = t.string(),
-    client_certificate = t.string(),
-    client_key = t.string { secret = true },
-    timeout = t.duration { default = "10s", min = 1 },
-    protocol = t.enum {
-      default = "http/protobuf",
-      values = { "http/protobuf", "http/json" },
-    },
-    compression = t.enum { default = "none", values = { "none", "gzip" } },
-    batch_delay = t.duration { default = "5s", min = 1 },
-    batch_max = t.integer { default = 512, min = 1, max = 10000 },
-    queue_max = t.integer { default = 2048, min = 1, max = 100000 },
-  }
-  for name, kind in pairs(own) do
-    all[name] = kind or nil
-  end
-  return t.section(all)
-end
-
-local FACILITIES = { "kern", "user", "mail", "daemon", "auth", "syslog", "lpr",
-  "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock",
-  "local0", "local1", "local2", "local3", "local4", "local5", "local6",
-  "local7" }
-
--- A stream, a path, or one of the schemes of a socket.
-local function not_a_destination(value)
-  local scheme, rest = value:match "^(%l[%l%d-]*):(.*)$"
-  if value == "" or value:find "[%c]" then
-    return "must not be empty"
-  end
-  if not scheme or scheme == "syslog" and rest == "" then
-    return nil
-  end
-  if scheme == "syslog" and rest:find "^//[^/]" then
-    local host, number = rest:match "^//%[?([^%]/]-)%]?:?(%d*)$"
-    if not host or host == "" or (tonumber(number) or 1) > 65535 then
-      return "must be syslog://HOST:PORT"
-    end
-    return nil
-  end
-  if scheme ~= "syslog" and scheme ~= "unix" and scheme ~= "unix-dgram" then
-    return ('must be stdout, stderr, a file, syslog[:PATH], syslog://HOST:PORT,'
-      .. ' unix:PATH or unix-dgram:PATH, not "%s"'):format(value)
-  end
-  local path = rest:gsub("^//", "")
-  return (path == "" or #path > 107) and "must name a socket's path" or nil
-end
-
-local log = t.section {
-  level = t.enum {
-    default = "info",
-    values = { "trace", "debug", "info", "warn", "error", "fatal", "silent" },
-  },
-  levels = t.map {
-    default = {},
-    any_key = true,
-    of = t.enum {
-      values = { "trace", "debug", "info", "warn", "error", "fatal",
-        "silent" },
-    },
-  },
-  format = t.enum { default = "json", values = { "json", "pretty" } },
-  destination = t.string { default = "stdout", check = not_a_destination },
-  redact = t.list {
-    default = t.array {},
-    check = function(paths)
-      return #paths > 64 and "at most 64 paths" or nil
-    end,
-    of = t.string { check = log_check.redact_fault },
-  },
-  requests = t.boolean { default = true },
-  access = t.section {
-    format = t.string { default = "json", check = log_check.access_fault },
-    destination = t.string { check = not_a_destination },
-  },
-  otlp = exported("logs", {
-    enabled = t.boolean { default = false },
-    limits = t.section {
-      attributes = t.integer { default = 128, min = 0, max = 1024 },
-      attribute_length = t.integer { default = 4096, min = 0, max = 32768 },
-    },
-  }),
-  syslog = t.section {
-    facility = t.enum { default = "daemon", values = FACILITIES },
-    app_name = t.string { default = "perigee" },
-  },
-  stall = t.duration { default = "50ms", max = 3600000 },
-  rotate = t.section {
-    size = t.size { default = 0 },
-    age = t.duration { default = 0 },
-    keep = t.integer { default = 7, min = 1, max = 1000 },
-  },
-}
-
-local metrics = t.section {
-  enabled = t.boolean { default = true },
-  exponential = t.boolean { default = false },
-  exemplars = t.boolean { default = true },
-  compat = t.enum { default = "none", values = { "none", "prom-client" } },
-  series_max = t.integer { default = 2000, min = 1, max = 1000000 },
-  buckets = t.list {
-    default = t.array { 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
-      1, 2.5, 5, 7.5, 10 },
-    of = t.number { min = 0 },
-    check = function(bounds)
-      for i = 2, #bounds do
-        local above, below = bounds[i], bounds[i - 1] -- nil: was a fault
-        if above and below and above <= below then
-          return "must rise"
-        end
-      end
-      return (#bounds == 0 or #bounds > 64) and "must be 1 to 64 numbers"
-        or nil
-    end,
-  },
-  otlp = exported("metrics", {
-    batch_delay = false, -- all of it leaves at once
-    batch_max = false,
-    queue_max = false,
-    enabled = t.boolean { default = false },
-    interval = t.duration { default = "60s", min = 100 },
-    temporality = t.enum {
-      default = "cumulative",
-      values = { "cumulative", "delta", "lowmemory" },
-    },
-  }),
-  statsd = t.section {
-    host = t.string(),
-    port = port(8125),
-    socket = t.string(),
-    format = t.enum {
-      default = "statsd",
-      values = { "statsd", "dogstatsd" },
-    },
-    prefix = t.string { default = "" },
-    interval = t.duration { default = "10s", min = 100 },
-  },
-}
-
-local trace = exported("traces", {
-  enabled = t.boolean { default = false },
-  service_name = t.string { default = "unknown_service:perigee" },
-  resource = t.map { default = {}, any_key = true, of = t.string() },
-  exporter = t.enum { default = "otlp", values = { "otlp", "none" } },
-  keep_slow = t.duration { default = 0 },
-  keep_failed = t.boolean { default = false },
-  sampler = t.enum {
-    default = "parentbased_always_on",
-    values = { "always_on", "always_off", "traceidratio",
-      "parentbased_always_on", "parentbased_always_off",
-      "parentbased_traceidratio" },
-  },
-  ratio = t.number { default = 1, min = 0, max = 1 },
-  limits = t.section {
-    attributes = t.integer { default = 128, min = 0, max = 1024 },
-    attribute_length = t.integer { default = 4096, min = 0, max = 32768 },
-    events = t.integer { default = 128, min = 0, max = 1024 },
-    event_attributes = t.integer { default = 128, min = 0, max = 1024 },
-    links = t.integer { default = 128, min = 0, max = 1024 },
-  },
-  propagators = t.list {
-    default = t.array { "tracecontext", "baggage" },
-    of = t.enum { values = { "tracecontext", "baggage", "b3", "b3multi",
-      "none" } },
-  },
-})
 
 local limits = t.section {
   cpu_per_request = t.duration { default = 0 },
@@ -386,129 +155,6 @@ local cache = t.section {
   prefix = t.string { default = "cache" },
 }
 
-local function url_check(...)
-  local schemes = { ... }
-  return function(value)
-    local scheme = value:match "^([%a][%w+.-]*):"
-    for _, known in ipairs(schemes) do
-      if scheme == known then return nil end
-    end
-    return "must be a URL that begins with "
-      .. table.concat(schemes, ": or ") .. ":"
-  end
-end
-
-local redis_scheme = url_check("redis", "rediss", "unix", "redis+unix",
-  "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
-
-local redis = t.map {
-  default = {},
-  of = t.section {
-    url = t.string {
-      required = true,
-      secret = true,
-      check = function(value)
-        return redis_scheme(value) or redis_check.url_fault(value)
-      end,
-    },
-    pool = t.integer { default = 4, min = 1, max = 1000 },
-    connect_timeout = t.duration { default = "2s", min = 1 },
-    timeout = t.duration { default = "5s", min = 1 },
-    connections_max = t.integer { default = 1000, min = 1 },
-    queue_max = t.integer { default = 10000, min = 1 },
-    reply_max = t.size { default = "64mb", min = 1024 },
-    tls = t.section {
-      ca = t.string { check = not_a_path },
-      cert = t.string { check = not_a_path },
-      key = t.string { check = not_a_path },
-      verify = t.boolean { default = true },
-      server_name = t.string(),
-    },
-    read_from = t.enum { default = "master",
-      values = { "master", "replica" } },
-    prefix = t.string { default = "" },
-    required = t.boolean { default = false },
-  },
-}
-
-local sqlite = t.map {
-  default = { main = { path = "var/perigee.sqlite" } },
-  of = t.section {
-    path = t.string { required = true, check = host_name },
-    migrations = t.union {
-      options = {
-        t.string(),
-        t.off(),
-      },
-    },
-    readers = t.integer { default = 2, min = 0, max = 16 },
-    busy_timeout = t.duration { default = "5s" },
-    wait_timeout = t.duration { default = "10s", min = 1 },
-    queue_max = t.integer { default = 10000, min = 1, max = 1000000 },
-    rows_max = t.integer { default = 100000, min = 1 },
-    result_max = t.size { default = "64mb", min = 1024 },
-    synchronous = t.enum { default = "full",
-      values = { "off", "normal", "full", "extra" } },
-    required = t.boolean { default = false },
-  },
-}
-
-local function database(...)
-  return t.map {
-    default = {},
-    of = t.section {
-      url = t.string { required = true, secret = true,
-        check = url_check(...) },
-      pool = t.integer { default = 10, min = 1, max = 1000 },
-      timeout = t.duration { default = "30s", min = 1 },
-    },
-  }
-end
-
-local function queue_limit(more)
-  local fields = {
-    concurrency = t.integer { min = 1 },
-    rate = t.section {
-      max = t.integer { required = true, min = 1 },
-      duration = t.duration { required = true, min = 1 },
-    },
-  }
-  for name, field in pairs(more or {}) do
-    fields[name] = field
-  end
-  return t.section(fields)
-end
-
-local queue = t.section {
-  driver = t.enum {
-    default = "embedded",
-    values = { "embedded", "redis" },
-  },
-  path = t.string { default = "var/queue.sqlite" },
-  synchronous = t.enum { default = "full",
-    values = { "off", "normal", "full", "extra" } },
-  redis = t.string { default = "main" },
-  prefix = t.string { default = "bull" },
-  lock = t.duration { default = "10s", min = 1000 },
-  stalled_interval = t.duration { default = "5s", min = 100 },
-  stalled_max = t.integer { default = 1, min = 0 },
-  idle_timeout = t.duration { default = "5s", min = 10 },
-  worker_name = t.string(),
-  metrics = t.boolean { default = true },
-  concurrency = t.integer { min = 1 },
-  limits = t.map { default = {}, of = queue_limit {
-    group = queue_limit(), -- the same, for each group
-  } },
-}
-
-local kafka = t.map {
-  default = {},
-  of = t.section {
-    brokers = t.list { required = true, of = t.string() },
-    client_id = t.string { default = "perigee" },
-  },
-}
-
 --- Everything a configuration may hold.
 M.root = t.section {
   http = http,
@@ -516,18 +162,18 @@ M.root = t.section {
   admin = admin,
   reload = reload,
   shutdown = shutdown,
-  log = log,
-  metrics = metrics,
-  trace = trace,
+  log = signals.log,
+  metrics = signals.metrics,
+  trace = signals.trace,
   limits = limits,
   client = client,
   cache = cache,
-  redis = redis,
-  sqlite = sqlite,
-  postgres = database("postgres", "postgresql"),
-  rabbitmq = database("amqp", "amqps"),
-  kafka = kafka,
-  queue = queue,
+  redis = stores.redis,
+  sqlite = stores.sqlite,
+  postgres = stores.postgres,
+  rabbitmq = stores.rabbitmq,
+  kafka = stores.kafka,
+  queue = stores.queue,
   app = t.open { default = {} },
 }
 
