@@ -1,8 +1,7 @@
-/* Cells: declaring, making series, and who counts where. */
+/* Cells: the memory, its lock, and declaring families. */
 #include "core/shm/cells.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,11 +15,6 @@
 #define SINK_CELLS                                                             \
     (PERI_CELLS_BOUNDS_MAX + 2 + PERI_CELLS_EXEMPLAR +                         \
      PERI_EXPONENTIAL_CELLS(PERI_EXPONENTIAL_BUCKETS_MAX))
-#define SHARES_PAGE_BYTES 1024 /* what is larger lies by itself */
-#define LABEL_NAME_MAX PERI_CELLS_NAME_MAX
-/* ,name="value" with every byte of the value at its longest */
-#define LABEL_BYTES (LABEL_NAME_MAX + 4 + 3 * PERI_CELLS_VALUE_MAX + 2)
-#define LABELS_BYTES (PERI_CELLS_LABELS_MAX * LABEL_BYTES)
 
 peri_cells *peri_cells_open(peri_regions *regions, int record)
 {
@@ -59,10 +53,7 @@ void peri_cells_set_series_max(peri_cells *cells, uint32_t max)
     cells->series_max = max;
 }
 
-/* ---- under the lock ---- */
-
-/* 0: there is no more. What is carved and never published is lost. */
-static uint32_t carve(peri_cells *cells, size_t bytes)
+uint32_t peri_cells_carve(peri_cells *cells, size_t bytes)
 {
     directory *dir = cells->dir;
     size_t start = sizeof *dir + atomic_load(&dir->heap_used);
@@ -94,9 +85,7 @@ static void enter(directory *dir, uint32_t index)
     }
 }
 
-/* Publishes a series that is complete. Each step may be done a second time:
- * whoever finds it pending after its maker has died does all of them again. */
-static void publish(directory *dir, uint32_t index)
+void peri_cells_publish(directory *dir, uint32_t index)
 {
     series_record *series = &dir->series[index - 1];
     family_record *family = &dir->family[series->family];
@@ -115,21 +104,19 @@ static void publish(directory *dir, uint32_t index)
     dir->pending = 0;
 }
 
-static void lock(peri_cells *cells)
+void peri_cells_lock(peri_cells *cells)
 {
     peri_lock_take(&cells->dir->lock, cells->self);
     if (cells->dir->pending != 0) {
-        publish(cells->dir, cells->dir->pending);
+        peri_cells_publish(cells->dir, cells->dir->pending);
     }
 }
 
-static void unlock(peri_cells *cells)
+void peri_cells_unlock(peri_cells *cells)
 {
     atomic_signal_fence(memory_order_seq_cst);
     peri_lock_release(&cells->dir->lock);
 }
-
-/* ---- families ---- */
 
 static bool same(directory *dir, const family_record *record,
                  const peri_cells_family *family)
@@ -172,7 +159,8 @@ static int fill_family(peri_cells *cells, family_record *record,
     size_t name_bytes = labels_bytes(family);
     size_t help_bytes = strlen(family->help) + 1;
     size_t bounds_bytes = family->bound_count * sizeof(double);
-    uint32_t text = carve(cells, name_bytes + help_bytes + bounds_bytes + 8);
+    uint32_t text =
+        peri_cells_carve(cells, name_bytes + help_bytes + bounds_bytes + 8);
     char *at;
 
     if (text == 0) {
@@ -242,7 +230,7 @@ static bool fits(const peri_cells_family *family)
         return false;
     }
     for (size_t i = 0; i < family->label_count; i++) {
-        if (strlen(family->labels[i]) > LABEL_NAME_MAX) {
+        if (strlen(family->labels[i]) > PERI_CELLS_NAME_MAX) {
             return false;
         }
     }
@@ -257,274 +245,8 @@ int peri_cells_declare(peri_cells *cells, const peri_cells_family *family,
     if (!fits(family)) {
         return PERI_EFORMAT;
     }
-    lock(cells);
+    peri_cells_lock(cells);
     number = find_or_add(cells, family, generation);
-    unlock(cells);
+    peri_cells_unlock(cells);
     return number;
-}
-
-/* ---- series ---- */
-
-static uint32_t hash_of(uint32_t family, peri_slice labels)
-{
-    return peri_slice_hash(labels, family * 2654435761u);
-}
-
-/* The text of the labels. out: LABELS_BYTES. */
-static peri_slice labels_text(directory *dir, const family_record *family,
-                              const peri_slice *values, char *out)
-{
-    const char *label = peri_cells_at(dir, family->labels);
-    size_t at = 0;
-
-    for (uint32_t i = 0; i < family->label_count; i++) {
-        size_t length = strlen(label);
-
-        if (i > 0) {
-            out[at++] = ',';
-        }
-        memcpy(out + at, label, length);
-        at += length;
-        out[at++] = '=';
-        out[at++] = '"';
-        at += peri_expo_escape(values[i], PERI_CELLS_VALUE_MAX, out + at);
-        out[at++] = '"';
-        label += length + 1;
-    }
-    return peri_slice_of(out, at);
-}
-
-static uint32_t find_series(directory *dir, uint32_t family, peri_slice labels,
-                            uint32_t hash)
-{
-    for (uint32_t at = hash;; at++) {
-        uint32_t index = atomic_load_explicit(&dir->table[at % TABLE_SLOTS],
-                                              memory_order_acquire);
-        const series_record *series = &dir->series[index - (index > 0)];
-
-        if (index == 0) {
-            return 0;
-        }
-        if (series->hash == hash && series->family == family &&
-            series->labels_length == labels.length &&
-            memcmp(peri_cells_at(dir, series->labels), labels.data,
-                   labels.length) == 0) {
-            return index;
-        }
-    }
-}
-
-/* Under the lock. 0: no room. */
-static uint32_t add_series(peri_cells *cells, uint32_t family,
-                           peri_slice labels, uint32_t hash)
-{
-    directory *dir = cells->dir;
-    uint32_t index = dir->series_used + 1;
-    uint32_t text = carve(cells, labels.length + 1);
-    series_record *series;
-
-    if (text == 0 || index > PERI_CELLS_SERIES_MAX) {
-        return 0;
-    }
-    memcpy(peri_cells_at(dir, text), labels.data, labels.length);
-    series = &dir->series[index - 1];
-    memset(series, 0, sizeof *series);
-    series->family = family;
-    series->ordinal = dir->family[family].series_count + 1;
-    series->hash = hash;
-    series->labels = text;
-    series->labels_length = (uint32_t)labels.length;
-    series->created_ms = peri_clock_wall_ms();
-    atomic_signal_fence(memory_order_seq_cst);
-    dir->pending = index;
-    atomic_signal_fence(memory_order_seq_cst);
-    publish(dir, index);
-    return index;
-}
-
-static bool is_full(const peri_cells *cells, uint32_t family)
-{
-    const directory *dir = cells->dir;
-
-    /* Each family may still need one for its overflow. */
-    return dir->family[family].series_count >= cells->series_max ||
-           dir->series_used + PERI_CELLS_FAMILIES_MAX >= PERI_CELLS_SERIES_MAX;
-}
-
-static uint32_t overflow_series(peri_cells *cells, uint32_t family)
-{
-    static const peri_slice labels = {"overflow=\"true\"", 15};
-    uint32_t hash = hash_of(family, labels);
-    uint32_t index = find_series(cells->dir, family, labels, hash);
-
-    if (index == 0) {
-        index = add_series(cells, family, labels, hash);
-        atomic_store(&cells->dir->family[family].overflow, index);
-    }
-    return index;
-}
-
-static uint32_t get_series(peri_cells *cells, uint32_t family,
-                           peri_slice labels, int *status)
-{
-    directory *dir = cells->dir;
-    uint32_t hash = hash_of(family, labels);
-    uint32_t index = find_series(dir, family, labels, hash);
-
-    if (index != 0) {
-        return index;
-    }
-    index = atomic_load(&dir->family[family].overflow);
-    if (index == 0) {
-        lock(cells);
-        index = find_series(dir, family, labels, hash);
-        if (index == 0 && !is_full(cells, family)) {
-            index = add_series(cells, family, labels, hash);
-        } else if (index == 0) {
-            index = overflow_series(cells, family);
-            *status = PERI_CELLS_OVERFLOW;
-        }
-        unlock(cells);
-    } else {
-        *status = PERI_CELLS_OVERFLOW;
-    }
-    return index;
-}
-
-/* ---- cells ---- */
-
-static size_t cell_count(const family_record *family)
-{
-    switch ((peri_cells_type)family->type) {
-    case PERI_CELLS_HISTOGRAM:
-        return family->bound_count + 2 + PERI_CELLS_EXEMPLAR +
-               (family->exponential != 0
-                    ? PERI_EXPONENTIAL_CELLS(family->exponential)
-                    : 0);
-    case PERI_CELLS_GAUGE:
-        return 2;
-    default:
-        return 1;
-    }
-}
-
-/* Memory that only this record writes to: workers share no cache line. */
-static uint32_t carve_own(peri_cells *cells, uint32_t bytes)
-{
-    struct page *page = &cells->dir->pages[cells->record];
-    uint32_t at;
-
-    if (bytes > SHARES_PAGE_BYTES) {
-        at = carve(cells, (size_t)bytes + 128);
-        return at != 0 ? (at + 63) / 64 * 64 : 0;
-    }
-    if (page->at + bytes > page->end) {
-        uint32_t fresh = carve(cells, PAGE_BYTES + 64);
-
-        if (fresh == 0) {
-            return 0;
-        }
-        /* In this order: the old end lies below, so the page is full until
-         * both are written. */
-        page->at = (fresh + 63) / 64 * 64;
-        atomic_signal_fence(memory_order_seq_cst);
-        page->end = page->at + PAGE_BYTES;
-    }
-    at = page->at;
-    page->at = at + bytes;
-    return at;
-}
-
-/* A gauge that its worker has not set says nothing; a sum starts from 0. */
-static double first_value(const family_record *family)
-{
-    return family->type == PERI_CELLS_GAUGE && family->merge != PERI_CELLS_SUM
-               ? (double)NAN
-               : 0;
-}
-
-static chunk *add_chunk(peri_cells *cells, series_record *series)
-{
-    directory *dir = cells->dir;
-    const family_record *family = &dir->family[series->family];
-    size_t count = cell_count(family);
-    uint32_t offset =
-        carve_own(cells, (uint32_t)(sizeof(chunk) + count * sizeof(double)));
-    chunk *made;
-
-    if (offset == 0) {
-        return NULL;
-    }
-    made = peri_cells_at(dir, offset);
-    memset(made, 0, sizeof *made + count * sizeof(double));
-    made->cells[0] = first_value(family);
-    made->record = (uint32_t)cells->record;
-    made->epoch = atomic_load(&dir->epoch[cells->record]);
-    made->next = atomic_load(&series->chunk);
-    atomic_store_explicit(&series->chunk, offset, memory_order_release);
-    return made;
-}
-
-static chunk *own_chunk(peri_cells *cells, const series_record *series)
-{
-    uint32_t offset =
-        atomic_load_explicit(&series->chunk, memory_order_acquire);
-
-    while (offset != 0) {
-        chunk *at = peri_cells_at(cells->dir, offset);
-
-        if (at->record == (uint32_t)cells->record) {
-            return at;
-        }
-        offset = at->next;
-    }
-    return NULL;
-}
-
-/* A gauge's cells of a process that is dead begin anew. */
-static void begin(peri_cells *cells, const family_record *family, chunk *own)
-{
-    uint32_t epoch = atomic_load(&cells->dir->epoch[cells->record]);
-
-    if (atomic_load(&own->epoch) == epoch) {
-        return;
-    }
-    if (family->type == PERI_CELLS_GAUGE && family->merge != PERI_CELLS_LAST) {
-        own->cells[0] = first_value(family);
-    }
-    atomic_store(&own->epoch, epoch);
-}
-
-int peri_cells_series(peri_cells *cells, int family, const peri_slice *values,
-                      double **out)
-{
-    char text[LABELS_BYTES];
-    family_record *record = &cells->dir->family[family];
-    int status = 0;
-    uint32_t index =
-        get_series(cells, (uint32_t)family,
-                   labels_text(cells->dir, record, values, text), &status);
-    chunk *own = NULL;
-
-    if (index != 0 && cells->record >= 0) {
-        series_record *series = &cells->dir->series[index - 1];
-
-        own = own_chunk(cells, series);
-        if (own == NULL) {
-            lock(cells);
-            own = add_chunk(cells, series);
-            unlock(cells);
-        }
-    }
-    if (own != NULL) {
-        begin(cells, record, own);
-    }
-    *out = own != NULL ? own->cells : cells->sink;
-    if (own == NULL) {
-        status = PERI_CELLS_OVERFLOW;
-    }
-    if (status != 0 && atomic_exchange(&record->told, 1) == 0) {
-        status = PERI_CELLS_OVERFLOW_FIRST;
-    }
-    return status;
 }

@@ -85,4 +85,18 @@ static inline void *peri_cells_at(directory *dir, uint32_t offset)
     return (char *)dir + offset;
 }
 
+/* ---- cells.c ---- */
+
+/* Completes what whoever died under the lock had begun to publish. */
+void peri_cells_lock(peri_cells *cells);
+void peri_cells_unlock(peri_cells *cells);
+
+/* The rest under the lock. The offset of so much memory; 0: there is no more.
+ * What is carved and never published is lost. */
+uint32_t peri_cells_carve(peri_cells *cells, size_t bytes);
+
+/* Publishes a series that is complete. Each step may be done a second time:
+ * whoever finds it pending after its maker has died does all of them again. */
+void peri_cells_publish(directory *dir, uint32_t index);
+
 #endif

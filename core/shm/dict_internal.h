@@ -9,7 +9,7 @@
  *
  * Readers copy without a lock and look at `seq` before and after. Every step of
  * a writer leaves the index true; what is written in place is saved in `undo`
- * first. Counters can be off after a kill: peri_shard_repair() counts anew. */
+ * first. Counters can be off after a kill: peri_shard_lock() counts anew. */
 #ifndef PERI_SHM_DICT_INTERNAL_H
 #define PERI_SHM_DICT_INTERNAL_H
 
@@ -163,7 +163,13 @@ static inline peri_word *peri_item_value(peri_item *item)
            peri_units_of(peri_about_key(peri_word_get(&item->about)));
 }
 
-/* ---- a shard, with its lock held (dict_shard.c) ---- */
+/* Of the whole entry. */
+static inline uint64_t peri_item_units(const peri_lookup *l, uint64_t unit)
+{
+    return peri_word_get(&peri_item_at(l, unit)->place) & 0xffffffffu;
+}
+
+/* ---- dict_key.c ---- */
 
 /* Fills in where a key belongs. */
 void peri_dict_locate(const peri_dict *dict, peri_slice key, peri_lookup *out);
@@ -173,8 +179,15 @@ void peri_shard_parts(const peri_dict *dict, uint64_t number, peri_lookup *out);
 
 uint64_t peri_dict_now_ms(const peri_dict *dict);
 
+/* ---- dict_mend.c ---- */
+
 /* Takes the lock and mends what a dead holder left. */
 void peri_shard_lock(const peri_dict *dict, const peri_lookup *l);
+
+/* What is wrong with it, or NULL. */
+const char *peri_shard_check(const peri_dict *dict, const peri_lookup *l);
+
+/* ---- dict_shard.c: a shard, with its lock held ---- */
 
 /* Around all that readers must not see half done. */
 static inline void peri_shard_begin(peri_shard *shard)
@@ -203,9 +216,6 @@ void peri_shard_remove(const peri_lookup *l, peri_word *slot);
 int peri_shard_store(const peri_dict *dict, const peri_lookup *l,
                      peri_word *slot, const peri_dict_value *value,
                      uint64_t expires_ms);
-
-/* What is wrong with it, or NULL. */
-const char *peri_shard_check(const peri_dict *dict, const peri_lookup *l);
 
 /* Units that one entry may have. */
 static inline uint64_t peri_item_units_max(uint64_t log_units)

@@ -1,5 +1,4 @@
-/* Dict, a shard: finding, making room, storing, mending. */
-#include "core/base/clock.h"
+/* Dict, a shard: finding, making room, storing. */
 #include "core/base/err.h"
 #include "core/shm/dict_internal.h"
 
@@ -9,112 +8,6 @@
 /* Entries in use that are carried on for one write before some of them are
  * given up: bounds what a single write may take. */
 #define CARRY_UNITS 4096u
-
-/* ---- where a key belongs ---- */
-
-__extension__ typedef unsigned __int128 wide;
-
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-    wide product = (wide)a * b;
-
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static inline uint64_t load64(const char *at)
-{
-    uint64_t word;
-
-    memcpy(&word, at, sizeof word);
-    return word;
-}
-
-static inline uint64_t load32(const char *at)
-{
-    uint32_t word;
-
-    memcpy(&word, at, sizeof word);
-    return word;
-}
-
-/* In the manner of wyhash: multiply and fold. The seed is random, so that
- * nobody can choose keys that meet. */
-static uint64_t hash(uint64_t seed, const char *at, size_t bytes)
-{
-    static const uint64_t p0 = 0xa0761d6478bd642fu;
-    static const uint64_t p1 = 0xe7037ed1a0b428dbu;
-    uint64_t state = seed ^ p0;
-    size_t left = bytes;
-    uint64_t a;
-    uint64_t b;
-
-    for (; left > 16; left -= 16, at += 16) {
-        state = mix(load64(at) ^ p1, load64(at + 8) ^ state);
-    }
-    if (left >= 8) {
-        a = load64(at);
-        b = load64(at + left - 8);
-    } else if (left >= 4) {
-        a = load32(at);
-        b = load32(at + left - 4);
-    } else {
-        a = left == 0 ? 0
-                      : (uint64_t)(unsigned char)at[0] << 16 |
-                            (uint64_t)(unsigned char)at[left >> 1] << 8 |
-                            (unsigned char)at[left - 1];
-        b = 0;
-    }
-    return mix(p1 ^ bytes, mix(a ^ p1, b ^ state));
-}
-
-void peri_shard_parts(const peri_dict *dict, uint64_t number, peri_lookup *out)
-{
-    char *base = dict->shards + number * dict->shard_bytes;
-
-    out->shard = (peri_shard *)(void *)base;
-    out->slots = (peri_word *)(void *)(base + sizeof(peri_shard));
-    out->log = out->slots + dict->buckets * PERI_BUCKET_SLOTS;
-    out->units = dict->units;
-}
-
-void peri_dict_locate(const peri_dict *dict, peri_slice key, peri_lookup *out)
-{
-    uint64_t h = hash(dict->seed, key.data, key.length);
-    uint64_t second = h * 0x9e3779b97f4a7c15u;
-
-    peri_shard_parts(dict, (h >> 48) & ((1u << dict->shard_shift) - 1), out);
-    out->tag = (uint32_t)(second >> 33);
-    out->bucket[0] = (uint32_t)(((h & 0xffffffffu) * dict->buckets) >> 32);
-    out->bucket[1] = (uint32_t)(((second & 0xffffffffu) * dict->buckets) >> 32);
-    out->key = key;
-}
-
-uint64_t peri_dict_hash(const peri_dict *dict, peri_slice key)
-{
-    return hash(dict->seed, key.data, key.length);
-}
-
-uint64_t peri_dict_now_ms(const peri_dict *dict)
-{
-    struct timespec t;
-
-    if (dict->now_ms != NULL) {
-        uint64_t now_ms = dict->now_ms(dict->now_data);
-
-        if (now_ms != 0) {
-            return now_ms;
-        }
-    }
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
-}
-
-uint64_t peri_dict_now(const peri_dict *dict)
-{
-    return peri_dict_now_ms(dict);
-}
-
-/* ---- finding ---- */
 
 /* Whether the entry lies within the log. Without the lock it may be anything.
  */
@@ -150,14 +43,9 @@ peri_word *peri_shard_find(const peri_lookup *l)
     return NULL;
 }
 
-static uint64_t units_at(const peri_lookup *l, uint64_t unit)
-{
-    return peri_word_get(&peri_item_at(l, unit)->place) & 0xffffffffu;
-}
-
 void peri_shard_remove(const peri_lookup *l, peri_word *slot)
 {
-    uint64_t units = units_at(l, peri_slot_unit(peri_word_get(slot)));
+    uint64_t units = peri_item_units(l, peri_slot_unit(peri_word_get(slot)));
 
     peri_word_publish(slot, 0);
     l->shard->live_units -= units;
@@ -183,8 +71,6 @@ peri_word *peri_shard_find_live(const peri_dict *dict, const peri_lookup *l)
     }
     return slot;
 }
-
-/* ---- room ---- */
 
 static uint64_t free_units(const peri_lookup *l)
 {
@@ -318,8 +204,6 @@ static peri_word *free_slot(const peri_lookup *l)
     return best;
 }
 
-/* ---- storing ---- */
-
 static void write_value(peri_word *to, const peri_dict_value *value)
 {
     if (value->type <= PERI_DICT_NUMBER) {
@@ -385,7 +269,7 @@ static void append(const peri_dict *dict, const peri_lookup *l, uint64_t about,
     peri_word_publish(&shard->head, peri_word_get(&shard->head) + units);
     old = peri_word_get(slot);
     if (old != 0) {
-        shard->live_units -= units_at(l, peri_slot_unit(old));
+        shard->live_units -= peri_item_units(l, peri_slot_unit(old));
         shard->items--;
     }
     peri_word_publish(slot, peri_slot_make(at, l->tag));
@@ -417,139 +301,4 @@ int peri_shard_store(const peri_dict *dict, const peri_lookup *l,
     }
     append(dict, l, about, value, expires_ms);
     return 0;
-}
-
-/* ---- mending ---- */
-
-static void undo_write(const peri_lookup *l)
-{
-    peri_undo *undo = &l->shard->undo;
-    uint64_t armed = peri_word_get(&undo->armed);
-    peri_item *item;
-    peri_word *to;
-    uint64_t units;
-
-    if (armed == 0 || armed > l->units) {
-        return;
-    }
-    item = peri_item_at(l, armed - 1);
-    peri_word_set(&item->expires, undo->expires);
-    peri_word_set(&item->about, undo->about);
-    to = peri_item_value(item);
-    units = peri_units_of(peri_about_value(undo->about));
-    for (uint64_t i = 0; i < units; i++) {
-        peri_word_set(to + i, undo->words[i]);
-    }
-    peri_word_publish(&undo->armed, 0);
-}
-
-/* The last holder was killed: the index is true, the counters may not be. */
-static void repair(const peri_dict *dict, const peri_lookup *l)
-{
-    peri_shard *shard = l->shard;
-    uint64_t live_units = 0;
-    uint64_t items = 0;
-
-    if ((peri_word_get(&shard->seq) & 1) == 0) {
-        peri_shard_begin(shard);
-    }
-    undo_write(l);
-    for (uint64_t i = 0; i < dict->buckets * PERI_BUCKET_SLOTS; i++) {
-        uint64_t slot = peri_word_get(&l->slots[i]);
-
-        if (slot != 0) {
-            live_units += units_at(l, peri_slot_unit(slot));
-            items++;
-        }
-    }
-    shard->live_units = live_units;
-    shard->items = items;
-    shard->repaired_total++;
-    peri_shard_end(shard);
-}
-
-void peri_shard_lock(const peri_dict *dict, const peri_lookup *l)
-{
-    if (peri_lock_take(&l->shard->lock, dict->self)) {
-        repair(dict, l);
-    }
-}
-
-/* ---- checking ---- */
-
-static const char *check_slot(const peri_lookup *l, uint64_t number,
-                              uint64_t *units)
-{
-    uint64_t slot = peri_word_get(&l->slots[number]);
-    uint64_t unit = peri_slot_unit(slot);
-    uint64_t tail = peri_word_get(&l->shard->tail);
-    uint64_t length = peri_word_get(&l->shard->head) - tail;
-    uint64_t behind;
-    peri_item *item;
-    uint64_t about;
-
-    if (unit + PERI_ITEM_UNITS > l->units) {
-        return "a slot points past the log";
-    }
-    item = peri_item_at(l, unit);
-    *units = units_at(l, unit);
-    behind = (unit + l->units - tail % l->units) % l->units;
-    if (behind + *units > length) {
-        return "a slot points at what is free";
-    }
-    about = peri_word_get(&item->about);
-    if (peri_word_get(&item->place) >> 32 != number) {
-        return "an entry belongs to another slot";
-    }
-    if (*units != PERI_ITEM_UNITS + peri_units_of(peri_about_key(about)) +
-                      peri_units_of(peri_about_value(about))) {
-        return "an entry's length is not that of its parts";
-    }
-    return NULL;
-}
-
-static const char *check_log(const peri_lookup *l)
-{
-    uint64_t head = peri_word_get(&l->shard->head);
-    uint64_t at = peri_word_get(&l->shard->tail);
-
-    if (head - at > l->units) {
-        return "the log is longer than its room";
-    }
-    while (at < head) {
-        uint64_t units = units_at(l, at % l->units);
-
-        if (units == 0 || at % l->units + units > l->units) {
-            return "the log is broken";
-        }
-        at += units;
-    }
-    return at == head ? NULL : "the log ends inside of an entry";
-}
-
-const char *peri_shard_check(const peri_dict *dict, const peri_lookup *l)
-{
-    uint64_t live_units = 0;
-    uint64_t items = 0;
-    uint64_t units = 0;
-
-    for (uint64_t i = 0; i < dict->buckets * PERI_BUCKET_SLOTS; i++) {
-        if (peri_word_get(&l->slots[i]) != 0) {
-            const char *wrong = check_slot(l, i, &units);
-
-            if (wrong != NULL) {
-                return wrong;
-            }
-            live_units += units;
-            items++;
-        }
-    }
-    if (live_units != l->shard->live_units || items != l->shard->items) {
-        return "the counters are off";
-    }
-    if (peri_word_get(&l->shard->undo.armed) != 0 ||
-        (peri_word_get(&l->shard->seq) & 1) != 0) {
-        return "a write was left open";
-    }
-    return check_log(l);
 }
