@@ -11,6 +11,7 @@
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
 #include "core/base/fd.h"
+#include "core/base/log_member.h"
 #include "core/base/number.h"
 #include "core/base/pretty.h"
 #include "core/cluster/control.h"

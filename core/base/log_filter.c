@@ -2,7 +2,7 @@
 #include "core/base/log_filter.h"
 
 #include "core/base/log_head.h"
-#include "core/base/pretty.h"
+#include "core/base/log_member.h"
 
 /* Up to the next '/', which both lose with it. */
 static peri_slice next_segment(peri_slice *path)

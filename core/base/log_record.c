@@ -5,8 +5,8 @@
 
 #include "core/base/clock.h"
 #include "core/base/json_unescape.h"
+#include "core/base/log_member.h"
 #include "core/base/number.h"
-#include "core/base/pretty.h"
 #include "core/base/text_code.h"
 
 #define TEXT_MAX ((size_t)1 << 20)

@@ -1,11 +1,11 @@
 /* Pretty: a shallow look at the line's JSON, then its fields as text. */
 #include "core/base/pretty.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "core/base/log_head.h"
+#include "core/base/log_member.h"
 
 #define FIELDS_MAX 64
 #define DEPTH_MAX 32
@@ -26,124 +26,6 @@ typedef struct printer {
     peri_buf *out;
     bool colors;
 } printer;
-
-/* ---- finding where values end ---- */
-
-static size_t skip_blank(peri_slice text, size_t at)
-{
-    while (at < text.length && (text.data[at] == ' ' || text.data[at] == '\t' ||
-                                text.data[at] == '\r')) {
-        at++;
-    }
-    return at;
-}
-
-/* Behind the string that begins at `at`; 0: there is none. */
-static size_t skip_string(peri_slice text, size_t at)
-{
-    if (at >= text.length || text.data[at] != '"') {
-        return 0;
-    }
-    for (at++; at < text.length; at++) {
-        if (text.data[at] == '"') {
-            return at + 1;
-        }
-        if (text.data[at] == '\\') {
-            at++;
-        }
-    }
-    return 0;
-}
-
-/* Brackets are counted, not matched: this is for display. */
-static size_t skip_nested(peri_slice text, size_t at)
-{
-    int depth = 0;
-
-    while (at < text.length) {
-        char c = text.data[at];
-
-        if (c == '"') {
-            at = skip_string(text, at);
-            if (at == 0) {
-                return 0;
-            }
-            continue;
-        }
-        at++;
-        if (c == '{' || c == '[') {
-            depth++;
-        } else if (c == '}' || c == ']') {
-            depth--;
-            if (depth == 0) {
-                return at;
-            }
-        }
-    }
-    return 0;
-}
-
-static size_t skip_value(peri_slice text, size_t at)
-{
-    size_t start = at;
-
-    if (at >= text.length) {
-        return 0;
-    }
-    if (text.data[at] == '"') {
-        return skip_string(text, at);
-    }
-    if (text.data[at] == '{' || text.data[at] == '[') {
-        return skip_nested(text, at);
-    }
-    while (at < text.length && strchr(",}] \t\r", text.data[at]) == NULL) {
-        at++;
-    }
-    return at > start ? at : 0;
-}
-
-static peri_slice part(peri_slice text, size_t from, size_t to)
-{
-    return peri_slice_of(text.data + from, to - from);
-}
-
-int peri_log_next(peri_slice object, size_t *at, peri_slice *key,
-                  peri_slice *value)
-{
-    size_t from = skip_blank(object, *at == 0 ? 1 : *at);
-    size_t key_end;
-    size_t end;
-
-    if (object.length < 2 || object.data[0] != '{') {
-        return -1;
-    }
-    if (from < object.length && object.data[from] == '}') {
-        return skip_blank(object, from + 1) == object.length ? 0 : -1;
-    }
-    if (*at != 0) {
-        if (from >= object.length || object.data[from] != ',') {
-            return -1;
-        }
-        from = skip_blank(object, from + 1);
-    }
-    key_end = skip_string(object, from);
-    if (key_end == 0) {
-        return -1;
-    }
-    *key = part(object, from + 1, key_end - 1);
-    from = skip_blank(object, key_end);
-    if (from >= object.length || object.data[from] != ':') {
-        return -1;
-    }
-    from = skip_blank(object, from + 1);
-    end = skip_value(object, from);
-    if (end == 0) {
-        return -1;
-    }
-    *value = part(object, from, end);
-    *at = end;
-    return 1;
-}
 
 /* The members of the object that begins at text's first byte. False when it is
  * none, or has too many. */
@@ -283,13 +165,13 @@ static void unescape(printer *p, peri_slice value, int columns)
         append(p, value);
         return;
     }
-    text = part(value, 1, value.length - 1);
+    text = peri_slice_part(value, 1, value.length - 1);
     for (size_t at = 0; at < text.length; at++) {
         const char *next = memchr(text.data + at, '\\', text.length - at);
         size_t end = next != NULL ? (size_t)(next - text.data) : text.length;
         char c;
 
-        append(p, part(text, at, end));
+        append(p, peri_slice_part(text, at, end));
         at = end + 1;
         if (at >= text.length) {
             break;
@@ -315,7 +197,7 @@ static void print_value(printer *p, peri_slice value, int columns, int depth);
 
 static void print_list(printer *p, peri_slice value, int columns, int depth)
 {
-    size_t at = skip_blank(value, 1);
+    size_t at = peri_log_skip_blank(value, 1);
 
     if (value.data[at] == ']') {
         text_of(p, "[]");
@@ -323,19 +205,19 @@ static void print_list(printer *p, peri_slice value, int columns, int depth)
     }
     text_of(p, "[\n");
     for (;;) {
-        size_t end = skip_value(value, at);
+        size_t end = peri_log_skip_value(value, at);
 
         if (end == 0) {
             break;
         }
         indent(p, columns + 2);
-        print_value(p, part(value, at, end), columns + 2, depth + 1);
-        at = skip_blank(value, end);
+        print_value(p, peri_slice_part(value, at, end), columns + 2, depth + 1);
+        at = peri_log_skip_blank(value, end);
         if (at >= value.length || value.data[at] != ',') {
             break;
         }
         text_of(p, ",\n");
-        at = skip_blank(value, at + 1);
+        at = peri_log_skip_blank(value, at + 1);
     }
     text_of(p, "\n");
     indent(p, columns);
@@ -534,18 +416,4 @@ int peri_pretty_line(peri_buf *out, peri_slice line, bool colors)
     text_of(&p, "\n");
     print_fields(&p, &parsed);
     return out->length < out->max_bytes ? 0 : PERI_ELIMIT;
-}
-
-peri_slice peri_log_member(peri_slice object, const char *key)
-{
-    peri_slice name;
-    peri_slice value;
-    size_t at = 0;
-
-    while (peri_log_next(object, &at, &name, &value) > 0) {
-        if (peri_slice_equal(name, peri_slice_str(key))) {
-            return value;
-        }
-    }
-    return (peri_slice){NULL, 0};
 }

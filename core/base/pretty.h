@@ -16,13 +16,4 @@
  * feed. What is no log line is appended as it is. 0 or PERI_ELIMIT. */
 int peri_pretty_line(peri_buf *out, peri_slice line, bool colors);
 
-/* Steps through the members of a JSON object; *at is 0 before the first. 1: key
- * (between its quotes) and value are as written; 0: that was all; negative: it
- * is no object. For display: the object is looked at, not proven. */
-int peri_log_next(peri_slice object, size_t *at, peri_slice *key,
-                  peri_slice *value);
-
-/* The value of a member, the first of that name; NULL data: there is none. */
-peri_slice peri_log_member(peri_slice object, const char *key);
-
 #endif

@@ -32,6 +32,13 @@ static inline peri_slice peri_slice_str(const char *text)
     return (peri_slice){text, text != NULL ? strlen(text) : 0};
 }
 
+/* Of its bytes, those from one to before the other. */
+static inline peri_slice peri_slice_part(peri_slice text, size_t from,
+                                         size_t to)
+{
+    return peri_slice_of(text.data + from, to - from);
+}
+
 static inline bool peri_slice_equal(peri_slice a, peri_slice b)
 {
     return a.length == b.length &&

@@ -8,7 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
-#include "core/base/pretty.h"
+#include "core/base/log_member.h"
 
 int peri_syslog_facility(const char *name)
 {
