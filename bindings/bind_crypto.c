@@ -60,7 +60,7 @@ static void push_digest(lua_State *L, const unsigned char *digest,
         lua_pushlstring(L, (const char *)digest, length);
         return;
     }
-    peri_hex_encode((const char *)digest, length, text);
+    peri_hex_encode(digest, length, text);
     lua_pushlstring(L, text, 2 * length);
 }
 
@@ -185,7 +185,7 @@ static int push_uuid(lua_State *L, unsigned char *bytes, int version)
 
     bytes[6] = (unsigned char)((bytes[6] & 0x0f) | version << 4);
     bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
-    peri_hex_encode((const char *)bytes, UUID_BYTES, hex);
+    peri_hex_encode(bytes, UUID_BYTES, hex);
     for (size_t i = 0; i < sizeof hex; i++) {
         if (i == 8 || i == 12 || i == 16 || i == 20) {
             text[at++] = '-';

@@ -9,6 +9,7 @@
 #include "core/base/clock.h"
 #include "core/base/json_text.h"
 #include "core/base/number.h"
+#include "core/base/text_code.h"
 #include "core/http/exchange.h"
 #include "core/http/observe.h"
 
@@ -61,7 +62,7 @@ static void put_id(peri_buf *line, const char *key, const unsigned char *id,
 {
     char hex[2 * PERI_TRACE_ID_BYTES];
 
-    peri_hex_write(id, bytes, hex);
+    peri_hex_encode(id, bytes, hex);
     peri_buf_append_str(line, key);
     peri_buf_append(line, hex, 2 * bytes);
     peri_buf_append_byte(line, '"');

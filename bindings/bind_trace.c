@@ -4,6 +4,7 @@
 #include "bindings/bind.h"
 #include "bindings/bind_trace.h"
 #include "core/base/clock.h"
+#include "core/base/text_code.h"
 #include "core/base/url.h"
 #include "core/http/query_mask.h"
 
@@ -81,7 +82,7 @@ static void set_hex(lua_State *L, const char *name, const unsigned char *bytes,
 {
     char hex[2 * PERI_TRACE_ID_BYTES];
 
-    peri_hex_write(bytes, count, hex);
+    peri_hex_encode(bytes, count, hex);
     lua_pushlstring(L, hex, 2 * count);
     lua_setfield(L, -2, name);
 }

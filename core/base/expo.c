@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/number.h"
+#include "core/base/text_code.h"
 #include "core/base/utf8.h"
 
 #define NUMBER_BYTES 40
@@ -227,8 +228,8 @@ static void put_exemplar(peri_expo *expo, const peri_exemplar *exemplar)
     char trace[2 * PERI_TRACE_ID_BYTES];
     char span[2 * PERI_SPAN_ID_BYTES];
 
-    peri_hex_write(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
-    peri_hex_write(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
+    peri_hex_encode(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
+    peri_hex_encode(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
     expo->out->length--;
     peri_buf_printf(expo->out,
                     " # {trace_id=\"%.*s\",span_id=\"%.*s\"} %.9g %.3f\n",

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "core/base/protobuf.h"
+#include "core/base/text_code.h"
 
 #define LABELS_MAX ((size_t)16384) /* bytes of all of a series */
 #define SCHEMA_MIN (-4)            /* of what Prometheus takes */
@@ -57,8 +58,8 @@ static int put_exemplar(peri_buf *out, const peri_exemplar *exemplar)
     char span[2 * PERI_SPAN_ID_BYTES];
     size_t start = peri_protobuf_open(out, 3);
 
-    peri_hex_write(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
-    peri_hex_write(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
+    peri_hex_encode(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
+    peri_hex_encode(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
     return put_label(out, 1, PERI_SLICE("trace_id"),
                      peri_slice_of(trace, sizeof trace)) ||
            put_label(out, 1, PERI_SLICE("span_id"),

@@ -5,6 +5,7 @@
 #include "core/base/json_text.h"
 #include "core/base/number.h"
 #include "core/base/otlp_internal.h"
+#include "core/base/text_code.h"
 
 static int put(peri_buf *out, const char *text)
 {
@@ -16,7 +17,7 @@ int peri_otlp_json_id(peri_buf *out, const char *before,
 {
     char hex[2 * PERI_TRACE_ID_BYTES];
 
-    peri_hex_write(id, count, hex);
+    peri_hex_encode(id, count, hex);
     return put(out, before) || peri_buf_append(out, hex, 2 * count) ||
            put(out, "\"");
 }

@@ -3,6 +3,7 @@
 
 #include "core/base/json_text.h"
 #include "core/base/otlp_internal.h"
+#include "core/base/text_code.h"
 
 static int put(peri_buf *out, const char *text)
 {
@@ -22,8 +23,8 @@ static int put_exemplar(peri_buf *out, const peri_exemplar *exemplar)
     if (exemplar == NULL) {
         return 0;
     }
-    peri_hex_write(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
-    peri_hex_write(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
+    peri_hex_encode(exemplar->trace_id, PERI_TRACE_ID_BYTES, trace);
+    peri_hex_encode(exemplar->span_id, PERI_SPAN_ID_BYTES, span);
     return peri_buf_printf(out,
                            ",\"exemplars\":[{\"timeUnixNano\":\"%" PRIu64
                            "\",\"spanId\":\"%.*s\",\"traceId\":\"%.*s\","

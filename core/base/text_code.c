@@ -1,7 +1,9 @@
 /* Text code: tables and loops. */
 #include "core/base/text_code.h"
 
+#include <endian.h>
 #include <stdint.h>
+#include <string.h>
 
 static const char base64_letters[2][65] = {
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
@@ -97,15 +99,46 @@ bool peri_base64_decode(peri_base64 kind, const char *text, size_t length,
     return (bits & ((1u << held) - 1)) == 0;
 }
 
-void peri_hex_encode(const char *data, size_t length, char *out)
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* The eight digits of n, all at once; the first in the lowest byte. */
+static uint64_t hex_digits(uint32_t n)
 {
-    static const char digits[] = "0123456789abcdef";
+    uint64_t v = (uint64_t)(n & 0xffff) << 32 | n >> 16;
+    uint64_t letters;
 
-    for (size_t i = 0; i < length; i++) {
-        unsigned char byte = (unsigned char)data[i];
+    v = ((v & UINT64_C(0x000000ff000000ff)) << 16) |
+        (v >> 8 & UINT64_C(0x000000ff000000ff));
+    v = ((v & UINT64_C(0x000f000f000f000f)) << 8) |
+        (v >> 4 & UINT64_C(0x000f000f000f000f));
+    letters = (v + EACH(6)) >> 4 & EACH(1);
+    return v + EACH('0') + letters * ('a' - '0' - 10);
+}
 
-        out[2 * i] = digits[byte >> 4];
-        out[2 * i + 1] = digits[byte & 15];
+static void encode_four(const char *in, char *out)
+{
+    uint64_t digits;
+    uint32_t bytes;
+
+    memcpy(&bytes, in, sizeof bytes);
+    digits = htole64(hex_digits(be32toh(bytes)));
+    memcpy(out, &digits, sizeof digits);
+}
+
+void peri_hex_encode(const void *data, size_t length, char *out)
+{
+    const char *in = data;
+    char rest[4] = "";
+    char digits[8];
+    size_t at = 0;
+
+    for (; at + 4 <= length; at += 4) {
+        encode_four(in + at, out + 2 * at);
+    }
+    if (at < length) {
+        memcpy(rest, in + at, length - at);
+        encode_four(rest, digits);
+        memcpy(out + 2 * at, digits, 2 * (length - at));
     }
 }
 

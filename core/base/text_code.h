@@ -27,8 +27,8 @@ size_t peri_base64_encode(peri_base64 kind, const char *data, size_t length,
 bool peri_base64_decode(peri_base64 kind, const char *text, size_t length,
                         char *out, size_t *out_length);
 
-/* Writes 2 * length characters, lower case. */
-void peri_hex_encode(const char *data, size_t length, char *out);
+/* Writes 2 * length characters, lower case; no NUL follows. */
+void peri_hex_encode(const void *data, size_t length, char *out);
 
 /* Writes length / 2 bytes. Either case is read. False when it is malformed. */
 bool peri_hex_decode(const char *text, size_t length, char *out);

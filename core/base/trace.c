@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/err.h"
+#include "core/base/text_code.h"
 
 #define TRACESTATE_MEMBERS_MAX 32
 #define TRACESTATE_LARGE 128 /* bytes of a member that goes first */
@@ -21,16 +22,6 @@ static int digit(char c)
         return c - '0';
     }
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-void peri_hex_write(const unsigned char *bytes, size_t count, char *out)
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < count; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
 }
 
 int peri_trace_id_read(peri_slice text, unsigned char *out, size_t count)
@@ -93,9 +84,9 @@ int peri_traceparent_read(peri_slice text, peri_trace_context *out)
 void peri_traceparent_write(const peri_trace_context *context, char *out)
 {
     memcpy(out, "00-", 3);
-    peri_hex_write(context->trace_id, PERI_TRACE_ID_BYTES, out + 3);
+    peri_hex_encode(context->trace_id, PERI_TRACE_ID_BYTES, out + 3);
     out[35] = '-';
-    peri_hex_write(context->span_id, PERI_SPAN_ID_BYTES, out + 36);
+    peri_hex_encode(context->span_id, PERI_SPAN_ID_BYTES, out + 36);
     memcpy(out + 52, "-0", 2);
     out[54] = (char)('0' + (context->sampled ? FLAG_SAMPLED : 0) +
                      (context->random ? FLAG_RANDOM : 0));

@@ -49,9 +49,6 @@ int peri_b3_multi_read(peri_slice trace_id, peri_slice span_id,
                        peri_slice sampled, peri_slice flags,
                        peri_trace_context *out);
 
-/* Lower-case hexadecimal digits, two a byte; no NUL follows. */
-void peri_hex_write(const unsigned char *bytes, size_t count, char *out);
-
 /* Exactly 2 * count digits of lower case, not all of them 0. 0 or
  * PERI_EFORMAT. */
 int peri_trace_id_read(peri_slice text, unsigned char *out, size_t count);

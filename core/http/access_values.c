@@ -252,7 +252,7 @@ static void put_id(peri_access *access, const unsigned char *id, size_t bytes)
 {
     char hex[2 * PERI_TRACE_ID_BYTES];
 
-    peri_hex_write(id, bytes, hex);
+    peri_hex_encode(id, bytes, hex);
     peri_buf_append(&access->line, hex, 2 * bytes);
 }
 

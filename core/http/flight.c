@@ -3,6 +3,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/json_text.h"
+#include "core/base/text_code.h"
 #include "core/http/tracer_internal.h"
 
 typedef struct flight_note {
@@ -208,7 +209,7 @@ static void record(const peri_trace_span *root, uint64_t took_ns,
     char trace_id[2 * PERI_TRACE_ID_BYTES];
     peri_buf out;
 
-    peri_hex_write(root->context.trace_id, PERI_TRACE_ID_BYTES, trace_id);
+    peri_hex_encode(root->context.trace_id, PERI_TRACE_ID_BYTES, trace_id);
     peri_buf_init(&out, PERI_RECORDER_BYTES);
     peri_buf_printf(&out,
                     "{\"at\":%llu,\"took_us\":%u,\"kind\":%u,\"status\":%lld,"

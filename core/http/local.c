@@ -2,12 +2,12 @@
  * so that both are judged alike; the answer is collected. */
 #include "core/http/local.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/text_code.h"
 #include "core/http/date.h"
 #include "core/http/exchange_ops.h"
 #include "core/http/response.h"
@@ -271,9 +271,8 @@ static void op_make_id(peri_exchange *base)
     if (getrandom(&random, sizeof random, 0) < 0) {
         random = peri_clock_monotonic_ns();
     }
-    snprintf(base->request_id, sizeof base->request_id, "%016llx",
-             (unsigned long long)random);
-    base->id_length = 16;
+    peri_hex_encode(&random, sizeof random, base->request_id);
+    base->id_length = 2 * sizeof random;
 }
 
 /* Nothing goes over a wire. */

@@ -5,6 +5,7 @@
 #include "core/base/clock.h"
 #include "core/base/json_scan.h"
 #include "core/base/number.h"
+#include "core/base/text_code.h"
 #include "core/base/utf8.h"
 #include "core/http/tracer.h"
 
@@ -98,9 +99,9 @@ static char *put_head(char *at, const peri_logger *logger, int level)
 static char *put_trace(char *at, const peri_trace_context *context)
 {
     at = PUT(at, ",\"trace_id\":\"");
-    peri_hex_write(context->trace_id, PERI_TRACE_ID_BYTES, at);
+    peri_hex_encode(context->trace_id, PERI_TRACE_ID_BYTES, at);
     at = PUT(at + 2 * PERI_TRACE_ID_BYTES, "\",\"span_id\":\"");
-    peri_hex_write(context->span_id, PERI_SPAN_ID_BYTES, at);
+    peri_hex_encode(context->span_id, PERI_SPAN_ID_BYTES, at);
     return PUT(at + 2 * PERI_SPAN_ID_BYTES, "\"");
 }
 

@@ -4,9 +4,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "core/base/text_code.h"
 #include "core/http/conn.h"
-
-static const char hex[] = "0123456789abcdef";
 
 void peri_server_prefix_ids(peri_http_server *server)
 {
@@ -17,38 +16,19 @@ void peri_server_prefix_ids(peri_http_server *server)
 
         memcpy(random, &time, sizeof random);
     }
-    for (unsigned i = 0; i < 4; i++) {
-        server->id_prefix[i * 2] = hex[random[i] >> 4];
-        server->id_prefix[i * 2 + 1] = hex[random[i] & 15];
-    }
-}
-
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-
-/* The eight digits of n, all at once; the first in the lowest byte. */
-static uint64_t hex_digits(uint32_t n)
-{
-    uint64_t v = (uint64_t)(n & 0xffff) << 32 | n >> 16;
-    uint64_t letters;
-
-    v = ((v & UINT64_C(0x000000ff000000ff)) << 16) |
-        (v >> 8 & UINT64_C(0x000000ff000000ff));
-    v = ((v & UINT64_C(0x000f000f000f000f)) << 8) |
-        (v >> 4 & UINT64_C(0x000f000f000f000f));
-    letters = (v + EACH(6)) >> 4 & EACH(1);
-    return v + EACH('0') + letters * ('a' - '0' - 10);
+    peri_hex_encode(random, sizeof random, server->id_prefix);
 }
 
 void peri_server_make_id(peri_http_server *server, peri_exchange *ex)
 {
     uint32_t n = ++server->id_count;
-    uint64_t digits = htole64(hex_digits(n));
+    uint32_t big_endian = htobe32(n);
 
     if (n == 0) {
         peri_server_prefix_ids(server);
     }
     memcpy(ex->request_id, server->id_prefix, 8);
-    memcpy(ex->request_id + 8, &digits, sizeof digits);
+    peri_hex_encode(&big_endian, sizeof big_endian, ex->request_id + 8);
     ex->request_id[16] = '\0';
     ex->id_length = 16;
 }

@@ -1,5 +1,6 @@
 /* Tracer: headers in and out. What the spans of requests hold is in
  * tracer_server.c. */
+#include "core/base/text_code.h"
 #include "core/http/exchange.h"
 #include "core/http/tracer_internal.h"
 
@@ -16,9 +17,9 @@ static void inject_b3(const peri_trace_span *span,
     bool debug = context->debug && context->sampled;
     char text[B3_BYTES];
 
-    peri_hex_write(context->trace_id, PERI_TRACE_ID_BYTES, text);
+    peri_hex_encode(context->trace_id, PERI_TRACE_ID_BYTES, text);
     text[32] = '-';
-    peri_hex_write(context->span_id, PERI_SPAN_ID_BYTES, text + 33);
+    peri_hex_encode(context->span_id, PERI_SPAN_ID_BYTES, text + 33);
     text[49] = '-';
     text[50] = debug ? 'd' : context->sampled ? '1' : '0';
     if ((span->tracer->propagators & PERI_PROPAGATE_B3) != 0) {

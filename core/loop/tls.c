@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "core/base/alloc.h"
+#include "core/base/text_code.h"
 
 #define SESSIONS_MAX 4
 /* What the engine itself may have to say before anybody has taken it. */
@@ -274,7 +275,6 @@ void peri_tls_get_info(const peri_tls *tls, peri_tls_info *out)
 bool peri_tls_peer(const peri_tls *tls, char *subject, size_t subject_bytes,
                    char fingerprint[65])
 {
-    static const char digits[] = "0123456789abcdef";
     const X509 *cert = SSL_get0_peer_certificate(tls->ssl);
     unsigned char hash[EVP_MAX_MD_SIZE];
     unsigned length = 0;
@@ -292,10 +292,7 @@ bool peri_tls_peer(const peri_tls *tls, char *subject, size_t subject_bytes,
         BIO_free(text);
     }
     subject[n > 0 ? n : 0] = '\0';
-    for (unsigned i = 0; i < length && i < 32; i++) {
-        fingerprint[2 * i] = digits[hash[i] >> 4];
-        fingerprint[2 * i + 1] = digits[hash[i] & 15];
-    }
+    peri_hex_encode(hash, length, fingerprint); /* SHA-256 fills it */
     fingerprint[64] = '\0';
     return true;
 }
