@@ -2,11 +2,12 @@ local common = require "schemas.common"
 
 local M = {}
 
--- No user:password@: it would be logged and shown.
+-- No user:password@: it would be logged and shown. A host is a name (253) and a
+-- port: more is none, and no group of the queue's.
 local target_url = {
   type = "string",
   format = "uri",
-  pattern = "^https?://[^/?#@]+([/?][^#@]*)?$",
+  pattern = "^https?://[^/?#@]{1,259}([/?][^#@]*)?$",
   maxLength = 2048,
 }
 

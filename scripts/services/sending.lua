@@ -2,12 +2,14 @@
 --- another attempt, and when, is the queue's.
 
 local config = require "perigee.config"
+local crypto = require "perigee.crypto"
 local errors = require "perigee.error"
 local http = require "perigee.http"
 local json = require "perigee.json"
 local log = require "perigee.log"
 local metrics = require "perigee.metrics"
 local resilience = require "perigee.resilience"
+local task = require "perigee.task"
 local time = require "perigee.time"
 local units = require "perigee.units"
 
@@ -23,6 +25,7 @@ local M = {}
 
 local POLICIES_MAX = 1000
 local GONE = 410
+local EXCERPT_MS = 2000
 local PAUSE_MAX_MS = 2 ^ 40
 
 local attempts_total = metrics.counter {
@@ -35,6 +38,14 @@ local attempts_total = metrics.counter {
 
 local policies, policy_count = {}, 0
 
+-- A breaker's name has 64 bytes at most, a host's may have four times as many.
+local function name_of(target)
+  if #target > 57 then
+    target = target:sub(1, 40) .. "~" .. crypto.sha256_hex(target):sub(1, 16)
+  end
+  return "target " .. target
+end
+
 -- A breaker for each target, which all workers share.
 local function policy_of(target)
   local policy = policies[target]
@@ -43,7 +54,7 @@ local function policy_of(target)
       policies, policy_count = {}, 0
     end
     policy = resilience.policy {
-      name = "target " .. target,
+      name = name_of(target),
       breaker = config.copy(limits.breaker),
       timeout = limits.timeout,
     }
@@ -69,16 +80,18 @@ end
 
 -- ---- one request ----
 
--- The beginning of an answer, as text that can be shown.
+-- The beginning of an answer, as text that can be shown. Its status has been
+-- judged: nobody waits for long for what else it says.
 local function excerpt(res)
   local parts, size = {}, 0
-  local ok = pcall(function()
+  local ok = task.with_deadline(EXCERPT_MS, function()
     for chunk in res:chunks() do
       parts[#parts + 1], size = chunk, size + #chunk
       if size >= limits.excerpt then
         break
       end
     end
+    return true
   end)
   res:close()
   local text = table.concat(parts):sub(1, limits.excerpt)
@@ -112,13 +125,12 @@ end
 local function request(url, headers, body, seen)
   local res, err = http.post(url, {
     headers = headers, body = body, timeout = limits.timeout, redirects = 0,
-    stream = true, deny_private = limits.deny_private,
+    stream = true, decompress = false, deny_private = limits.deny_private,
   })
   if not res then
     return nil, err
   end
-  seen.status = res.status
-  seen.body = excerpt(res)
+  seen.status, seen.res = res.status, res
   err = judge(res)
   if err then
     return nil, err
@@ -148,8 +160,10 @@ local function send(delivery, subscription, event, seen)
       "app.delivery.targets does not allow this host")
   end
   local body = delivery.payload or event.body
-  return policy_of(target):call(request, url,
+  local sent, why = policy_of(target):call(request, url,
     headers_of(delivery, subscription, event, body), body, seen)
+  seen.body = seen.res and excerpt(seen.res)
+  return sent, why
 end
 
 -- ---- what becomes of it ----

@@ -127,6 +127,14 @@ describe("sending.run", function()
     assert.equal("breaker_open", codes[12])
   end)
 
+  it("sends to hosts with names longer than a breaker's", function()
+    answers = function() return answer(200, "") end
+    assert(subscriptions.change(subscription.id, {
+      target_url = ("http://127.0.0.1:%s%d/in"):format(("0"):rep(60), number),
+    }))
+    assert.equal("delivered", sending.run(job(deliver())))
+  end)
+
   it("is void for a delivery that was cancelled, or begun anew", function()
     answers = function() return answer(200, "") end
     local delivery = deliver()

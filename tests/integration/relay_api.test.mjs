@@ -157,7 +157,7 @@ describe("subscriptions", () => {
   });
 
   it("are refused when they are malformed", async () => {
-    for (const target_url of ["ftp://a/b", "/relative", "http://", "http://u:p@host/", "https://a b/"]) {
+    for (const target_url of ["ftp://a/b", "/relative", "http://", "http://u:p@host/", "https://a b/", `https://${"a".repeat(300)}/`]) {
       problem(await relay.post("/subscriptions", { source: "open", target_url }), 400);
     }
     const target_url = "https://example.com/";

@@ -89,6 +89,16 @@ describe("deliveries", () => {
     await relay?.stop();
   });
 
+  it("takes a target's word that it has it, whatever becomes of the rest of its answer", async () => {
+    const silent = await target((_, res) => {
+      res.writeHead(200, { "content-encoding": "gzip" });
+      res.write("part");
+    });
+    const { event } = await send(silent);
+    const one = await settled(event, "delivered");
+    assert.deepEqual([one.attempts, one.log[0].response_status, one.log[0].response_body], [1, 200, "part"]);
+  });
+
   it("arrive as the event came, signed", async () => {
     const to = await target();
     const sent = await send(to, { body: { type: "order.created", n: 1 } });
