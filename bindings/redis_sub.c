@@ -16,6 +16,7 @@ typedef struct perilua_sub {
     peri_redis_client *client;
     peri_redis_sub *sub; /* NULL: closed */
     sub_wait *waiter;
+    perilua_owned owned; /* by whoever loops over it */
 } perilua_sub;
 
 static perilua_sub *check_sub(lua_State *L)
@@ -78,6 +79,40 @@ static int park(lua_State *L, perilua_sub *s)
     return perilua_task_park(L, &waiter->wait);
 }
 
+static int push_nothing(lua_State *L, void *data)
+{
+    (void)L;
+    (void)data;
+    return 0;
+}
+
+static void close_sub(perilua_sub *s)
+{
+    perilua_task_disown(&s->owned);
+    if (s->sub != NULL) {
+        peri_redis_sub_close(s->sub);
+        s->sub = NULL;
+    }
+}
+
+/* Whoever waits for it gets nothing. */
+static void end(perilua_sub *s)
+{
+    sub_wait *waiter = s->waiter;
+
+    close_sub(s);
+    if (waiter != NULL) {
+        s->waiter = NULL;
+        perilua_task_wake(&waiter->wait, push_nothing, NULL);
+        free(waiter);
+    }
+}
+
+static void on_owner_ended(perilua_owned *owned)
+{
+    end(PERI_CONTAINER(owned, perilua_sub, owned));
+}
+
 /* subscribe(client, count, command[, before, after]) -> sub. event() waits
  * until it is live. With before and after it watches: see
  * peri_redis_sub_watch(); before false: it does not come back. */
@@ -97,6 +132,7 @@ static int redis_subscribe(lua_State *L)
     s->set = redis->set;
     s->client = redis->client;
     s->waiter = NULL;
+    perilua_owned_init(&s->owned, on_owner_ended);
     s->sub = peri_redis_sub_open(s->client, command, count, on_changed, s);
     if (once) {
         peri_redis_sub_once(s->sub);
@@ -133,27 +169,23 @@ static int redis_event(lua_State *L)
     return park(L, s);
 }
 
-static int push_nothing(lua_State *L, void *data)
-{
-    (void)L;
-    (void)data;
-    return 0;
-}
-
 /* unsubscribe(sub): whoever waits for it gets nothing. */
 static int redis_unsubscribe(lua_State *L)
 {
-    perilua_sub *s = check_sub(L);
-    sub_wait *waiter = s->waiter;
+    end(check_sub(L));
+    return 0;
+}
 
-    if (s->sub != NULL) {
-        peri_redis_sub_close(s->sub);
-        s->sub = NULL;
-    }
-    if (waiter != NULL) {
-        s->waiter = NULL;
-        perilua_task_wake(&waiter->wait, push_nothing, NULL);
-        free(waiter);
+/* own(sub): it ends with the outermost of the caller's tasks, unless somebody
+ * else loops over it afterwards. */
+static int redis_own(lua_State *L)
+{
+    perilua_sub *s = check_sub(L);
+    perilua_task *task = perilua_vm_of(L)->current;
+
+    if (s->sub != NULL && task != NULL) {
+        perilua_task_disown(&s->owned);
+        perilua_task_own(task, &s->owned);
     }
     return 0;
 }
@@ -162,10 +194,7 @@ static int sub_gc(lua_State *L)
 {
     perilua_sub *s = check_sub(L);
 
-    if (s->sub != NULL) {
-        peri_redis_sub_close(s->sub);
-        s->sub = NULL;
-    }
+    close_sub(s);
     peri_redis_set_unref(s->set, s->client);
     return 0;
 }
@@ -180,5 +209,7 @@ void perilua_redis_add_sub(lua_State *L)
     lua_setfield(L, -2, "subscribe");
     lua_pushcfunction(L, redis_unsubscribe);
     lua_setfield(L, -2, "unsubscribe");
+    lua_pushcfunction(L, redis_own);
+    lua_setfield(L, -2, "own");
     perilua_set_waiting(L, "event", redis_event);
 }

@@ -107,6 +107,16 @@ test("subscriptions", { skip: missing }, async (t) => {
     for i = 1, 3000 do r:publish("many", i) end
     for i = 1, 3000 do if sub:next().message ~= tostring(i) then return i end end
     return true`), [true]);
+  // A loop that is left, or cut off, leaves nothing behind, before any garbage is collected.
+  await run(`
+    collectgarbage "stop"
+    local left = r:subscribe "left"
+    r:publish("left", "x")
+    for _ in left do break end
+    task.with_deadline(20, function() for _ in r:subscribe "cut" do end end)
+    return true`);
+  await until(async () => JSON.stringify(await run(`return r:pubsub_numsub("left", "cut")`)) === '[["left",0,"cut",0]]');
+  await run(`collectgarbage "restart" return true`);
   // It comes back when its connection is cut.
   const back = run(`
     local sub = r:subscribe "c"

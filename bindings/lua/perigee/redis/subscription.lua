@@ -87,7 +87,12 @@ function Subscription:next()
   end
 end
 
-Subscription.__call = Subscription.next
+-- A loop: what it leaves behind, cut off or left by a break, ends with its
+-- request (or whatever the outermost task is).
+function Subscription:__call()
+  core.own(self.core)
+  return self:next()
+end
 
 --- Ends it; a loop over it ends.
 function Subscription:close()

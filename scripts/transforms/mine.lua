@@ -1,0 +1,1 @@
+return function(event) return { n = event.body.n + 1 } end
