@@ -230,6 +230,34 @@ describe("the embedded driver", function()
     end
   end)
 
+  -- Numbers are taken by a write of their own, and come in blocks of 1,000.
+  it("takes numbers for jobs before the transaction that adds them", function()
+    local own = {}
+    for key, value in pairs(settings) do
+      own[key] = value
+    end
+    own.path = path .. "-numbers"
+    local driver
+    local function first(add)
+      driver = queue.open(own).driver
+      local job, err = task.with_deadline("5s", add, queue.open(own))
+      assert.is_nil(err)
+      assert.is_table(job)
+    end
+    first(function(other)
+      return other:flow { name = "p", queue = "q",
+        children = { { name = "c", queue = "q" } } }
+    end)
+    driver.store.next_number = driver.store.last_number
+    first(function(other)
+      return other:get "q":add("x", nil, { dedup = { id = "d" } })
+    end)
+    driver:close()
+    for _, suffix in ipairs { "", "-wal", "-shm", "-bell", "-owners", "-turn" } do
+      os.remove(own.path .. suffix)
+    end
+  end)
+
   it("takes nothing into a file that was deleted, and goes on", function()
     local own = {}
     for key, value in pairs(settings) do

@@ -12,14 +12,22 @@ local M = {}
 local Driver = {}
 M.methods = Driver
 
-local function insert(store, tx, node, ids, parent)
-  local entry = node.entry
-  local queue_id = ids[node.queue]
-  if entry.opts.group then
-    assert(tx:exec(sql.TENANT, queue_id, entry.opts.group))
+-- The insertion of each job of the tree, by its node.
+local function prepare(store, node, ids, insertions)
+  insertions[node] = assert(single.prepare(store, ids[node.queue], node.entry))
+  for _, child in ipairs(node.children or {}) do
+    prepare(store, child, ids, insertions)
   end
-  local inserted, id, seq = single.insert(store, tx, queue_id, entry)
-  if inserted.changes == 0 then
+  return insertions
+end
+
+local function insert(tx, node, ids, insertions, parent)
+  local entry = node.entry
+  local id, seq = insertions[node].id, insertions[node].seq
+  if entry.opts.group then
+    assert(tx:exec(sql.TENANT, ids[node.queue], entry.opts.group))
+  end
+  if single.insert(tx, insertions[node]) == 0 then
     error(errors.new("conflict", "there is a job %s in queue %s already",
       entry.opts.job_id, node.queue), 0)
   end
@@ -35,7 +43,7 @@ local function insert(store, tx, node, ids, parent)
     assert(tx:exec("UPDATE job SET state = 5, prio = 0, pending = ?, "
       .. "extras = 1 WHERE seq = ?", #node.children, seq))
     for i, child in ipairs(node.children) do
-      added.children[i] = insert(store, tx, child, ids, seq)
+      added.children[i] = insert(tx, child, ids, insertions, seq)
     end
   end
   return added
@@ -71,10 +79,12 @@ function Driver:flow(root)
   if not ids then
     return nil, err
   end
-  local ok, added, why = pcall(self.store.db.transaction, self.store.db,
-    function(tx)
-      return insert(self.store, tx, root, ids)
+  local ok, added, why = pcall(function()
+    local insertions = prepare(self.store, root, ids, {})
+    return self.store.db:transaction(function(tx)
+      return insert(tx, root, ids, insertions)
     end)
+  end)
   if not ok then
     return nil, errors.wrap(added)
   elseif not added then

@@ -78,16 +78,27 @@ local function tell_added(store, queue_id, entries, added)
   end
 end
 
--- Inside of a transaction: raises.
-local function insert(store, tx, queue_id, entry)
-  local statement, id, seq = assert(M.insertion(store, queue_id, entry))
-  return assert(tx:exec(unpack(statement, 1, statement.n + 1))), id, seq
+--- What adds a job inside of a transaction. Prepared before that begins: it may
+--- take new numbers, which are written, and would wait for the transaction.
+---@return {statement: table, id: string, seq: integer}? insertion
+---@return perigee.Error? err
+function M.prepare(store, queue_id, entry)
+  local statement, id, seq = M.insertion(store, queue_id, entry)
+  if not statement then
+    return nil, id
+  end
+  return { statement = statement, id = id, seq = seq }
 end
 
-M.insert = insert
+--- How many were added: 0 when there is one with that id. Raises.
+---@return integer
+function M.insert(tx, insertion)
+  local statement = insertion.statement
+  return assert(tx:exec(unpack(statement, 1, statement.n + 1))).changes
+end
 
 -- One at a time in a transaction of its own: what is there decides.
-local function add_unique(store, tx, queue_id, entry)
+local function add_unique(store, tx, queue_id, entry, insertion)
   local dedup = entry.opts.dedup
   local now = math.floor(store:now())
   local owner = tx:one([[SELECT d.job, d.until, j.state, j.cid, j.seq
@@ -107,8 +118,8 @@ local function add_unique(store, tx, queue_id, entry)
       assert(tx:exec(text, owner.job))
     end
   end
-  local inserted, id, seq = insert(store, tx, queue_id, entry)
-  if inserted.changes == 0 then
+  local id, seq = insertion.id, insertion.seq
+  if M.insert(tx, insertion) == 0 then
     return { id = id, duplicate = true }
   end
   assert(tx:exec("UPDATE job SET dedup = ?, extras = 1 WHERE seq = ?",
@@ -123,17 +134,22 @@ local function add_unique(store, tx, queue_id, entry)
 end
 
 local function add_in_transaction(store, queue_id, entries)
+  local insertions = {}
+  for i, entry in ipairs(entries) do
+    insertions[i] = assert(M.prepare(store, queue_id, entry))
+  end
   return store.db:transaction(function(tx)
     local added = {}
     for i, entry in ipairs(entries) do
       if entry.opts.group then
         assert(tx:exec(sql.TENANT, queue_id, entry.opts.group))
       end
+      local insertion = insertions[i]
       if entry.opts.dedup then
-        added[i] = add_unique(store, tx, queue_id, entry)
+        added[i] = add_unique(store, tx, queue_id, entry, insertion)
       else
-        local inserted, id = insert(store, tx, queue_id, entry)
-        added[i] = { id = id, duplicate = inserted.changes == 0 or nil }
+        added[i] = { id = insertion.id,
+          duplicate = M.insert(tx, insertion) == 0 or nil }
       end
     end
     return added
