@@ -4,7 +4,6 @@
  * is large. */
 #include "core/http/router.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "core/base/arena.h"
 #include "core/base/err.h"
 #include "core/base/text_code.h"
+#include "core/http/route_pattern.h"
 
 #define ROUTER_BLOCK_BYTES 8192
 
@@ -37,83 +37,11 @@ struct peri_router {
     node root; /* its prefix is empty */
 };
 
-typedef struct pattern {
-    char *text; /* the arena's */
-    size_t segment_count;
-    peri_slice names[PERI_ROUTE_PARAMS_MAX];
-    uint16_t param_count;
-} pattern;
-
 typedef struct search {
     peri_method method;
     const char *end;
     peri_route_match *out;
 } search;
-
-/* ---- methods ---- */
-
-static const char *const method_names[PERI_METHODS] = {
-    "GET",    "HEAD",    "POST",    "PUT",   "PATCH",
-    "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER",
-};
-
-static bool is(const char *text, const char *name, size_t length)
-{
-    return memcmp(text, name, length) == 0;
-}
-
-peri_method peri_method_parse(peri_slice name)
-{
-    const char *t = name.data;
-
-    switch (name.length) {
-    case 3:
-        return is(t, "GET", 3)   ? PERI_METHOD_GET
-               : is(t, "PUT", 3) ? PERI_METHOD_PUT
-                                 : PERI_METHOD_OTHER;
-    case 4:
-        return is(t, "POST", 4)   ? PERI_METHOD_POST
-               : is(t, "HEAD", 4) ? PERI_METHOD_HEAD
-                                  : PERI_METHOD_OTHER;
-    case 5:
-        return is(t, "PATCH", 5)   ? PERI_METHOD_PATCH
-               : is(t, "TRACE", 5) ? PERI_METHOD_TRACE
-                                   : PERI_METHOD_OTHER;
-    case 6:
-        return is(t, "DELETE", 6) ? PERI_METHOD_DELETE : PERI_METHOD_OTHER;
-    case 7:
-        return is(t, "OPTIONS", 7)   ? PERI_METHOD_OPTIONS
-               : is(t, "CONNECT", 7) ? PERI_METHOD_CONNECT
-                                     : PERI_METHOD_OTHER;
-    default:
-        return PERI_METHOD_OTHER;
-    }
-}
-
-const char *peri_method_name(peri_method method)
-{
-    return method < PERI_METHODS ? method_names[method] : "OTHER";
-}
-
-size_t peri_methods_format(uint32_t methods, char *out, size_t out_bytes)
-{
-    size_t at = 0;
-
-    assert(out_bytes > 0);
-    for (unsigned m = 0; m < PERI_METHOD_OTHER; m++) {
-        size_t length = strlen(method_names[m]);
-        size_t comma = at != 0 ? 2 : 0;
-
-        if ((methods & (1u << m)) == 0 || at + comma + length >= out_bytes) {
-            continue;
-        }
-        memcpy(out + at, ", ", comma);
-        memcpy(out + at + comma, method_names[m], length);
-        at += comma + length;
-    }
-    out[at] = '\0';
-    return at;
-}
 
 static uint32_t allowed_of(const leaf *l)
 {
@@ -125,8 +53,6 @@ static uint32_t allowed_of(const leaf *l)
     return allowed;
 }
 
-/* ---- patterns ---- */
-
 static int refuse(char *why, size_t why_bytes, const char *text,
                   const char *reason)
 {
@@ -134,35 +60,6 @@ static int refuse(char *why, size_t why_bytes, const char *text,
         snprintf(why, why_bytes, "%s: %s", text, reason);
     }
     return PERI_EFORMAT;
-}
-
-static bool name_char(char c, bool first)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           (!first && c >= '0' && c <= '9');
-}
-
-/* A request's path is ASCII; a pattern may be written as people read it. */
-static char *encode_pattern(peri_arena *arena, const char *text)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    size_t length = strlen(text);
-    char *out = peri_arena_alloc(arena, length * 3 + 1);
-    size_t at = 0;
-
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text[i];
-
-        if (c > 0x20 && c < 0x7f) {
-            out[at++] = (char)c;
-        } else {
-            out[at++] = '%';
-            out[at++] = hex[c >> 4];
-            out[at++] = hex[c & 15];
-        }
-    }
-    out[at] = '\0';
-    return out;
 }
 
 static bool needs_no_escape(int c)
@@ -195,72 +92,6 @@ size_t peri_path_normalize(peri_slice raw, char *out)
         }
     }
     return at;
-}
-
-static const char *parse_name(pattern *p, peri_slice name)
-{
-    if (name.length == 0) {
-        return "a parameter needs a name";
-    }
-    for (size_t i = 0; i < name.length; i++) {
-        if (!name_char(name.data[i], i == 0)) {
-            return "a parameter is a whole segment and its name has letters, "
-                   "digits and underscores";
-        }
-    }
-    for (uint16_t i = 0; i < p->param_count; i++) {
-        if (peri_slice_equal(p->names[i], name)) {
-            return "two parameters have the same name";
-        }
-    }
-    if (p->param_count == PERI_ROUTE_PARAMS_MAX) {
-        return "too many parameters";
-    }
-    p->names[p->param_count++] = name;
-    return NULL;
-}
-
-static const char *parse_segment(pattern *p, const char *segment, size_t length,
-                                 bool last)
-{
-    if (++p->segment_count > PERI_ROUTER_SEGMENTS_MAX) {
-        return "too many segments";
-    }
-    if (length != 0 && segment[0] == ':') {
-        return parse_name(p, peri_slice_of(segment + 1, length - 1));
-    }
-    if (length != 0 && segment[0] == '*') {
-        return last ? parse_name(p, peri_slice_of(segment + 1, length - 1))
-                    : "*rest must be the last segment";
-    }
-    if (memchr(segment, '*', length) != NULL) {
-        return "* stands only at the start of a segment";
-    }
-    if (memchr(segment, '?', length) != NULL ||
-        memchr(segment, '#', length) != NULL) {
-        return "a path has no ? or #";
-    }
-    return NULL;
-}
-
-static const char *parse_pattern(pattern *p)
-{
-    const char *at = p->text;
-
-    if (*at != '/') {
-        return "a path begins with a slash";
-    }
-    while (at != NULL) {
-        const char *slash = strchr(++at, '/');
-        size_t length = slash != NULL ? (size_t)(slash - at) : strlen(at);
-        const char *fault = parse_segment(p, at, length, slash == NULL);
-
-        if (fault != NULL) {
-            return fault;
-        }
-        at = slash;
-    }
-    return NULL;
 }
 
 /* ---- building ---- */
@@ -374,7 +205,7 @@ static leaf **leaf_place(peri_router *router, const char *text)
     }
 }
 
-static peri_route *route_copy(peri_router *router, const pattern *p,
+static peri_route *route_copy(peri_router *router, const peri_route_pattern *p,
                               const peri_route *route, const char *text)
 {
     peri_route *copy = peri_arena_alloc(router->arena, sizeof *copy);
@@ -409,8 +240,8 @@ void peri_router_destroy(peri_router *router)
 int peri_router_add(peri_router *router, uint32_t methods, const char *text,
                     const peri_route *route, char *why, size_t why_bytes)
 {
-    pattern p = {.text = encode_pattern(router->arena, text)};
-    const char *fault = parse_pattern(&p);
+    peri_route_pattern p;
+    const char *fault = peri_route_pattern_parse(router->arena, text, &p);
     peri_route *copy;
     leaf **place;
 

@@ -12,27 +12,10 @@
 #include <stdint.h>
 
 #include "core/base/slice.h"
+#include "core/http/method.h"
 
 #define PERI_ROUTE_PARAMS_MAX 16
 #define PERI_ROUTER_SEGMENTS_MAX 64 /* of a pattern */
-
-typedef enum peri_method {
-    PERI_METHOD_GET,
-    PERI_METHOD_HEAD,
-    PERI_METHOD_POST,
-    PERI_METHOD_PUT,
-    PERI_METHOD_PATCH,
-    PERI_METHOD_DELETE,
-    PERI_METHOD_OPTIONS,
-    PERI_METHOD_CONNECT,
-    PERI_METHOD_TRACE,
-    PERI_METHOD_OTHER, /* a well-formed token that we do not route: 501 */
-    PERI_METHODS
-} peri_method;
-
-/* Case-sensitive, RFC 9110 section 9.1. OTHER when unknown. */
-peri_method peri_method_parse(peri_slice name);
-const char *peri_method_name(peri_method method);
 
 #define PERI_ROUTE_TIMEOUT_UNSET UINT32_MAX
 
@@ -74,8 +57,5 @@ int peri_router_add(peri_router *router, uint32_t methods, const char *pattern,
  * the query. Allocates nothing. */
 bool peri_router_match(const peri_router *router, peri_method method,
                        peri_slice path, peri_route_match *out);
-
-/* "GET, HEAD, OPTIONS" for an Allow field; returns the length. */
-size_t peri_methods_format(uint32_t methods, char *out, size_t out_bytes);
 
 #endif
