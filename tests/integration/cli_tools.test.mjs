@@ -68,8 +68,17 @@ test("a script that loads for ever is refused by each command that loads it, wit
   const dir = app(t, { "scripts/main.lua": "return { befor = {} }", "scripts/routes/c.lua": endless["scripts/routes/c.lua"] });
   const { faults } = JSON.parse((await perigee(["check", dir, "--json"], { timeout_ms: 60_000 })).stdout);
   assert.equal(faults.length, 2); // what was found before it is told too
-  assert.match(faults[0].message, /unknown field "befor"/);
+  assert.deepEqual(faults[0], { file: "scripts/main.lua", line: 1, message: 'unknown field "befor"' });
   assert.equal(faults[1].file, "scripts/routes/c.lua");
+});
+
+test("a fault of a whole file names it", async (t) => {
+  const dir = app(t, { "config/schema.lua": "return 5" });
+  const check = async () => JSON.parse((await perigee(["check", dir, "--json"])).stdout).faults;
+  assert.deepEqual(await check(), [{ file: "config/schema.lua", message: "must return a table, not 5" }]);
+  writeFileSync(path.join(dir, "config/schema.lua"), "return {}");
+  writeFileSync(path.join(dir, "scripts/main.lua"), "");
+  assert.deepEqual(await check(), [{ file: "scripts/main.lua", line: 1, message: "returns nothing, not a table" }]);
 });
 
 test("a script that waits for ever while it loads is refused by each command that loads it", async (t) => {

@@ -33,21 +33,22 @@ local function load_main()
   end
   local value = require "main"
   if type(value) ~= "table" then
-    error("scripts/main.lua returns a " .. type(value) .. ", not a table", 0)
+    error("scripts/main.lua:1: returns " .. (value == true and "nothing"
+      or "a " .. type(value)) .. ", not a table", 0)
   end
   for key, given in pairs(value) do
     local expected = MAIN_FIELDS[key]
     if not expected then
-      error(("scripts/main.lua: unknown field %q"):format(tostring(key)), 0)
+      error(("scripts/main.lua:1: unknown field %q"):format(tostring(key)), 0)
     end
     if type(given) ~= expected then
-      error(("scripts/main.lua: %s is a %s, not a %s"):format(key,
+      error(("scripts/main.lua:1: %s is a %s, not a %s"):format(key,
         type(given), expected), 0)
     end
   end
   for i, fn in ipairs(value.before or {}) do
     if type(fn) ~= "function" then
-      error(("scripts/main.lua: before[%d] is a %s, not a function"):format(
+      error(("scripts/main.lua:1: before[%d] is a %s, not a function"):format(
         i, type(fn)), 0)
     end
   end

@@ -4,12 +4,16 @@ local json = require "perigee.json"
 
 local M = {}
 
--- "scripts/a.lua:3: what" -> file, line, what; "flag --port: what" -> source.
+-- "scripts/a.lua:3: what" -> file, line, what; "config/a.lua: what" -> file and
+-- what; "flag --port: what" -> all of it.
 local function parse(text)
   local first, more = text:match "^([^\n]*)\n?(.*)$"
   local file, line, message = first:match "^([^:]+%.%w+):(%d+): (.*)$"
   if not file then
     file, line, message = first:match "^(%.env[%w.]*):(%d+): (.*)$"
+  end
+  if not file then
+    file, message = first:match "^([^:%s]+%.lua): (.*)$"
   end
   local fault = { message = message or first }
   if file then
