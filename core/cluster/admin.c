@@ -49,10 +49,14 @@ static size_t run_checks(const peri_master *master, peri_health_check *out)
              master->seat_count);
     out[1] = (peri_health_check){running ? PERI_HEALTH_PASS : PERI_HEALTH_FAIL,
                                  "running", "", false};
-    snprintf(out[1].detail, sizeof out[1].detail, "%s",
-             master->phase >= PERI_MASTER_LEAVING    ? "stopping"
-             : master->phase == PERI_MASTER_STARTING ? "starting"
-                                                     : "generation serves");
+    if (running) {
+        snprintf(out[1].detail, sizeof out[1].detail, "generation %llu serves",
+                 (unsigned long long)master->generation);
+    } else {
+        snprintf(out[1].detail, sizeof out[1].detail, "%s",
+                 master->phase == PERI_MASTER_STARTING ? "starting"
+                                                       : "stopping");
+    }
     if (health != NULL) {
         count += peri_health_read(health, out + 2, PERI_HEALTH_MAX);
         peri_health_close(health);

@@ -79,6 +79,7 @@ test("required checks decide on readiness, others make it warn", async (t) => {
   const app = await begin(t);
   await app.both((a) => a.status === 200 && /^\[\+\] own: required, there$/m.test(a.text)
     && /^\[\+\] nice: there$/m.test(a.text) && /readyz passed\n$/.test(a.text));
+  assert.match(app.last.text, /^\[\+\] running: generation 1 serves$/m); // the admin listener's
   assert.deepEqual((await app.get("/readyz")).json, { status: "pass" });
   await app.post("/set/nice_fails/on", "");
   await app.both((a) => a.status === 200 && /^\[!\] nice: warn: .*gone/m.test(a.text) && /readyz passed, warn\n$/.test(a.text));
