@@ -327,6 +327,7 @@ static void hand_over(peri_seat *seat, peri_proc *proc)
 {
     if (seat->proc != NULL) {
         retire(seat);
+        seat->master->ends_total[PERI_END_RECYCLE]++; /* replaced already */
     }
     seat->successor = NULL;
     seat->proc = proc;

@@ -337,6 +337,21 @@ test("TTIN and TTOU: one worker more, one less, without a lost request", async (
   assert.deepEqual(await asking.end(), []);
 });
 
+test("cluster.max_requests: workers are replaced, without a lost request, and counted", async (t) => {
+  const app = await start(t, { route: WHO, workers: 2, settings: { "cluster.max_requests": 20 } });
+  const admin = await app.line((l) => l.msg === "listening" && l.admin);
+  for (let i = 0; i < 100; i++) {
+    assert.equal((await app.get("/livez")).status, 200);
+  }
+  const counts = await until(async () => {
+    const text = await (await fetch(`http://127.0.0.1:${admin.port}/metrics`)).text();
+    const found = Object.fromEntries([...text.matchAll(/^perigee_worker_restarts_total\{reason="(\w+)"\} (\d+)$/gm)]
+      .map(([, reason, count]) => [reason, Number(count)]));
+    return found.recycle > 0 && found;
+  });
+  assert.deepEqual({ ...counts, recycle: 0 }, { exit: 0, signal: 0, watchdog: 0, start: 0, recycle: 0 });
+});
+
 test("USR1: the log file is opened anew after a rotation", async (t) => {
   const dir = app_dir(t, {
     route: `local log = require "perigee.log"
