@@ -2,22 +2,14 @@
  * time moves with it. */
 #include "bindings/bind.h"
 #include "bindings/modules.h"
-#include "core/base/clock.h"
+#include "core/loop/timers.h"
 
 /* now() -> Unix milliseconds. */
 static int time_now(lua_State *L)
 {
-    int64_t shift_ns =
-        (int64_t)perilua_now_ns(perilua_vm_of(L)) - (int64_t)uv_hrtime();
-    double now_ms = (double)peri_clock_wall_ms();
+    const peri_timers *timers = perilua_timers(perilua_vm_of(L));
 
-    /* Not frozen: the difference is the time between the two readings. */
-    if (peri_timers_frozen(perilua_timers(perilua_vm_of(L)))) {
-        int64_t shift_ms = shift_ns / 1000000;
-
-        now_ms += (double)shift_ms;
-    }
-    lua_pushnumber(L, now_ms);
+    lua_pushnumber(L, (lua_Number)peri_timers_wall_ms(timers));
     return 1;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 
 #define NS_PER_MS 1000000u
 
@@ -15,6 +16,7 @@ struct peri_timers {
     size_t capacity;
     uint64_t armed_ns; /* when the libuv timer will fire; 0: it is stopped */
     uint64_t frozen_ns;
+    uint64_t wall_ahead_ns; /* of frozen_ns */
     bool frozen;
     void (*closed)(void *data);
     void *closed_data;
@@ -143,6 +145,13 @@ uint64_t peri_timers_now_ns(const peri_timers *timers)
     return timers->frozen ? timers->frozen_ns : uv_hrtime();
 }
 
+uint64_t peri_timers_wall_ms(const peri_timers *timers)
+{
+    return timers->frozen
+               ? (timers->frozen_ns + timers->wall_ahead_ns) / NS_PER_MS
+               : peri_clock_wall_ms();
+}
+
 void peri_timer_start(peri_timers *timers, peri_timer *timer, uint64_t due_ns,
                       void (*fn)(peri_timer *timer))
 {
@@ -199,7 +208,12 @@ bool peri_timers_frozen(const peri_timers *timers)
 
 void peri_timers_freeze(peri_timers *timers)
 {
-    timers->frozen_ns = peri_timers_now_ns(timers);
+    uint64_t wall_ns = peri_timers_wall_ms(timers) * NS_PER_MS;
+
+    /* Whole milliseconds, so that differences are whole as well. */
+    timers->frozen_ns =
+        (peri_timers_now_ns(timers) / NS_PER_MS + 1) * NS_PER_MS;
+    timers->wall_ahead_ns = wall_ns - timers->frozen_ns;
     timers->frozen = true;
     arm(timers);
 }

@@ -30,6 +30,9 @@ void peri_timers_close(peri_timers *timers, void (*closed)(void *data),
 /* Monotonic; the frozen time while frozen. */
 uint64_t peri_timers_now_ns(const peri_timers *timers);
 
+/* Unix time; while frozen it moves with the frozen time, to the millisecond. */
+uint64_t peri_timers_wall_ms(const peri_timers *timers);
+
 /* Arms, or moves when armed. fn runs from the loop, at due_ns or later (as
  * soon as possible when that has passed), with the node disarmed. */
 void peri_timer_start(peri_timers *timers, peri_timer *timer, uint64_t due_ns,
