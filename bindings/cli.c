@@ -40,7 +40,7 @@ const perilua_command perilua_commands[] = {
      "let it go back to the code before the last reload"},
     {"status", PERILUA_CLI_DIR | PERILUA_CLI_JSON, 1, perilua_cli_status,
      "perigee.cli.status", "[DIR] [--json]", "how the running host is"},
-    {"stop", PERILUA_CLI_DIR, 1, perilua_cli_control, "stop", "[DIR]",
+    {"stop", PERILUA_CLI_DIR, 1, perilua_cli_stop, "stop", "[DIR]",
      "let it finish what it is doing, then end"},
     {"reopen", PERILUA_CLI_DIR, 1, perilua_cli_control, "reopen", "[DIR]",
      "let it open its log files anew, after they were moved"},

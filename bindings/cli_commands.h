@@ -27,6 +27,7 @@ int perilua_cli_queue(perilua_cli *cli);
 
 /* cli_control.c: what the running master is asked */
 int perilua_cli_control(perilua_cli *cli);
+int perilua_cli_stop(perilua_cli *cli);
 int perilua_cli_status(perilua_cli *cli);
 int perilua_cli_log_level(perilua_cli *cli);
 

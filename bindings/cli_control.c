@@ -2,14 +2,18 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "bindings/cli_commands.h"
 #include "bindings/cli_lua.h"
 #include "core/base/log.h"
 #include "core/cluster/control.h"
+#include "core/cluster/lock.h"
 
 #define ANSWER_MAX_BYTES ((size_t)4 << 20)
 #define STATUS_TIMEOUT_MS 10000
+#define END_MAX_MS 10000
+#define END_STEP_MS 5
 
 static void print_line(FILE *out, const peri_buf *text)
 {
@@ -30,6 +34,36 @@ int perilua_cli_control(perilua_cli *cli)
     peri_buf_init(&answer, ANSWER_MAX_BYTES);
     /* However long it takes: the answer is the outcome. */
     code = peri_control_call(cli->dir, cli->command->module, 0, &answer);
+    print_line(code == 0 ? stdout : stderr, &answer);
+    peri_buf_fini(&answer);
+    return code;
+}
+
+/* It has said its last, but may still be at its log's last lines: who comes
+ * next wants its place. */
+static void await_end(const char *dir, int pid)
+{
+    const struct timespec step = {0, END_STEP_MS * 1000000};
+
+    for (int ms = 0; ms < END_MAX_MS && peri_lock_holder(dir) == pid;
+         ms += END_STEP_MS) {
+        nanosleep(&step, NULL);
+    }
+}
+
+int perilua_cli_stop(perilua_cli *cli)
+{
+    static const char stopped[] = "stopped";
+    int pid = peri_lock_holder(cli->dir);
+    peri_buf answer;
+    int code;
+
+    peri_buf_init(&answer, ANSWER_MAX_BYTES);
+    code = peri_control_call(cli->dir, "stop", 0, &answer);
+    if (answer.length >= sizeof stopped - 1 &&
+        memcmp(answer.data, stopped, sizeof stopped - 1) == 0) {
+        await_end(cli->dir, pid);
+    }
     print_line(code == 0 ? stdout : stderr, &answer);
     peri_buf_fini(&answer);
     return code;

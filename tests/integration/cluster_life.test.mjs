@@ -318,6 +318,15 @@ test("`perigee stop` waits until it has stopped", async (t) => {
   assert.match(again.stderr, /no host runs/);
 });
 
+test("`perigee stop` leaves its place to the next host, also where the log's reader has gone", async (t) => {
+  const app = await start(t, { route: WHO });
+  app.process.stdout.destroy();
+  await app.get("/"); // a line that nobody takes
+  assert.equal((await app.command("stop")).code, 0);
+  const next = await start(t, { dir: app.dir });
+  assert.equal((await next.get("/")).status, 200);
+});
+
 test("workers end when their master is killed", async (t) => {
   const app = await start(t, { route: WHO, workers: 2 });
   const workers = app.workers();
