@@ -193,6 +193,7 @@ local M = {}
 ---@field unschedule fun(self, queue: string, id: string): boolean?, perigee.Error? # whether it was there
 ---@field schedules fun(self, queue: string): perigee.queue.Schedule[]?, perigee.Error?
 ---@field subscribe fun(self, queue: string, fn: fun(event: perigee.queue.Event)): fun()
+---@field last_word fun(self, queue: string, id: string): perigee.queue.Event? # how a job went that is gone, where that is still known
 ---@field consume fun(self, queue: string, options: perigee.queue.ConsumeOptions): perigee.queue.Consumer
 ---@field stats fun(self, queue: string): {completed: integer, failed: integer}?, perigee.Error? # ever
 ---@field recall fun(self, queue: string, id: string, key: string): string?, perigee.Error? # what remember has kept with the job

@@ -30,6 +30,11 @@ function Driver:subscribe(queue, fn)
   return events.subscribe(self.store, queue_id, fn)
 end
 
+--- Nothing is kept of what is removed.
+function Driver:last_word()
+  return nil
+end
+
 local function recover(store)
   local ok, err = owners.recover(store)
   if not ok then

@@ -140,6 +140,21 @@ local function outcome(record)
   return false
 end
 
+-- What an event tells of the job's end; nil: nothing.
+local function word_of(event)
+  if event and event.event == "completed" then
+    return function()
+      return result_of(event.result)
+    end
+  elseif event and event.event == "failed" then
+    return function()
+      return nil, errors.new("unprocessable", "%s",
+        event.failure or "the job failed")
+    end
+  end
+  return nil
+end
+
 -- Looks again when it hears of the job, and now and then all the same: a
 -- message may be lost, the store is right. What is heard of a job that the
 -- store shows as not ended was said of an earlier run.
@@ -158,8 +173,12 @@ local function await(self, heard, deadline)
     end
     if ended then
       return result, why
-    elseif not record and heard.word then
-      return heard.word()
+    elseif not record then
+      local told = heard.word
+        or word_of(self.driver:last_word(self.queue, self.id))
+      if told then
+        return told()
+      end
     elseif heard.word == word then
       heard.word = nil
     end
@@ -195,19 +214,9 @@ function Job:wait(timeout)
     if event.id ~= self.id or event.cut then
       return -- what was lost on the way is in the store, if anywhere
     end
-    if event.event == "completed" then
-      heard.word = function()
-        return result_of(event.result)
-      end
-      heard.signal:set()
-    elseif event.event == "failed" then
-      heard.word = function()
-        return nil, errors.new("unprocessable", "%s",
-          event.failure or "the job failed")
-      end
-      heard.signal:set()
-    elseif event.event == "removed" then
-      heard.removed = true
+    heard.word = word_of(event) or heard.word
+    heard.removed = heard.removed or event.event == "removed"
+    if heard.word or heard.removed then
       heard.signal:set()
     end
   end)

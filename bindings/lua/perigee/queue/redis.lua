@@ -47,6 +47,10 @@ function Driver:subscribe(queue, fn)
   return events.subscribe(self, queue, fn)
 end
 
+function Driver:last_word(queue, id)
+  return events.last_word(self.store, queue, id)
+end
+
 function Driver:consume(queue, options)
   return consumer.open(self, queue, options)
 end

@@ -8,6 +8,8 @@ local M = {}
 
 local BLOCK_MS = 5000
 local AGAIN_MS = 500
+local LOOK_BACK = 1000 -- events
+local ENDS = { completed = true, failed = true, removed = true }
 
 local STATES = {
   wait = "waiting", ["waiting-children"] = "waiting_children",
@@ -83,6 +85,23 @@ local function open(store, queue)
   }
   self.task = core.spawn_detached(follow, self)
   return self
+end
+
+--- The last that was told of a job that is gone: the stream has it for a while.
+---@param store perigee.queue.redis.Store
+---@param queue string
+---@param id string
+---@return perigee.queue.Event?
+function M.last_word(store, queue, id)
+  local list = store.client:xrevrange(store:root(queue) .. ":events", "+", "-",
+    "COUNT", LOOK_BACK)
+  for _, entry in ipairs(list or {}) do
+    local event = event_of(entry[2])
+    if event.id == id and ENDS[event.event] then
+      return event
+    end
+  end
+  return nil
 end
 
 --- Has fn called for each event from now on.
