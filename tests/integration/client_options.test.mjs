@@ -175,7 +175,7 @@ test("a GET without options gives what one with options does", async (t) => {
   const seen = await app.run(`
     local base = "http://127.0.0.1:${site.port}"
     local out = {}
-    for _, opts in ipairs { "quick", { timeout = "300ms" }, { timeout = "300ms", headers = { ["X-Own"] = "1" } } } do
+    for _, opts in ipairs { "quick", { timeout = "1s" }, { timeout = "1s", headers = { ["X-Own"] = "1" } } } do
       if opts == "quick" then opts = nil end
       local list = {}
       for _, path in ipairs { "/a", "/a", "/moved", "/zip", "/early", "/bad", "/silent" } do

@@ -294,7 +294,7 @@ test("what outlasts shutdown.timeout is told so", async (t) => {
 });
 
 test("while shutdown.drain_delay runs, readiness fails and requests are served", async (t) => {
-  const app = await start(t, { route: WHO, settings: { "shutdown.drain_delay": "400ms" } });
+  const app = await start(t, { route: WHO, settings: { "shutdown.drain_delay": "3s" } });
   const admin = (await app.line((l) => l.msg === "listening" && l.admin)).port;
   const ready = () => fetch(`http://127.0.0.1:${admin}/readyz?verbose`).then((r) => r.status);
   assert.equal(await ready(), 200);

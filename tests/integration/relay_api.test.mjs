@@ -254,7 +254,7 @@ describe("transforms", () => {
   let relay;
 
   before(async () => {
-    relay = await Relay.start({ settings: { "app.transforms.timeout": "200ms" } });
+    relay = await Relay.start({ settings: { "app.transforms.timeout": "1s" } });
     await relay.source({ name: "open", kind: "none" });
   });
   after(() => relay?.stop());
@@ -271,9 +271,11 @@ describe("transforms", () => {
   async function result_of(body) {
     const taken = await relay.post("/in/open", body);
     assert.equal(taken.status, 202, taken.text);
-    const event = (await relay.get(`/events/${taken.json.id}`)).json;
-    assert.equal(event.deliveries.length, 1);
-    return event.deliveries[0];
+    return until(async () => { // the sender waits for it, but not for ever
+      const { deliveries } = (await relay.get(`/events/${taken.json.id}`)).json;
+      assert.equal(deliveries.length, 1);
+      return deliveries[0].status !== "new" && deliveries[0];
+    }, { what: "the payload" });
   }
 
   async function with_transform(transform, test) {
