@@ -104,22 +104,32 @@ function sum(stacks, matches) {
   return Object.entries(stacks).filter(([key]) => matches.test(key)).reduce((n, [, value]) => n + value, 0);
 }
 
-// A profile of so many answers of each target, however long they take.
-async function collapsed(app, targets, times) {
+// A profile that is being taken; end() gives what there is by then.
+async function profiling(app) {
   const child = spawn(PROGRAM, ["profile", "--cpu", "5m", "--format", "collapsed"], { cwd: app.dir, stdio: ["ignore", "pipe", "pipe"] });
   const said = Promise.all([child.stdout, child.stderr].map(all_of));
   const ended = once(child, "close");
   await taken(app);
+  return {
+    async end() {
+      child.kill("SIGINT");
+      const [code] = await ended;
+      const [stdout, stderr] = await said;
+      assert.equal(code, 0, stderr);
+      return { stacks: stacks_of(stdout), stderr };
+    },
+  };
+}
+
+// A profile of so many answers of each target, however long they take.
+async function collapsed(app, targets, times) {
+  const profile = await profiling(app);
   await Promise.all(targets.map(async (target) => {
     for (let i = 0; i < times; i++) {
       await app.get(target);
     }
   }));
-  child.kill("SIGINT");
-  const [code] = await ended;
-  const [stdout, stderr] = await said;
-  assert.equal(code, 0, stderr);
-  return { stacks: stacks_of(stdout), stderr };
+  return profile.end();
 }
 
 test("a CPU profile names routes and functions, of compiled code too, and the collector", async (t) => {
@@ -315,16 +325,15 @@ test("a worker that dies is missing from a profile, and is said to be", async (t
 
 test("old and new code are both there when it is replaced meanwhile", async (t) => {
   const app = await host(t, { settings: { "reload.drain": "20s" } });
-  const profile = app.command("profile", "--cpu", "4s", "--format", "collapsed");
-  await taken(app);
+  const profile = await profiling(app);
   await app.get("/spin/100");
   app.write({ "scripts/services/work.lua": WORK.replaceAll("spin", "turn"), "scripts/routes/test.lua":
     `return function(router) router:get("/turn", function() return { sum = require("services.work").turn(100) } end) end` });
   assert.equal((await app.command("reload")).code, 0);
-  const { stdout } = await load(app, ["/turn"], profile);
-  const stacks = stacks_of(stdout);
-  assert.ok(sum(stacks, /work\.lua:spin:10/) > 0, stdout);
-  assert.ok(sum(stacks, /work\.lua:turn:10/) > 0, stdout);
+  await app.get("/turn");
+  const { stacks } = await profile.end();
+  assert.ok(sum(stacks, /work\.lua:spin:10/) > 0, JSON.stringify(stacks));
+  assert.ok(sum(stacks, /work\.lua:turn:10/) > 0, JSON.stringify(stacks));
 });
 
 test("the command line is looked at", async (t) => {

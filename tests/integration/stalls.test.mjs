@@ -98,13 +98,13 @@ test("what waits stalls nothing, and 0 watches nothing", async (t) => {
 
 test("the budget and the profiler go on beside it", async (t) => {
   const app = await host(t, { "limits.cpu_per_request": "200ms" });
-  const profile = app.command("profile", "--cpu", "2s", "--format", "collapsed");
-  const answers = [];
-  for (let i = 0; i < 12; i++) {
-    answers.push((await app.get(i % 4 === 3 ? "/compiled/60000" : "/burn/100")).status);
+  let done = false;
+  const profile = app.command("profile", "--cpu", "2s", "--format", "collapsed").finally(() => { done = true; });
+  for (let i = 0; i < 12 || !done; i++) {
+    const over = i % 4 === 3;
+    assert.equal((await app.get(over ? "/compiled/60000" : "/burn/100")).status, over ? 504 : 200);
   }
-  assert.deepEqual(answers.filter((status) => status === 504).length, 3, String(answers));
   assert.match((await profile).stdout, /services\/work\.lua:burn:3/);
-  const line = await app.line(STALLED);
+  const line = await app.line((l) => STALLED(l) && l.stack);
   assert.match(line.stack, /services\/work\.lua/);
 });
