@@ -214,6 +214,7 @@ test("dev: a save is served at once, a broken one is explained in the browser", 
   assert.match(line.reason, /scripts\/routes\/a\.lua:\d+/);
   assert.equal((await app.get("/")).text, `save ${saves}`);
   const page = await app.get("/", { headers: { accept: "text/html" } });
+  assert.doesNotMatch(page.text, /<pre><\/pre>/); // no part without content
   assert.match(page.text, /scripts\/routes\/a\.lua:\d+/);
   app.write({ [ROUTE]: saying("three") });
   await until(async () => (await app.get("/", { headers: { accept: "text/html" } })).text === "three");

@@ -51,17 +51,19 @@ pre { background: #10161f; color: #d7dee8; padding: 1rem; overflow: auto;
   border-radius: .4rem; font-size: .85rem }
 .hit { background: #5c1f2b; display: inline-block; min-width: 100%% }
 </style></head><body>
-<h1>%s</h1>%s
-<h2>Traceback</h2><pre>%s</pre>
+<h1>%s</h1>%s%s
 <h2>Request</h2><pre>%s %s
 id %s</pre>
 </body></html>
 ]]
 
+local SECTION = "\n<h2>%s</h2><pre>%s</pre>"
+
 local function page(title, message, where, source, traceback, req)
-  local part = where and ("<h2>%s</h2><pre>%s</pre>"):format(escape(where),
-    source) or ""
-  return PAGE:format(escape(title), escape(message), part, escape(traceback),
+  local place = where and SECTION:format(escape(where), source) or ""
+  local stack = traceback ~= ""
+    and SECTION:format("Traceback", escape(traceback)) or ""
+  return PAGE:format(escape(title), escape(message), place, stack,
     escape(req.method), escape(req.target), escape(req.id))
 end
 
