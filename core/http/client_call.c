@@ -7,6 +7,7 @@
 #include "core/http/client_internal.h"
 
 #define UNLIMITED (SIZE_MAX / 2)
+#define UNPACK_TURN_BYTES 262144
 #define SPARE_MAX 64
 #define SPARE_MAX_BYTES ((size_t)16 << 10)
 
@@ -75,6 +76,9 @@ static void on_later(peri_later_entry *entry)
 {
     peri_call *call = PERI_CONTAINER(entry, peri_call, later);
 
+    if (call->decoder != NULL) {
+        peri_call_pump(call); /* what was left to unpack */
+    }
     call->on_event(call->data);
 }
 
@@ -124,11 +128,23 @@ void peri_call_on_head(peri_call *call)
     peri_call_set_stage(call, PERI_CALL_BODY);
 }
 
+/* How far the body may grow now: of a whole one a part each turn, so that what
+ * unpacks to many megabytes holds up nobody else. */
+static size_t room_of(const peri_call *call)
+{
+    uint64_t part = (uint64_t)call->body.length + UNPACK_TURN_BYTES;
+
+    if (!call->whole) {
+        return PERI_CLIENT_BODY_HIGH_BYTES;
+    }
+    return (size_t)(part <= call->body_max_bytes ? part
+                                                 : call->body_max_bytes + 1);
+}
+
 /* Unpacks until there is no more input, or no more room. */
 static int unpack(peri_call *call)
 {
-    size_t limit = call->whole ? (size_t)call->body_max_bytes + 1
-                               : PERI_CLIENT_BODY_HIGH_BYTES;
+    size_t limit = room_of(call);
     peri_slice in = peri_buf_slice(&call->raw);
     bool moved = true;
     int rc = 0;
@@ -145,6 +161,8 @@ static int unpack(peri_call *call)
     if (rc == 0 && !moved && call->wire_done) {
         call->unpacked = true;
         rc = peri_decoder_complete(call->decoder) ? 0 : PERI_EFORMAT;
+    } else if (rc == 0 && moved && call->whole) {
+        peri_call_notify_later(call);
     }
     return rc;
 }
@@ -174,9 +192,9 @@ void peri_call_pump(peri_call *call)
         return;
     }
     if (call->conn != NULL) {
-        peri_client_conn_read(
-            call->conn, call->whole || call->raw.length + call->body.length <
-                                           PERI_CLIENT_BODY_HIGH_BYTES);
+        size_t held = call->raw.length + (call->whole ? 0 : call->body.length);
+
+        peri_client_conn_read(call->conn, held < PERI_CLIENT_BODY_HIGH_BYTES);
     }
 }
 

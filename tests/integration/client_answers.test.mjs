@@ -154,6 +154,33 @@ test("gzip, deflate and br are unpacked, a bomb is not", async (t) => {
   }
 });
 
+test("a body that unpacks to many megabytes holds up no other answer", async (t) => {
+  const app = await client_app(t);
+  const size = 64 * 1024 * 1024;
+  const packed = zlib.gzipSync(Buffer.alloc(size));
+  let sent;
+  const all_sent = new Promise((resolve) => { sent = resolve; });
+  const big = await upstream(t, (socket) => {
+    socket.write(`HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: ${packed.length}\r\n\r\n`);
+    socket.write(packed, sent);
+  });
+  const small = await upstream(t, async (socket) => {
+    await all_sent;
+    socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+  });
+  assert.deepEqual(await app.run(`
+    local order = {}
+    local function get(port)
+      return function()
+        local res = assert(http.get("http://127.0.0.1:" .. port, { body_max = "64mb" }))
+        order[#order + 1] = #res.body
+        return true
+      end
+    end
+    assert(task.all { get(${big.port}), get(${small.port}) })
+    return order`), [2, size]);
+});
+
 test("a bomb in a stream takes no more memory than a window", async (t) => {
   const app = await client_app(t);
   const packed = zlib.gzipSync(Buffer.alloc(100 * 1024 * 1024));
