@@ -11,6 +11,7 @@ describe("job:wait", function()
     record = { queue = "q", id = "1", name = "x", state = "waiting" }
     job = jobs.of({
       job = function() return record end,
+      last_word = function() return nil end,
       subscribe = function(_, _, fn)
         tell = fn
         return function() tell = nil end
