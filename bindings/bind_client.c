@@ -21,13 +21,6 @@ typedef struct perilua_prepared {
     unsigned refs; /* Lua's, and of calls */
 } prepared;
 
-void perilua_client_close(perilua_client_call *box)
-{
-    perilua_task_disown(&box->owned);
-    peri_call_destroy(box->call);
-    box->call = NULL;
-}
-
 static void prepared_unref(prepared *p)
 {
     if (--p->refs == 0) {

@@ -6,6 +6,13 @@
 #include "core/base/err.h"
 #include "core/http/scan_text.h"
 
+void perilua_client_close(perilua_client_call *box)
+{
+    perilua_task_disown(&box->owned);
+    peri_call_destroy(box->call);
+    box->call = NULL;
+}
+
 static const char *code_of(int rc)
 {
     if (rc == UV_EAI_NONAME || rc == UV_EAI_NODATA) {

@@ -29,10 +29,6 @@ typedef struct perilua_client_call {
     bool orphan;
 } perilua_client_call;
 
-/* ---- bind_client.c ---- */
-
-void perilua_client_close(perilua_client_call *box);
-
 /* ---- client_options.c ---- */
 
 /* Everything but its tls; fields has room for PERILUA_CLIENT_FIELDS_MAX. Text
@@ -47,6 +43,9 @@ bool perilua_client_get_identity(lua_State *L, int table, perilua_vm *vm,
                                  size_t why_bytes);
 
 /* ---- client_answer.c ---- */
+
+/* Ends the call, whatever has come of it. */
+void perilua_client_close(perilua_client_call *box);
 
 /* Whether what is wanted of it is there, or never will be. */
 bool perilua_client_is_ready(const perilua_client_call *box);
