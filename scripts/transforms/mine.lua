@@ -1,1 +1,0 @@
-return function(event) return { n = event.body.n + 1 } end
