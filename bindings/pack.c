@@ -360,6 +360,7 @@ int perilua_unpack_list(lua_State *L, peri_slice bytes)
         .L = L, .at = bytes.data, .end = bytes.data + bytes.length, .depth = 1};
     int top = lua_gettop(L);
     uint32_t counts[2] = {0, 0};
+    uint32_t read = 0;
     unsigned char tag = TAG_NULL;
 
     if (take(&r, &tag, 1) < 0 || (tag != TAG_TABLE && tag != TAG_LIST) ||
@@ -368,13 +369,10 @@ int perilua_unpack_list(lua_State *L, peri_slice bytes)
         !lua_checkstack(L, (int)counts[0] + 8)) {
         return PERI_EFORMAT;
     }
-    for (uint32_t i = 0; i < counts[0]; i++) {
-        if (unpack_value(&r) < 0) {
-            lua_settop(L, top);
-            return PERI_EFORMAT;
-        }
+    while (read < counts[0] && unpack_value(&r) == 0) {
+        read++;
     }
-    if (r.at != r.end) {
+    if (read < counts[0] || r.at != r.end) {
         lua_settop(L, top);
         return PERI_EFORMAT;
     }
