@@ -1,11 +1,13 @@
 /* Build tool: turns the files of a folder into C arrays.
  *
- * embed DIR LIST OUT: LIST names one file of DIR a line; OUT gets an array
+ * embed DIR LIST OUT DUMP: LIST names one file of DIR a line; OUT gets an array
  * peri_embedded[] of files, ended by a NULL name, in LIST's order (sorted by
  * the build), so that a lookup may bisect. Modules of the library come as text
- * and as bytecode, since a start spends most of its time on compiling them. */
+ * and as bytecode, since a start spends most of its time on compiling them.
+ * DUMP is dump.lua, which makes the bytecode. */
 #include <lauxlib.h>
 #include <lua.h>
+#include <lualib.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,25 +49,30 @@ static bytes read_file(const char *path)
     return text;
 }
 
-static int on_code(lua_State *L, const void *data, size_t count, void *code)
+static void must(lua_State *L, int rc)
 {
-    (void)L;
-    append(code, data, count);
-    return 0;
-}
-
-static bytes compile(lua_State *L, const char *name, bytes text)
-{
-    bytes code = {NULL, 0};
-
-    lua_pushfstring(L, "@%s", name);
-    if (luaL_loadbuffer(L, (const char *)text.data, text.count,
-                        lua_tostring(L, -1)) != 0) {
+    if (rc != 0) {
         fprintf(stderr, "%s\n", lua_tostring(L, -1));
         exit(1);
     }
-    lua_dump(L, on_code, &code);
-    lua_pop(L, 2);
+}
+
+/* The function at the top of the stack is dump.lua's. */
+static bytes compile(lua_State *L, const char *name, bytes text)
+{
+    bytes code = {NULL, 0};
+    size_t count;
+    const char *data;
+
+    lua_pushvalue(L, -1);
+    lua_pushfstring(L, "@%s", name);
+    must(L, luaL_loadbuffer(L, (const char *)text.data, text.count,
+                            lua_tostring(L, -1)));
+    lua_remove(L, -2);
+    must(L, lua_pcall(L, 1, 1, 0));
+    data = lua_tolstring(L, -1, &count);
+    append(&code, data, count);
+    lua_pop(L, 1);
     return code;
 }
 
@@ -110,11 +117,14 @@ int main(int argc, char **argv)
     FILE *out;
     int count = 0;
 
-    if (L == NULL || argc != 4 || (list = fopen(argv[2], "r")) == NULL ||
+    if (L == NULL || argc != 5 || (list = fopen(argv[2], "r")) == NULL ||
         (out = fopen(argv[3], "w")) == NULL) {
-        fprintf(stderr, "usage: embed DIR LIST OUT\n");
+        fprintf(stderr, "usage: embed DIR LIST OUT DUMP\n");
         return 1;
     }
+    luaL_openlibs(L);
+    must(L, luaL_loadfile(L, argv[4]));
+    must(L, lua_pcall(L, 0, 1, 0));
     fprintf(out, "#include \"bindings/embedded.h\"\n");
     while (count < FILES_MAX && fgets(names[count], PATH_BYTES, list)) {
         names[count][strcspn(names[count], "\n")] = '\0';
