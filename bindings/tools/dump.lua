@@ -1,9 +1,11 @@
 -- Build tool: a module as bytecode whose table constructors know their size.
 --
 -- LuaJIT makes a table of `{ a = x, b = y }` from a template that has its keys,
--- with nil where the value is not known before. A dump of 2.1 leaves such keys
--- out of the template: each table that loaded bytecode makes would grow from
--- nothing, key by key. Here they are put back into the dump.
+-- with nil where the value is not known before. A dump by a LuaJIT of before 2024
+-- leaves such keys out of the template: each table that loaded bytecode makes
+-- would grow from nothing, key by key. Here they are put back into the dump. (To
+-- load it may lose some again, since one key replaces another that has nil in a
+-- place where both belong; but the room for all stays.)
 
 local bit = require "bit"
 local util = require "jit.util"
