@@ -1,8 +1,9 @@
 /* Watch: tells when some files, or files below some folders, have changed.
  *
  * inotify through libuv, one watch a folder; folders that appear are watched
- * too. Many changes close together are told once, after a pause without any.
- * Editors' temporary files are ignored. Belongs to the loop thread. */
+ * too, and so is the folder of each file that a link leads to. Many changes
+ * close together are told once, after a pause without any. Editors' temporary
+ * files are ignored. Belongs to the loop thread. */
 #ifndef PERI_LOOP_WATCH_H
 #define PERI_LOOP_WATCH_H
 
