@@ -43,6 +43,22 @@ test("routes lists method, path and handler", async (t) => {
   assert.equal(text.stdout, "GET     /a/:id  scripts/routes/a.lua:1\nPOST    /g/b    scripts/routes/a.lua:5\n");
 });
 
+test("files of routes and jobs may have dots in their names, and their folders", async (t) => {
+  const dir = app(t, {
+    "scripts/routes/v1.2.lua": 'return function(router) router:get("/v1.2", function() return "x" end) end',
+    "scripts/routes/v2.lua/b.lua": 'return function(router) router:get("/v2", function() return "y" end) end',
+    "scripts/jobs/mail.daily.lua": 'return { every = "1d", run = function() end }',
+  });
+  const { stdout } = await perigee(["routes", dir]);
+  assert.match(stdout, /^GET +\/v1\.2 +scripts\/routes\/v1\.2\.lua:1\nGET +\/v2 +scripts\/routes\/v2\.lua\/b\.lua:1\n/m);
+  const jobs = await perigee(["exec", 'return require("perigee.jobs").list()[1].every', dir]);
+  assert.equal(jobs.stdout, "86400000\n");
+  writeFileSync(path.join(dir, "scripts/routes/v1.2.lua"), "return {");
+  const broken = await perigee(["check", dir]);
+  assert.equal(broken.code, 78);
+  assert.match(broken.stderr, /^scripts\/routes\/v1\.2\.lua:1: .*near/m);
+});
+
 test("routes of a broken application is exit 78", async (t) => {
   const dir = app(t, { "scripts/routes/b.lua": "return 1" });
   const { code, stdout, stderr } = await perigee(["routes", dir, "--json"]);

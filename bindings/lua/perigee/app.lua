@@ -10,6 +10,7 @@ local middleware = require "perigee.middleware"
 local request = require "perigee.request"
 local response = require "perigee.response"
 local router = require "perigee.router"
+local scripts = require "perigee.scripts"
 local task = require "perigee.task"
 local time = require "perigee.time"
 
@@ -22,10 +23,6 @@ local MAIN_FIELDS = {
 
 local main = {}
 local started = false
-
-local function module_name(file)
-  return (file:gsub("^scripts/", ""):gsub("%.lua$", ""):gsub("/", "."))
-end
 
 local function load_main()
   if not core.file "scripts/main.lua" then
@@ -56,7 +53,7 @@ local function load_main()
 end
 
 local function load_routes_file(routes, file)
-  local declare = require(module_name(file))
+  local declare = scripts.load(file)
   if type(declare) ~= "function" then
     error(("%s:1: a routes file returns function(router), this one "
       .. "returns %s"):format(file, declare == true and "nothing"

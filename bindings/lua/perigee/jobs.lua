@@ -1,6 +1,7 @@
 --- Loads scripts/jobs/*.lua: each returns a job, a schedule, or a list of such.
 
 local core = require "perigee.core.app"
+local scripts = require "perigee.scripts"
 local units = require "perigee.units"
 
 local M = {}
@@ -144,9 +145,7 @@ end
 function M.load()
   for _, file in ipairs(core.files "scripts/jobs/") do
     if file:find "%.lua$" then
-      local name = file:gsub("^scripts/", ""):gsub("%.lua$", "")
-        :gsub("/", ".")
-      local value = require(name)
+      local value = scripts.load(file)
       if type(value) == "table" and #value > 0 then
         for _, definition in ipairs(value) do check(file, definition) end
       else
