@@ -19,7 +19,7 @@ test("config lists every value with its source", async (t) => {
     route: ROUTE,
     files: {
       "config/default.lua": 'return {\n  http = {\n    body_max = "2mb",\n  },\n  app = { a = env("A", 1), b = env("B") },\n}',
-      "config/staging.lua": "return {\n  app = { a = 2 } }",
+      "config/staging.lua": 'return {\n  app = { a = 2, lines = "two\\nlines" } }',
       ".env": "B=from file\nHOST=0.0.0.0\n",
     },
   });
@@ -30,9 +30,10 @@ test("config lists every value with its source", async (t) => {
   assert.deepEqual(values["http.host"], { value: "0.0.0.0", source: ".env:2: HOST" });
   assert.deepEqual(values["log.level"], { value: "warn", source: "environment PERIGEE_LOG__LEVEL" });
   assert.deepEqual(values["http.port"], { value: 3000, source: "built-in default" });
-  const text = await perigee(["config", dir]);
+  const text = await perigee(["config", dir, "-e", "staging"]);
   assert.equal(text.code, 0);
   assert.match(text.stdout, /^http\.port +3000 +built-in default$/m);
+  assert.match(text.stdout, /^app\.lines +"two\\nlines" +config\/staging\.lua:2$/m);
 });
 
 test("secrets are masked, wherever they come from", async (t) => {

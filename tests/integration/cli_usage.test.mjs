@@ -75,6 +75,21 @@ test("a wrong word on the command line is exit 2, with what was meant", async ()
   }
 });
 
+test("a wrong option of `perigee test` is exit 2; a spec that fails, or is not there, exit 1", async (t) => {
+  const dir = app_dir(t, {
+    files: { "config/default.lua": "return {}", "spec/a_spec.lua": 'it("fails", function() error("on purpose") end)', "spec/b_spec.lua": 'it("passes", function() end)' },
+  });
+  const cases = [
+    [["--bad-option"], 2], [["--repeat=often"], 2], [["spec/b_spec.lua", "--tags"], 2],
+    [["spec/a_spec.lua"], 1], [["spec/none_spec.lua"], 1], [["spec/b_spec.lua"], 0],
+  ];
+  for (const [words, expected] of cases) {
+    const { code, stderr } = await perigee(["test", ...words], { cwd: dir });
+    assert.equal(code, expected, words.join(" "));
+    assert.equal(stderr !== "", expected === 2, stderr);
+  }
+});
+
 test("flags may stand anywhere, in all their forms", async (t) => {
   const dir = app_dir(t, { route: "" });
   for (const args of [

@@ -2,10 +2,10 @@
 
 local json = require "perigee.json"
 
--- Text stands without quotes; what is not text is as in JSON.
+-- Text of one line stands without quotes; all else is as in JSON.
 local function show(value)
-  if type(value) == "string" then
-    return value == "" and '""' or value
+  if type(value) == "string" and value ~= "" and not value:find "%c" then
+    return value
   end
   return (json.encode(value))
 end

@@ -6,6 +6,7 @@
 local cli = require "perigee.core.cli"
 
 local TEST_LIMIT_MS = 120000
+local USAGE = 2
 local UNAVAILABLE = 69
 local BAD_CODE = 78
 local PATHS = "/usr/local/share/lua/5.1/?.lua;"
@@ -102,9 +103,25 @@ local function wants_plain(args)
   return (os.getenv "NO_COLOR" or "") ~= ""
 end
 
+-- busted tells of a wrong option, and ends with 1 as after a failed test.
+local function note_wrong_usage(done)
+  local create = require "busted.modules.cli"
+  package.loaded["busted.modules.cli"] = function(...)
+    local parser = create(...)
+    local parse = parser.parse
+    function parser.parse(...)
+      local args, err = parse(...)
+      done.wrong_usage = args == nil
+      return args, err
+    end
+    return parser
+  end
+end
+
 -- busted ends the process when it is done; the host ends in its own time.
 local function run_busted(options)
   local done = {}
+  note_wrong_usage(done)
   local exit = os.exit
   function os.exit(code) -- luacheck: ignore
     done.code = (code == true or code == nil) and 0 or tonumber(code) or 1
@@ -117,7 +134,7 @@ local function run_busted(options)
   if ok then
     return 0
   elseif err == done then
-    return done.code
+    return done.wrong_usage and USAGE or done.code
   elseif err ~= nil then
     io.stderr:write("perigee test: ", tostring(err), "\n")
   end
