@@ -280,6 +280,9 @@ void peri_exchange_answer(peri_exchange *ex, int status,
                           peri_slice content_type, const peri_field *fields,
                           size_t field_count, peri_slice body)
 {
+    if (status == 205) { /* tells to begin anew; has no content, RFC 9110 */
+        body = (peri_slice){NULL, 0};
+    }
     if (!can_begin(ex) || refuse_instead(ex, status) ||
         (field_count != 0 && status == 200 &&
          peri_condition_answer(ex, content_type, fields, field_count,

@@ -29,6 +29,11 @@ const ROUTES = `
   router:get("/raise/:kind", function(req)
     error(errors.new(req.params.kind, "raised"))
   end)
+  router:get("/plain/:kind", function(req)
+    return nil, { kind = req.params.kind, message = "a plain table", retry_after_ms = 5000 }
+  end)
+  router:get("/tail", function() return http.file() end)
+  router:get("/begin-anew", function() return 205, "no content" end)
   router:get("/bug", function() local nothing; return nothing.field end)
   router:get("/lone-nil", function() return nil end)
   router:get("/true", function() return true end)
@@ -131,6 +136,33 @@ test("what handlers return", async (t) => {
       }
     });
   }
+
+  await t.test("a plain table that says its kind is an error as well; others are internal", async () => {
+    const answer = await app.get("/plain/limited");
+    assert.equal(answer.status, 429);
+    assert.equal(answer.json.detail, "a plain table");
+    assert.equal(answer.headers["retry-after"], "5");
+    const other = await app.get("/plain/odd");
+    assert.equal(other.status, 500);
+    assert.doesNotMatch(other.text, /table/);
+  });
+
+  await t.test("a wrong call in a tail call names the handler in the log", async () => {
+    assert.equal((await app.get("/tail")).status, 500);
+    const line = await app.line((l) => l.msg === "request failed" && l.url === "/tail");
+    assert.match(line.err.stack, /\n\tscripts\/routes\/test\.lua:\d+: in the handler$/);
+  });
+
+  await t.test("205 has no content", async () => {
+    const connection = await app.connect();
+    const request = "GET /begin-anew HTTP/1.1\r\nHost: x\r\n\r\n";
+    connection.write(request + request.replace("begin-anew", "string"));
+    const answer = await connection.answer();
+    assert.equal(answer.status, 205);
+    assert.equal(answer.headers["content-length"], "0");
+    assert.equal((await connection.answer()).text, "hello");
+    connection.end();
+  });
 
   await t.test("a bug is a 500 that tells nothing outside, and all in the log", async () => {
     const from = app.lines.length;

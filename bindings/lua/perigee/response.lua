@@ -7,6 +7,7 @@ local core = require "perigee.core.request"
 local errors = require "perigee.error"
 local json = require "perigee.json"
 local trace = require "perigee.trace"
+local writers = require "perigee.writers"
 
 local M = {}
 
@@ -131,6 +132,15 @@ local function with_line(traceback, message)
     .. traceback:sub(#head + 1)
 end
 
+-- `return http.file()` is a tail call: nothing on the stack is the handler's.
+local function with_handler(req, traceback)
+  if traceback:find("scripts/", 1, true) then
+    return traceback
+  end
+  return ("%s\n\t%s: in the handler"):format(traceback,
+    require("perigee.router").where(req))
+end
+
 --- What a handler raised.
 function M.fail(req, err, traceback)
   if errors.is(err) then
@@ -144,7 +154,7 @@ function M.fail(req, err, traceback)
     end
     return error_answer(req, err)
   end
-  traceback = with_line(traceback or "", tostring(err))
+  traceback = with_handler(req, with_line(traceback or "", tostring(err)))
   log_failure("request failed", req, err, traceback)
   if env() == "development" then
     return require("perigee.error_page").answer(req, err, traceback)
@@ -185,66 +195,6 @@ local function with_default(headers, name, value)
   return copy
 end
 
----@class perigee.Writer
-local writer = {}
-writer.__index = writer
-
---- Sends a piece; waits while the client is slow.
----@param chunk string
----@return true? ok
----@return perigee.Error? err  # kind "cancelled": the client has gone
-function writer:write(chunk)
-  return core.write(self.req, chunk)
-end
-
----@class perigee.EventWriter
-local event_writer = {}
-event_writer.__index = event_writer
-
-local function add_lines(lines, name, text)
-  text = text:gsub("\r\n?", "\n") .. "\n"
-  for line in text:gmatch "(.-)\n" do
-    lines[#lines + 1] = name .. ": " .. line
-  end
-end
-
-local function one_line(value)
-  return (tostring(value):gsub("[\r\n%z]", " "))
-end
-
---- Sends an event; waits while the client is slow.
----@param event { event: string?, id: string?, data: any, retry: integer? }|string
----@return true? ok
----@return perigee.Error? err  # kind "cancelled": the client has gone
-function event_writer:send(event)
-  if type(event) == "string" then
-    event = { data = event }
-  elseif type(event) ~= "table" then
-    error("an event is a table or a string, not a " .. type(event), 2)
-  end
-  local lines = {}
-  if event.event then lines[1] = "event: " .. one_line(event.event) end
-  if event.id then lines[#lines + 1] = "id: " .. one_line(event.id) end
-  if event.retry then lines[#lines + 1] = ("retry: %d"):format(event.retry) end
-  if event.data ~= nil then
-    local data = event.data
-    if type(data) ~= "string" then
-      local text, err = json.encode(data)
-      if not text then
-        return nil, err
-      end
-      data = text
-    end
-    add_lines(lines, "data", data)
-  end
-  return core.write(self.req, table.concat(lines, "\n") .. "\n\n")
-end
-
---- Sends a comment, which clients ignore: keeps a silent connection open.
-function event_writer:comment(text)
-  return core.write(self.req, ": " .. one_line(text or "") .. "\n\n")
-end
-
 -- The handler's task goes on as the stream; C ends or aborts what was begun.
 local function run_stream(req, fields, class, headers)
   if not fields.opts.timeout then
@@ -277,14 +227,15 @@ end
 local FORMS = {}
 
 function FORMS.stream(req, fields)
-  return run_stream(req, fields, writer, with_default(fields.opts.headers,
-    "content-type", "application/octet-stream"))
+  local headers = with_default(fields.opts.headers, "content-type",
+    "application/octet-stream")
+  return run_stream(req, fields, writers.plain, headers)
 end
 
 function FORMS.sse(req, fields)
   local headers = with_default(fields.opts.headers, "content-type",
     "text/event-stream")
-  return run_stream(req, fields, event_writer,
+  return run_stream(req, fields, writers.events,
     with_default(headers, "cache-control", "no-cache"))
 end
 
@@ -373,13 +324,27 @@ local function with_more(fields, status, headers)
   return copy
 end
 
+-- What is beside nil: a plain table that says its kind is as good as an error
+-- made by errors.new.
+local function as_error(value)
+  local err = errors.wrap(value)
+  if type(value) == "table" and STATUS[value.kind] then
+    err.kind = value.kind
+    err.message = tostring(value.message or value.kind)
+    for _, name in ipairs { "code", "errors", "headers", "retry_after_ms" } do
+      err[name] = value[name]
+    end
+  end
+  return err
+end
+
 --- What a handler returned, when C could not send it as it is.
 function M.shape(req, first, second, third)
   if first == nil and errors.is(second) then
     return M.fail(req, second, second.traceback)
   end
   if first == nil and second ~= nil then
-    return M.fail(req, errors.new("internal", tostring(second)))
+    return M.fail(req, as_error(second))
   end
   if errors.is(first) then
     return M.fail(req, first)
