@@ -272,6 +272,31 @@ return function(driver_name, settings)
         local third = assert(q:add("x", nil, dedup))
         assert.are_not.equal(second.id, third.id)
       end)
+
+      it("replaces nothing by a job whose id is there already", function()
+        local dedup = { id = "d", replace = true }
+        local delayed = assert(q:add("x", nil, { delay = "1h", dedup = dedup }))
+        assert(q:add("x", nil, { job_id = "mine" }))
+        local again = assert(q:add("x", nil, { job_id = "mine", dedup = dedup }))
+        assert.equal("mine", again.id)
+        assert.is_true(again.duplicate)
+        assert.equal("delayed", assert(q:job(delayed.id)).state)
+      end)
+
+      it("tells of the job that another one has replaced", function()
+        local removed
+        local off = q:on("removed", function(event)
+          removed = event.id
+        end)
+        local opts = { delay = "1h", dedup = { id = "d", replace = true } }
+        local first = assert(q:add("x", nil, opts))
+        until_true(function()
+          assert(q:add("x", nil, opts))
+          return removed
+        end)
+        off()
+        assert.is_nil(q:job(first.id))
+      end)
     end)
 
     describe("a delayed job", function()
@@ -436,6 +461,21 @@ return function(driver_name, settings)
         assert.equal(0, q:counts().completed)
       end)
 
+      it("of none is no end for those that were kept", function()
+        local consumer = consume()
+        for _, opts in ipairs { {}, { remove_on_complete = 0 },
+          { remove_on_complete = { count = 0 } } } do
+          assert(q:add("x", nil, opts))
+          assert(consumer:complete(take(consumer), "1"))
+        end
+        assert.equal(1, q:counts().completed)
+        for _, keep in ipairs { false, 0 } do
+          assert(q:add("x", nil, { remove_on_fail = keep }))
+          assert(consumer:fail(take(consumer), { message = "no" }))
+        end
+        assert.equal(1, q:counts().failed)
+      end)
+
       it("keeps as many as it is told", function()
         local consumer = consume()
         local last
@@ -463,6 +503,24 @@ return function(driver_name, settings)
         assert.equal("x", take(consumer).name)
       end)
 
+      it("keeps the order of what it could not hand out", function()
+        local consumer = consume()
+        assert(q:pause())
+        local _, err = task.with_deadline(100, function()
+          return consumer:take(3)
+        end)
+        assert.equal("timeout", err.kind)
+        local ids = {}
+        for i = 1, 3 do
+          ids[i] = assert(q:add("x", i)).id
+        end
+        assert(q:resume())
+        task.sleep(200)
+        for i = 1, 3 do
+          assert.equal(ids[i], take(consumer).id)
+        end
+      end)
+
       it("drains what waits", function()
         assert(q:add("a"))
         assert(q:add("b", nil, { priority = 1 }))
@@ -486,6 +544,17 @@ return function(driver_name, settings)
         assert.same({ ids[1] }, q:clean(0, 1))
         assert.equal(2, #q:clean(0))
         assert.equal(0, q:counts().completed)
+      end)
+
+      it("cleans of those that wait only what is of that state", function()
+        assert(q:add("x"))
+        assert(q:add("x", nil, { priority = 1 }))
+        task.sleep(5)
+        assert.same({}, q:clean(0, 0, "paused"))
+        assert(q:pause())
+        assert.same({}, q:clean(0, 0, "waiting"))
+        assert.equal(1, #q:clean(0, 0, "paused"))
+        assert.equal(1, q:counts().prioritized)
       end)
 
       it("removes one, changes its data and its priority", function()

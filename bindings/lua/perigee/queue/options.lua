@@ -103,19 +103,19 @@ local function backoff(name, value)
   }
 end
 
+-- To keep none is to remove it, and no end for those that were kept before.
 local function keep(name, value)
   if type(value) == "boolean" then
     return value
   end
   if type(value) == "table" then
     only(name, value, { count = true, age = true })
-    return {
-      count = value.count ~= nil
-        and whole(name .. ".count", value.count, 0, NUMBER_MAX) or nil,
-      age = value.age ~= nil and duration(name .. ".age", value.age) or nil,
-    }
+    local count = value.count ~= nil
+      and whole(name .. ".count", value.count, 0, NUMBER_MAX) or nil
+    local age = value.age ~= nil and duration(name .. ".age", value.age) or nil
+    return count == 0 or { count = count, age = age }
   end
-  return whole(name, value, 0, NUMBER_MAX)
+  return whole(name, value, 0, NUMBER_MAX) == 0 or value
 end
 
 local function dedup(name, value)

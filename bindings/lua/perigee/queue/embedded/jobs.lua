@@ -66,13 +66,17 @@ local function tell_added(store, queue_id, entries, added)
   end
   for i, entry in ipairs(entries) do
     local late = entry.opts.delay and entry.opts.delay > 0
+    if added[i].replaced then
+      events.tell(store, queue_id,
+        { event = "removed", id = added[i].replaced, prev = "delayed" })
+    end
     if not added[i].duplicate then
       events.tell(store, queue_id,
         { event = "added", id = added[i].id, name = entry.name })
       events.tell(store, queue_id,
         { event = late and "delayed" or "waiting", id = added[i].id })
     else
-      events.tell(store, queue_id, { event = entry.opts.dedup
+      events.tell(store, queue_id, { event = added[i].of_dedup
         and "deduplicated" or "duplicated", id = added[i].id })
     end
   end
@@ -97,40 +101,49 @@ function M.insert(tx, insertion)
   return assert(tx:exec(unpack(statement, 1, statement.n + 1))).changes
 end
 
--- One at a time in a transaction of its own: what is there decides.
-local function add_unique(store, tx, queue_id, entry, insertion)
-  local dedup = entry.opts.dedup
-  local now = math.floor(store:now())
+-- Who has a dedup id now, if that holds.
+local function holder(tx, queue_id, dedup_id, now)
   local owner = tx:one([[SELECT d.job, d.until, j.state, j.cid, j.seq
     FROM dedup d LEFT JOIN job j ON j.seq = d.job
-    WHERE d.queue = ? AND d.id = ?]], queue_id, dedup.id)
+    WHERE d.queue = ? AND d.id = ?]], queue_id, dedup_id)
   local live = owner and (owner["until"] and owner["until"] > now
     or not owner["until"] and owner.seq ~= nil
     and owner.state ~= sql.COMPLETED and owner.state ~= sql.FAILED)
-  if live and not (dedup.replace and owner.state == sql.DELAYED) then
+  return live and owner or nil
+end
+
+-- One at a time in a transaction of its own: what is there decides. A job of
+-- the same id comes first: what is not added replaces nothing.
+local function add_unique(store, tx, queue_id, entry, insertion)
+  local dedup, cid = entry.opts.dedup, entry.opts.job_id
+  if cid and tx:one("SELECT 1 AS there FROM job WHERE queue = ? AND cid = ?",
+    queue_id, cid) then
+    return { id = cid, duplicate = true }
+  end
+  local now = math.floor(store:now())
+  local owner = holder(tx, queue_id, dedup.id, now)
+  local replaced = owner and (owner.cid or ("%d"):format(owner.job))
+  if owner and not (dedup.replace and owner.state == sql.DELAYED) then
     if dedup.extend and dedup.ttl then
       tx:exec("UPDATE dedup SET until = ? WHERE queue = ? AND id = ?",
         now + dedup.ttl, queue_id, dedup.id)
     end
-    return { id = owner.cid or ("%d"):format(owner.job), duplicate = true }
-  elseif live then
+    return { id = replaced, duplicate = true, of_dedup = true }
+  elseif owner then
     for _, text in ipairs(sql.removal "seq = ?") do
       assert(tx:exec(text, owner.job))
     end
   end
-  local id, seq = insertion.id, insertion.seq
-  if M.insert(tx, insertion) == 0 then
-    return { id = id, duplicate = true }
-  end
+  M.insert(tx, insertion)
   assert(tx:exec("UPDATE job SET dedup = ?, extras = 1 WHERE seq = ?",
-    dedup.id, seq))
+    dedup.id, insertion.seq))
   local till = dedup.ttl and now + dedup.ttl
-  if live and till and not dedup.extend then
+  if owner and till and not dedup.extend then
     till = owner["until"] -- the new one has what is left
   end
   assert(tx:exec("INSERT OR REPLACE INTO dedup(queue, id, job, until) "
-    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, seq, till))
-  return { id = id }
+    .. "VALUES (?, ?, ?, ?)", queue_id, dedup.id, insertion.seq, till))
+  return { id = insertion.id, replaced = replaced }
 end
 
 local function add_in_transaction(store, queue_id, entries)

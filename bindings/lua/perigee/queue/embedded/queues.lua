@@ -189,8 +189,10 @@ end
 local CLEAN = {
   completed = "state = 3 AND prio = 0 AND pos <= ?2",
   failed = "state = 4 AND prio = 0 AND pos <= ?2",
-  waiting = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?2",
-  paused = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?2",
+  waiting = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?2 "
+    .. "AND NOT (SELECT paused FROM queue WHERE id = ?1)",
+  paused = "(state = 0 AND prio = 0 OR state IN (6, 7)) AND ts <= ?2 "
+    .. "AND (SELECT paused FROM queue WHERE id = ?1)",
   prioritized = "state = 0 AND prio > 0 AND ts <= ?2",
   delayed = "state = 2 AND ts <= ?2",
   waiting_children = "state = 5 AND ts <= ?2",

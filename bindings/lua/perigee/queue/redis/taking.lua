@@ -18,12 +18,13 @@ local WHOLE_BELOW = 8
 
 -- ---- waiting for work ----
 
---- Jobs that had been begun for somebody who does not want them any more.
+--- Jobs that had been begun for somebody who does not want them any more. Each
+--- goes to the front: the first one is the last to go.
 ---@param self perigee.queue.redis.Consumer
 ---@param jobs perigee.queue.Record[]?
 ---@param from integer
 function M.put_back(self, jobs, from)
-  for i = from, jobs and #jobs or 0 do
+  for i = jobs and #jobs or 0, from, -1 do
     core.spawn_detached(self.release, self, jobs[i])
   end
 end
