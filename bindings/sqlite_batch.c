@@ -48,8 +48,8 @@ static bool check_statements(lua_State *L, int count)
 }
 
 /* batch(db, list of {sql, values..., n}) -> outcomes, ids: for each statement
- * its rows, or how many it changed; and the last rowid. For the library's own
- * use: the statements are trusted. */
+ * the values of its rows in one list, or how many it changed; and the last
+ * rowid. For the library's own use: the statements are trusted. */
 int perilua_sqlite_batch(lua_State *L)
 {
     perilua_vm *vm = perilua_vm_of(L);
@@ -90,7 +90,7 @@ int perilua_sqlite_push_batch(lua_State *L, lua_State *vm_L, peri_slice packed,
     lua_createtable(L, (int)count, 0);
     for (int i = 1; peri_sqlite_unpack_result(&packed, &result); i++) {
         if (result.columns != 0) {
-            perilua_sqlite_push_rows(L, vm_L, &packed, &result, false);
+            perilua_sqlite_push_values(L, vm_L, &packed, &result);
         } else {
             lua_pushnumber(L, (lua_Number)result.changes);
         }

@@ -330,3 +330,23 @@ void perilua_sqlite_push_rows(lua_State *L, lua_State *vm_L, peri_slice *packed,
         lua_settop(L, names);
     }
 }
+
+void perilua_sqlite_push_values(lua_State *L, lua_State *vm_L,
+                                peri_slice *packed,
+                                const peri_sqlite_result *result)
+{
+    uint64_t count = (uint64_t)result->rows * result->columns;
+    peri_sqlite_value value;
+
+    for (uint32_t i = 0; i < result->columns; i++) {
+        peri_sqlite_unpack(packed, &value); /* its name */
+    }
+    lua_createtable(L, (int)count, 0);
+    for (uint64_t i = 1; i <= count; i++) {
+        peri_sqlite_unpack(packed, &value);
+        if (value.type != PERI_SQLITE_NULL) {
+            push_value(L, vm_L, &value);
+            lua_rawseti(L, -2, (int)i);
+        }
+    }
+}

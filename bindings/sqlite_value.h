@@ -31,6 +31,12 @@ void perilua_sqlite_push_rows(lua_State *L, lua_State *vm_L, peri_slice *packed,
                               const peri_sqlite_result *result,
                               bool first_only);
 
+/* The same without names: pushes one list of the values of all rows, in their
+ * order, with holes for NULL. */
+void perilua_sqlite_push_values(lua_State *L, lua_State *vm_L,
+                                peri_slice *packed,
+                                const peri_sqlite_result *result);
+
 /* A number, or an int64_t where a double is not exact. */
 void perilua_sqlite_push_int(lua_State *L, lua_State *vm_L, int64_t value);
 

@@ -17,20 +17,36 @@ local LOOK_EVERY_MS = 1000 -- while there is always something to do
 local Consumer = {}
 Consumer.__index = Consumer
 
-local function taken(self, rows, list)
-  if type(rows) ~= "table" then
-    return
+local function by_place(jobs, lists, places)
+  local order, sorted = {}, {}
+  for i = 1, #jobs do
+    order[i] = i
   end
-  for i = 1, #rows do
-    list[#list + 1] = records.taken(self.queue, rows[i])
+  table.sort(order, function(i, k)
+    return records.precedes(lists[i], places[i], lists[k], places[k])
+  end)
+  for i = 1, #jobs do
+    sorted[i] = jobs[order[i]]
   end
+  return sorted
 end
 
-local function by_place(a, b)
-  if a.prio ~= b.prio then
-    return a.prio < b.prio
+-- The jobs that claims gave, in their order; mostly they come so.
+local function taken(self, outcomes, from, claims)
+  local jobs, lists, places = {}, {}, {}
+  local n, ordered = 0, true
+  for i = 1, #claims do
+    local values, at = outcomes[from + claims[i]], 0
+    while type(values) == "table" and values[at + 1] ~= nil do
+      ordered = ordered
+        and not (n > 0 and records.precedes(values, at, lists[n], places[n]))
+      n = n + 1
+      jobs[n] = records.taken(self.queue, values, at)
+      lists[n], places[n] = values, at
+      at = at + records.TAKEN
+    end
   end
-  return a.pos < b.pos
+  return ordered and jobs or by_place(jobs, lists, places)
 end
 
 local function claim(self, text, n)
@@ -93,14 +109,9 @@ local function attempt(self, n)
   if not outcomes then
     return nil, ids
   end
-  local jobs = {}
-  for _, at in ipairs(claims) do
-    taken(self, outcomes[from + at], jobs)
-  end
+  local jobs = taken(self, outcomes, from, claims)
   if #jobs == 0 and one_sided then
     return attempt(self, n) -- now the others come first
-  elseif #jobs > 1 then
-    table.sort(jobs, by_place)
   end
   return keep(self, jobs, n)
 end

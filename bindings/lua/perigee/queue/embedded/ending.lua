@@ -108,19 +108,22 @@ local function tell_parents(store, seq, place)
   end
 end
 
--- What there is to say when a job has ended.
-local function tell_ended(self, job, event)
+-- What there is to say when a job has ended, if anybody hears it.
+local function tell_ended(self, job, name, result, failure)
   local store, queue_id = self.store, self.queue_id
-  events.tell(store, queue_id, event)
+  local wanted = events.wanted(store, queue_id)
+  if wanted then
+    events.tell(store, queue_id,
+      { event = name, id = job.id, result = result, failure = failure })
+  end
   if job.parent then
     store:notify_all()
     tell_parents(store, job.parent, job.place)
   end
-  if not events.wanted(store, queue_id) then
+  if not wanted then
     return
   end
-  if event.event == "failed"
-    and job.attempts + 1 >= (job.opts.attempts or 1) then
+  if name == "failed" and job.attempts + 1 >= (job.opts.attempts or 1) then
     events.tell(store, queue_id, { event = "retries_exhausted", id = job.id })
   end
   local row = store.db:one(sql.DRAINED, queue_id)
@@ -165,7 +168,7 @@ function M.complete(self, job, result)
     return nil, err or M.lost(job)
   end
   self.store:count(self.queue_id, "completed")
-  tell_ended(self, job, { event = "completed", id = job.id, result = result })
+  tell_ended(self, job, "completed", result)
   return true
 end
 
@@ -186,8 +189,7 @@ local function fail_for_good(self, job, failure)
     return nil, err or M.lost(job)
   end
   self.store:count(self.queue_id, "failed")
-  tell_ended(self, job,
-    { event = "failed", id = job.id, failure = failure.message })
+  tell_ended(self, job, "failed", nil, failure.message)
   return true
 end
 

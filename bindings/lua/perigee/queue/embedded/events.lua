@@ -16,9 +16,18 @@ local PAYLOAD_MS = 60000 -- for as long as what is too long for a message is kep
 
 -- How many listen in all workers: looked up before anything is sent.
 local function interest(store, queue)
-  local dict = store.interest or shared.internal("perigee.queue", 65536)
-  store.interest = dict
-  return dict, "listen:" .. store.path .. ":" .. queue
+  local keys = store.interest_keys
+  if not keys then
+    store.interest = shared.internal("perigee.queue", 65536)
+    keys = {}
+    store.interest_keys = keys
+  end
+  local key = keys[queue]
+  if not key then
+    key = "listen:" .. store.path .. ":" .. queue
+    keys[queue] = key
+  end
+  return store.interest, key
 end
 
 local function call_each(store, queue, event)

@@ -347,10 +347,10 @@ function Driver:remove(queue, id)
     return nil, ids
   end
   local removed = outcomes[from + 2]
-  if type(removed) ~= "table" or #removed == 0 then
+  if type(removed) ~= "table" or removed[1] == nil then
     return nil, refused(self, queue, id, "it runs, or a child of it does")
   end
-  for _, row in ipairs(removed) do
+  for _, row in ipairs(records.rows(removed, sql.REMOVED_COLUMNS)) do
     events.tell(store, row.queue, { event = "removed", id = records.id(row) })
   end
   store:notify_all() -- a parent may have waited for it
@@ -434,7 +434,7 @@ function Driver:log(queue, id, line, keep)
   if not outcomes then
     return nil, ids
   end
-  return outcomes[from + 4][1].lines
+  return outcomes[from + 4][1]
 end
 
 function Driver:recall(queue, id, key)

@@ -4,6 +4,7 @@
 local core_app = require "perigee.core.app"
 local core_queue = require "perigee.core.queue"
 local events = require "perigee.queue.embedded.events"
+local records = require "perigee.queue.embedded.records"
 local sql = require "perigee.queue.embedded.sql"
 local time = require "perigee.time"
 
@@ -53,7 +54,7 @@ end
 local function tell_crashed(store, rows)
   local told = {}
   for _, row in ipairs(rows) do
-    local id = row.cid or ("%d"):format(row.seq)
+    local id = records.id(row)
     events.tell(store, row.queue, { event = "stalled", id = id })
     if row.state == sql.FAILED then
       events.tell(store, row.queue,
@@ -92,6 +93,7 @@ function M.recover(store)
       end
       local crashed = outcomes[from + 1]
       if type(crashed) == "table" then
+        crashed = records.rows(crashed, sql.CRASHED_COLUMNS)
         count = count + #crashed
         tell_crashed(store, crashed)
       end

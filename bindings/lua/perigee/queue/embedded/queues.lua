@@ -216,7 +216,7 @@ function Driver:clean(queue, grace, limit, state)
   end
   local ids = {}
   if type(rows) == "table" then
-    for i, row in ipairs(rows) do
+    for i, row in ipairs(records.rows(rows, { "seq", "cid" })) do
       ids[i] = records.id(row)
     end
   end

@@ -37,13 +37,52 @@ function M.id(row)
   return row.cid or ("%d"):format(row.seq)
 end
 
---- A job that was just taken: the row becomes the record.
-function M.taken(queue, row)
-  row.id = row.cid or ("%d"):format(row.seq)
-  row.queue = queue
-  row.opts = M.opts(row.opts)
-  row.token = row.started
-  return row
+--- What a batch gives of rows as rows.
+---@param values any[] # of all rows, one after the other
+---@param names string[] # of the columns; the first one is never null
+---@return table[]
+function M.rows(values, names)
+  local rows, at = {}, 0
+  while values[at + 1] ~= nil do
+    local row = {}
+    for i = 1, #names do
+      row[names[i]] = values[at + i]
+    end
+    rows[#rows + 1] = row
+    at = at + #names
+  end
+  return rows
+end
+
+--- How many values there are of a job that was taken, see `sql`.
+M.TAKEN = 17
+
+--- A job that was just taken, of values that begin behind at.
+---@param queue string
+---@param v any[]
+---@param at integer
+---@return perigee.queue.Record
+function M.taken(queue, v, at)
+  local seq = v[at + 1]
+  return {
+    seq = seq, id = v[at + 2] or ("%d"):format(seq), queue = queue,
+    name = v[at + 3], data = v[at + 4], opts = M.opts(v[at + 5]),
+    timestamp = v[at + 6], delay = v[at + 7], priority = v[at + 8],
+    attempts = v[at + 9], token = v[at + 10], crashed = v[at + 11],
+    extras = v[at + 12], group = v[at + 13], parent = v[at + 14],
+    scheduler = v[at + 15],
+  }
+end
+
+--- Whether the first of two jobs that were taken comes before the other.
+---@param v any[]
+---@param at integer
+---@param w any[]
+---@param other integer
+---@return boolean
+function M.precedes(v, at, w, other)
+  local prio, than = v[at + 16], w[other + 16]
+  return prio < than or prio == than and v[at + 17] < w[other + 17]
 end
 
 --- A job as it is; row has its queue's name and whether that is paused.

@@ -138,9 +138,9 @@ CREATE TRIGGER IF NOT EXISTS job_again AFTER UPDATE OF ended ON job
   END;
 ]]
 
-local TAKEN = "seq, cid, name, data, opts, ts AS timestamp, delay, "
-  .. "priority, pos, prio, attempts, started, crashed, extras, "
-  .. 'grp AS "group", parent, sched AS scheduler'
+-- perigee.queue.embedded.records knows their places.
+local TAKEN = "seq, cid, name, data, opts, ts, delay, priority, attempts, "
+  .. "started, crashed, extras, grp, parent, sched, prio, pos"
 
 local START = "UPDATE job SET state = 1, started = started + 1, owner = ?1, "
   .. "processed_on = ?2 WHERE "
@@ -247,6 +247,8 @@ end
 M.REMOVE_ENDED = removal(1, "seq = ?1 AND state IN (3, 4)")
 M.HELD = "SELECT 1 AS held FROM job" .. MINE
 
+M.CRASHED_COLUMNS = { "seq", "cid", "queue", "state", "failure" }
+
 -- Of a worker that has died: how often a job may take one with it, its
 -- number, now in microseconds and in milliseconds.
 M.CRASHED = [[UPDATE job SET crashed = crashed + 1, owner = NULL,
@@ -259,7 +261,7 @@ M.CRASHED = [[UPDATE job SET crashed = crashed + 1, owner = NULL,
     'its worker died ' || (crashed + 1) || ' times while it ran'
     ELSE failure END
   WHERE queue IN (SELECT id FROM queue) AND state = 1 AND owner = ?2
-  RETURNING seq, cid, queue, state, failure]]
+  RETURNING ]] .. table.concat(M.CRASHED_COLUMNS, ", ")
 
 M.KEEP_COUNT = removal(1, [[seq IN (SELECT seq FROM job
   WHERE queue = ?1 AND state = ?2 ORDER BY prio DESC, pos DESC
@@ -274,9 +276,11 @@ local FAMILY = [[WITH RECURSIVE family(seq, state) AS (
       FROM job JOIN family ON job.parent = family.seq) ]]
 local NONE_RUNS = " WHERE seq IN (SELECT seq FROM family) "
   .. "AND NOT EXISTS (SELECT 1 FROM family WHERE state = 1)"
+M.REMOVED_COLUMNS = { "seq", "cid", "queue" }
 M.REMOVE_FAMILY = {
   FAMILY .. "UPDATE job SET gone = 2" .. NONE_RUNS,
-  FAMILY .. "DELETE FROM job" .. NONE_RUNS .. " RETURNING seq, cid, queue",
+  FAMILY .. "DELETE FROM job" .. NONE_RUNS .. " RETURNING "
+    .. table.concat(M.REMOVED_COLUMNS, ", "),
 }
 
 --- The parent that a child has released, or taken with it, when it ended at a

@@ -40,10 +40,9 @@ function M.open(settings)
     error("no databases can be opened here", 0)
   end
   return setmetatable({
-    db = db, path = path, statements = {}, tickets = {}, flushes = 0,
-    queue_ids = {}, last_us = 0, consumers = {}, made = false,
-    ended = {}, next_number = 0, last_number = 0,
-    registering = task.semaphore(1),
+    db = db, path = path, flushes = 0, queue_ids = {}, last_us = 0,
+    consumers = {}, made = false, ended = {}, next_number = 0,
+    last_number = 0, registering = task.semaphore(1),
   }, Store)
 end
 
@@ -81,50 +80,53 @@ end
 
 -- ---- statements ----
 
-local function settle(tickets, outcomes, ids, err)
-  for i = 1, #tickets do
-    local ticket = tickets[i]
-    ticket.outcomes, ticket.ids, ticket.err = outcomes, ids, err
-    ticket.done:set()
-  end
+-- Statements that go together: those of `n` callers, the own of each from
+-- `starts[i]` on, and who waits for `done`.
+local function new_batch()
+  return { statements = {}, starts = {}, n = 0, done = core_task.event() }
 end
 
 -- What one has done wrong is not for the others to bear.
-local function one_by_one(self, statements, tickets)
-  for i = 1, #tickets do
-    local ticket = tickets[i]
-    local own = {}
-    for k = 1, ticket.count do
-      own[k] = statements[ticket.from + k]
+local function one_by_one(self, batch, total)
+  batch.own, batch.err = {}, nil
+  for i = 1, batch.n do
+    local from = batch.starts[i]
+    local list = {}
+    for k = from + 1, batch.starts[i + 1] or total do
+      list[#list + 1] = batch.statements[k]
     end
-    local outcomes, ids = core.batch(self.db, own)
-    ticket.from = 0
-    if outcomes then
-      settle({ ticket }, outcomes, ids)
-    else
-      settle({ ticket }, nil, nil, ids)
-    end
+    local outcomes, ids = core.batch(self.db, list)
+    batch.own[i] = { outcomes = outcomes, ids = ids,
+      err = not outcomes and ids or nil }
+  end
+end
+
+local function write(self, batch)
+  local total = #batch.statements
+  self:add_counts(batch.statements)
+  local outcomes, ids = core.batch(self.db, batch.statements)
+  if outcomes then
+    batch.outcomes, batch.ids = outcomes, ids
+  elseif batch.n > 1 and ids.kind ~= "unavailable" then
+    one_by_one(self, batch, total)
+  else
+    batch.err = ids
   end
 end
 
 local function flush(self)
   task.yield() -- what else this turn of the loop has goes with it
-  while #self.tickets > 0 do
-    local statements, tickets = self.statements, self.tickets
-    self.statements, self.tickets = {}, {}
-    self:add_counts(statements)
-    local done, outcomes, ids = pcall(core.batch, self.db, statements)
-    if not done then
-      settle(tickets, nil, nil, errors.wrap(outcomes))
+  while self.batch do
+    local batch = self.batch
+    self.batch = nil
+    local ok, why = pcall(write, self, batch)
+    if not ok then
+      batch.err = errors.wrap(why)
+      batch.done:set()
       self.flushes = self.flushes - 1
-      error(outcomes, 0)
-    elseif outcomes then
-      settle(tickets, outcomes, ids)
-    elseif #tickets > 1 and ids.kind ~= "unavailable" then
-      one_by_one(self, statements, tickets)
-    else
-      settle(tickets, nil, nil, ids)
+      error(why, 0)
     end
+    batch.done:set()
     task.yield() -- those that were told have something new, most likely
     self:ring()
   end
@@ -133,31 +135,38 @@ end
 
 --- Runs statements, each {sql, values..., n = how many values}, all or none:
 --- the outcomes and ids of all that ran with them, and where one's own begin
---- (`outcomes[from + 1]`): rows, or how many were changed.
+--- (`outcomes[from + 1]`): the values of rows, one after the other (see
+--- `records.rows`), or how many were changed.
 ---@param statements table[]
 ---@return table? outcomes
 ---@return table|perigee.Error ids
 ---@return integer? from
 function Store:run(statements)
-  local list = self.statements
+  local batch = self.batch
+  if not batch then
+    batch = new_batch()
+    self.batch = batch
+  end
+  local list = batch.statements
   local from = #list
   for i = 1, #statements do
     list[from + i] = statements[i]
   end
-  local ticket = {
-    from = from, count = #statements, done = core_task.event(),
-  }
-  self.tickets[#self.tickets + 1] = ticket
-  if self.flushes < FLUSHES_MAX and (self.flushes == 0
-    or #self.tickets == 1) then
+  local place = batch.n + 1
+  batch.n, batch.starts[place] = place, from
+  if self.flushes < FLUSHES_MAX and (self.flushes == 0 or place == 1) then
     self.flushes = self.flushes + 1
     task.spawn_detached(flush, self)
   end
-  ticket.done:wait()
-  if ticket.err then
-    return nil, ticket.err
+  batch.done:wait()
+  local own = batch.own and batch.own[place]
+  if own then
+    batch, from = own, 0
   end
-  return ticket.outcomes, ticket.ids, ticket.from
+  if batch.err then
+    return nil, batch.err
+  end
+  return batch.outcomes, batch.ids, from
 end
 
 --- One statement: its outcome and id.
@@ -255,7 +264,7 @@ function Store:number()
       elseif not rows then
         return nil, err
       end
-      self.last_number = rows[1].value
+      self.last_number = rows[1]
       self.next_number = self.last_number - NUMBERS
     end
   end
@@ -283,7 +292,7 @@ function Store:queue(name)
   if not outcomes then
     return nil, err
   end
-  id = outcomes[from + 2][1].id
+  id = outcomes[from + 2][1]
   self.queue_ids[name] = id
   return id
 end
