@@ -207,11 +207,21 @@ static int handle_status(lua_State *L)
     return 1;
 }
 
+/* Starts the function at first with the arguments behind it; takes them. */
+static void launch(lua_State *L, int first, perilua_task *task,
+                   uint64_t deadline_ns)
+{
+    int nargs = lua_gettop(L) - first;
+
+    task->orphaned = log_unjoined;
+    lua_xmove(L, task->co, nargs + 1);
+    perilua_task_run(task, nargs, deadline_ns, on_child_done, NULL);
+}
+
 static perilua_task *spawn_from(lua_State *L, int first, perilua_task *parent,
                                 uint64_t deadline_ns, perilua_group *group)
 {
     perilua_vm *vm = perilua_vm_of(L);
-    int nargs = lua_gettop(L) - first;
     perilua_task *task;
     handle *h;
 
@@ -224,10 +234,8 @@ static perilua_task *spawn_from(lua_State *L, int first, perilua_task *parent,
     task = perilua_task_create(vm, parent);
     h->task = task;
     task->has_handle = true;
-    task->orphaned = log_unjoined;
     task->group = group;
-    lua_xmove(L, task->co, nargs + 1);
-    perilua_task_run(task, nargs, deadline_ns, on_child_done, NULL);
+    launch(L, first + 1, task, deadline_ns);
     return task;
 }
 
@@ -241,6 +249,27 @@ static int task_spawn_detached(lua_State *L)
 {
     spawn_from(L, 1, NULL, 0, NULL);
     return 1;
+}
+
+/* start(fn, ...): the same without a handle. A handle keeps the coroutine until
+ * it is collected; this one's is free for the next task when it ends. */
+static int task_start(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    launch(L, 1, perilua_task_create(perilua_vm_of(L), NULL), 0);
+    return 0;
+}
+
+/* cancel(id, why): the task that has this number now. */
+static int task_cancel(lua_State *L)
+{
+    perilua_task *task =
+        perilua_task_find(perilua_vm_of(L), luaL_checkint(L, 1));
+
+    if (task != NULL) {
+        perilua_task_cancel(task, "cancelled", luaL_checkstring(L, 2));
+    }
+    return 0;
 }
 
 /* spawn_within(ms, fn, ...): a child with a deadline of its own. */
@@ -334,7 +363,7 @@ static int group_gc(lua_State *L)
 
 /* ---- the rest ---- */
 
-/* A number that names the running task, 0 outside of tasks. */
+/* A number that names the running task until it ends, 0 outside of tasks. */
 static int task_current_id(lua_State *L)
 {
     perilua_vm *vm = perilua_vm_of(L);
@@ -378,6 +407,8 @@ int perilua_open_task(lua_State *L)
         {"spawn", task_spawn},
         {"spawn_detached", task_spawn_detached},
         {"spawn_within", task_spawn_within},
+        {"start", task_start},
+        {"cancel", task_cancel},
         {"group", group_new},
         {"current_id", task_current_id},
         {"remaining", task_remaining},

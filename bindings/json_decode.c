@@ -14,6 +14,8 @@
 
 #define GATHER_ITEMS 64     /* values of a list kept on the stack */
 #define GATHER_PAIRS 32     /* fields of an object, two slots each */
+#define FIRST_ITEMS 16      /* of them: most lists and objects are shorter, */
+#define FIRST_PAIRS 8       /* and a stack that grows is copied */
 #define GATHER_DEPTH 32     /* below it nothing is gathered: 8000 slots */
 #define SHORT_INTEGER 15    /* digits that are exact in any case */
 #define UNESCAPE_BYTES 1024 /* longer texts get memory from Lua */
@@ -199,6 +201,14 @@ static bool take_word(decoder *d, const char *word, size_t length)
     return true;
 }
 
+static int make_room(decoder *d, int slots)
+{
+    if (lua_checkstack(d->L, slots + 8) == 0) {
+        return fail(d, d->at, "nested too deep for the Lua stack");
+    }
+    return 0;
+}
+
 static int enter(decoder *d, int slots)
 {
     if (d->depth >= d->depth_max) {
@@ -206,10 +216,7 @@ static int enter(decoder *d, int slots)
         return fail(d, d->at - 1, lua_tostring(d->L, -1));
     }
     d->depth++;
-    if (lua_checkstack(d->L, slots + 8) == 0) {
-        return fail(d, d->at, "nested too deep for the Lua stack");
-    }
-    return 0;
+    return make_room(d, slots);
 }
 
 /* Puts a table in the place of the gathered values at the top. */
@@ -249,6 +256,8 @@ static int decode_items(decoder *d, int base, int gather)
         } else if (count == gather) {
             gather_items(d, base, count, true);
             made = true;
+        } else if (count == FIRST_ITEMS && make_room(d, gather - count) < 0) {
+            return PERI_EFORMAT;
         }
         skip_space(d);
         if (d->at < d->end && *d->at == ',') {
@@ -272,7 +281,7 @@ static int decode_array(decoder *d)
 {
     int gather = d->depth < GATHER_DEPTH ? GATHER_ITEMS : 0;
     int base = lua_gettop(d->L) + 1;
-    int rc = enter(d, gather);
+    int rc = enter(d, gather > 0 ? FIRST_ITEMS : 0);
 
     if (rc < 0) {
         return rc;
@@ -355,6 +364,9 @@ static int decode_fields(decoder *d, int base, int gather)
         } else if (count == gather) {
             gather_fields(d, base, count, true);
             made = true;
+        } else if (count == FIRST_PAIRS &&
+                   make_room(d, 2 * (gather - count)) < 0) {
+            return PERI_EFORMAT;
         }
         skip_space(d);
         if (d->at < d->end && *d->at == ',') {
@@ -378,7 +390,7 @@ static int decode_object(decoder *d)
 {
     int gather = d->depth < GATHER_DEPTH ? GATHER_PAIRS : 0;
     int base = lua_gettop(d->L) + 1;
-    int rc = enter(d, 2 * gather);
+    int rc = enter(d, gather > 0 ? 2 * FIRST_PAIRS : 0);
 
     if (rc < 0) {
         return rc;

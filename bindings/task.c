@@ -478,6 +478,20 @@ int perilua_task_yield(lua_State *L)
 
 /* ---- cancelling ---- */
 
+perilua_task *perilua_task_find(const perilua_vm *vm, int anchor)
+{
+    const peri_list *tasks = &vm->scheduler->tasks;
+
+    for (peri_list *link = tasks->next; link != tasks; link = link->next) {
+        perilua_task *task = PERI_CONTAINER(link, perilua_task, link);
+
+        if (task->anchor == anchor) {
+            return task;
+        }
+    }
+    return NULL;
+}
+
 void perilua_task_cancel(perilua_task *task, const char *kind,
                          const char *message)
 {

@@ -153,6 +153,9 @@ void perilua_task_clear_deadline(perilua_task *task);
 void perilua_task_cancel(perilua_task *task, const char *kind,
                          const char *message);
 
+/* The task with that anchor, if it lives. */
+perilua_task *perilua_task_find(const perilua_vm *vm, int anchor);
+
 /* The handle that kept it has gone. */
 void perilua_task_release(perilua_task *task);
 

@@ -11,25 +11,15 @@
 #include "bindings/task.h"
 #include "core/base/alloc.h"
 
-/* Its address is the registry key of the VM's pointer. */
-static const char vm_key = 'v';
-
-static void *vm_key_pointer(void)
-{
-    union {
-        const char *in;
-        void *out;
-    } plain = {&vm_key};
-
-    return plain.out;
-}
+/* Where the registry has the VM's pointer: the first number that luaL_ref would
+ * give, taken before it is used. It is looked up at almost every call of C. */
+#define VM_SLOT 1
 
 perilua_vm *perilua_vm_of(lua_State *L)
 {
     perilua_vm *vm;
 
-    lua_pushlightuserdata(L, vm_key_pointer());
-    lua_rawget(L, LUA_REGISTRYINDEX);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, VM_SLOT);
     vm = lua_touserdata(L, -1);
     lua_pop(L, 1);
     assert(vm != NULL);
@@ -40,9 +30,8 @@ static perilua_vm *vm_or_null(lua_State *L)
 {
     perilua_vm *vm;
 
-    lua_pushlightuserdata(L, vm_key_pointer());
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    vm = lua_touserdata(L, -1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, VM_SLOT);
+    vm = lua_islightuserdata(L, -1) ? lua_touserdata(L, -1) : NULL;
     lua_pop(L, 1);
     return vm;
 }
@@ -185,9 +174,8 @@ static void seed_random(lua_State *L)
 
 static void adopt(perilua_vm *vm)
 {
-    lua_pushlightuserdata(vm->L, vm_key_pointer());
     lua_pushlightuserdata(vm->L, vm);
-    lua_rawset(vm->L, LUA_REGISTRYINDEX);
+    lua_rawseti(vm->L, LUA_REGISTRYINDEX, VM_SLOT);
     luaL_openlibs(vm->L);
     seed_random(vm->L);
 }

@@ -1,7 +1,7 @@
 --- Messages to all workers of a host.
 
 local core = require "perigee.core.events"
-local task = require "perigee.task"
+local core_task = require "perigee.core.task"
 
 local M = {}
 
@@ -45,7 +45,7 @@ end
 function M.deliver(topic, data)
   local list = handlers[topic]
   for i = 1, list and #list or 0 do
-    task.spawn_detached(list[i][1], data)
+    core_task.start(list[i][1], data)
   end
 end
 

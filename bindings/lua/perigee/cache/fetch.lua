@@ -2,7 +2,7 @@
 --- the loader, once at a time.
 
 local errors = require "perigee.error"
-local event = require("perigee.core.task").event
+local core = require "perigee.core.task"
 local health = require "perigee.core.health"
 local flight = require "perigee.cache.flight"
 local levels = require "perigee.cache.levels"
@@ -213,7 +213,7 @@ function M.join(self, key, load, opts)
     self.counts.waits = self.counts.waits + 1
     return own
   end
-  own = { stamp = stamp, landed = event() }
+  own = { stamp = stamp, landed = core.event() }
   -- The first result is what who waits gets; the flight may go on.
   function own.land(value, err)
     if not own.down then
@@ -222,7 +222,7 @@ function M.join(self, key, load, opts)
     end
   end
   self.flights[key] = own
-  task.spawn_detached(fly, self, key, load, opts, own, spans.here())
+  core.start(fly, self, key, load, opts, own, spans.here())
   return own
 end
 

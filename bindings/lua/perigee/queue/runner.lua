@@ -226,6 +226,11 @@ end
 -- replaced and its time is over) cancels this one too: then nothing is stored,
 -- and the job goes back when the driver is closed.
 local function guarded(self, record)
+  local id, told = core_task.current_id(), self.tasks[record]
+  self.tasks[record] = id
+  if told ~= true then
+    core_task.cancel(id, told)
+  end
   local ok, err = pcall(run, self, record)
   if self.tasks[record] then
     freed(self, record)
@@ -234,7 +239,7 @@ local function guarded(self, record)
   if reason then
     self.cancelled[record] = nil
     if not ok then
-      task.spawn_detached(end_cancelled, self, record, reason)
+      core_task.start(end_cancelled, self, record, reason)
       return
     end
   elseif not ok then
@@ -254,10 +259,7 @@ local function begin(self, record)
     self.shares:expect(self.share)
   end
   self.tasks[record] = true
-  local handle = task.spawn_detached(guarded, self, record)
-  if self.tasks[record] then
-    self.tasks[record] = handle
-  end
+  core_task.start(guarded, self, record)
 end
 
 -- ---- one queue ----
@@ -321,9 +323,11 @@ local function divide(self, definitions)
 end
 
 local function stop(self, record, why)
-  local handle = self.tasks[record]
-  if type(handle) == "table" or type(handle) == "userdata" then
-    handle:cancel(why)
+  local id = self.tasks[record]
+  if type(id) == "number" then
+    core_task.cancel(id, why)
+  elseif id then
+    self.tasks[record] = why -- for when its task begins
   end
 end
 

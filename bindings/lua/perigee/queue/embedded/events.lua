@@ -1,10 +1,10 @@
 --- Events of the embedded driver: to those in this worker at once, to other
 --- workers only where somebody there listens.
 
+local core = require "perigee.core.task"
 local host_events = require "perigee.events"
 local json = require "perigee.json"
 local shared = require "perigee.shared"
-local task = require "perigee.task"
 local time = require "perigee.time"
 
 local M = {}
@@ -33,7 +33,7 @@ end
 local function call_each(store, queue, event)
   local listeners = store.listeners and store.listeners[queue]
   for i = 1, listeners and #listeners or 0 do
-    task.spawn_detached(listeners[i], event)
+    core.start(listeners[i], event)
   end
 end
 
@@ -121,8 +121,8 @@ function M.tell(store, queue, event)
     return
   end
   store.outgoing[queue] = { event }
-  task.spawn_detached(function()
-    task.yield()
+  core.start(function()
+    core.yield()
     send(store, queue)
   end)
 end

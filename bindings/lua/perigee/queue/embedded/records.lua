@@ -55,7 +55,7 @@ function M.rows(values, names)
 end
 
 --- How many values there are of a job that was taken, see `sql`.
-M.TAKEN = 17
+M.TAKEN = 16
 
 --- A job that was just taken, of values that begin behind at.
 ---@param queue string
@@ -67,10 +67,9 @@ function M.taken(queue, v, at)
   return {
     seq = seq, id = v[at + 2] or ("%d"):format(seq), queue = queue,
     name = v[at + 3], data = v[at + 4], opts = M.opts(v[at + 5]),
-    timestamp = v[at + 6], delay = v[at + 7], priority = v[at + 8],
-    attempts = v[at + 9], token = v[at + 10], crashed = v[at + 11],
-    extras = v[at + 12], group = v[at + 13], parent = v[at + 14],
-    scheduler = v[at + 15],
+    timestamp = v[at + 6], priority = v[at + 7], attempts = v[at + 8],
+    token = v[at + 9], crashed = v[at + 10], extras = v[at + 11],
+    group = v[at + 12], parent = v[at + 13], scheduler = v[at + 14],
   }
 end
 
@@ -81,8 +80,8 @@ end
 ---@param other integer
 ---@return boolean
 function M.precedes(v, at, w, other)
-  local prio, than = v[at + 16], w[other + 16]
-  return prio < than or prio == than and v[at + 17] < w[other + 17]
+  local prio, than = v[at + 15], w[other + 15]
+  return prio < than or prio == than and v[at + 16] < w[other + 16]
 end
 
 --- A job as it is; row has its queue's name and whether that is paused.

@@ -139,7 +139,7 @@ CREATE TRIGGER IF NOT EXISTS job_again AFTER UPDATE OF ended ON job
 ]]
 
 -- perigee.queue.embedded.records knows their places.
-local TAKEN = "seq, cid, name, data, opts, ts, delay, priority, attempts, "
+local TAKEN = "seq, cid, name, data, opts, ts, priority, attempts, "
   .. "started, crashed, extras, grp, parent, sched, prio, pos"
 
 local START = "UPDATE job SET state = 1, started = started + 1, owner = ?1, "

@@ -156,7 +156,7 @@ function Store:run(statements)
   batch.n, batch.starts[place] = place, from
   if self.flushes < FLUSHES_MAX and (self.flushes == 0 or place == 1) then
     self.flushes = self.flushes + 1
-    task.spawn_detached(flush, self)
+    core_task.start(flush, self)
   end
   batch.done:wait()
   local own = batch.own and batch.own[place]

@@ -63,7 +63,7 @@ local function follow(self)
     end
     for i = 1, events and #events or 0 do
       for fn in pairs(self.listeners) do
-        core.spawn_detached(fn, events[i])
+        core.start(fn, events[i])
       end
       told = false
     end

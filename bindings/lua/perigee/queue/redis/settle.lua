@@ -138,7 +138,7 @@ function M.finish(c, kind, job, text, stack, keep, n)
     local args = header(c, 0, "", end_time(c))
     batch = { args = args, n = 0, event = core.event() }
     c.ending = batch
-    core.spawn_detached(flush, c, batch)
+    core.start(flush, c, batch)
   end
   local place = batch.n + 1
   batch.n = place

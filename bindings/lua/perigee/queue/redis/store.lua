@@ -154,7 +154,7 @@ local function new_batch(store, open, queue, send)
     send = send,
   }
   open[queue] = batch
-  core.spawn_detached(flush, store, open, batch)
+  core.start(flush, store, open, batch)
   return batch
 end
 

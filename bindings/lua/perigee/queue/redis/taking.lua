@@ -25,7 +25,7 @@ local WHOLE_BELOW = 8
 ---@param from integer
 function M.put_back(self, jobs, from)
   for i = jobs and #jobs or 0, from, -1 do
-    core.spawn_detached(self.release, self, jobs[i])
+    core.start(self.release, self, jobs[i])
   end
 end
 
@@ -119,7 +119,7 @@ local function admit(self, jobs)
       schedule.continue(self.store, job)
     end
     if job.deferred then
-      core.spawn_detached(fail_deferred, self, job)
+      core.start(fail_deferred, self, job)
     else
       self.running[job.id] = job
       if self.keeper then
@@ -142,7 +142,7 @@ end
 
 local function fetch(self, n)
   local box = { event = core.event() }
-  core.spawn_detached(fetch_detached, self, n, box)
+  core.start(fetch_detached, self, n, box)
   local ok, err = pcall(box.event.wait, box.event)
   if not ok then
     box.gone = true
@@ -180,7 +180,7 @@ end
 local function fetch_ahead(self, n)
   local box = { event = core.event() }
   self.ahead = box
-  core.spawn_detached(function()
+  core.start(function()
     local jobs, limited, due = settle.fetch(self, n)
     box.full = jobs and #jobs >= n
     box.jobs, box.limited, box.due = jobs and admit(self, jobs), limited, due
