@@ -1,11 +1,11 @@
 -- Build tool: a module as bytecode whose table constructors know their size.
 --
--- LuaJIT makes a table of `{ a = x, b = y }` from a template that has its keys,
--- with nil where the value is not known before. A dump by a LuaJIT of before 2024
--- leaves such keys out of the template: each table that loaded bytecode makes
--- would grow from nothing, key by key. Here they are put back into the dump. (To
--- load it may lose some again, since one key replaces another that has nil in a
--- place where both belong; but the room for all stays.)
+-- LuaJIT makes a table of `{ x, a = y }` from a template that has room for its
+-- items and keys, with nil where the value is not known before. A dump by a
+-- LuaJIT of before 2024 leaves those out of the template: each table that loaded
+-- bytecode makes would grow from nothing, key by key. Here they are put back into
+-- the dump. (To load it may lose some again, since one key replaces another that
+-- has nil in a place where both belong; but the room for all stays.)
 
 local bit = require "bit"
 local util = require "jit.util"
@@ -26,8 +26,9 @@ end
 local function step(fn, made, ins, mode)
   local op = name_of(bit.band(ins, 0xff))
   local a, b = bit.band(bit.rshift(ins, 8), 0xff), bit.rshift(ins, 24)
-  if op == "TSETS" and made[b] then
-    local key = util.funck(fn, -bit.band(bit.rshift(ins, 16), 0xff) - 1)
+  local c = bit.band(bit.rshift(ins, 16), 0xff)
+  if made[b] and (op == "TSETS" or op == "TSETB") then
+    local key = op == "TSETB" and c or util.funck(fn, -c - 1)
     if made[b][key] == nil then
       made[b][key] = NIL
     end

@@ -130,6 +130,11 @@ describe("bytecode of the build", function()
     end
   end)
 
+  it("makes tables that do not grow while they get their items", function()
+    local first, last = sizes "a = 1, x, y, x, y, x, y, x, y"
+    assert.equal(first, last)
+  end)
+
   it("makes such tables in functions within functions, too", function()
     local count = function() return collectgarbage "count" end
     local make = loaded [[

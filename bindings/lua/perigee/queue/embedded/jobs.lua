@@ -169,11 +169,31 @@ local function add_in_transaction(store, queue_id, entries)
   end)
 end
 
+-- The most frequent case; tables that grow are most of what adding costs.
+local function add_one(store, queue_id, entries)
+  local statement, id = M.insertion(store, queue_id, entries[1])
+  if not statement then
+    return nil, id
+  end
+  local outcomes, why, from = store:run { statement }
+  if not outcomes then
+    return nil, why
+  end
+  local added = {
+    { id = id, duplicate = outcomes[from + 1] == 0 or nil },
+  }
+  tell_added(store, queue_id, entries, added)
+  return added
+end
+
 function Driver:add(queue, entries)
   local store = self.store
   local queue_id, err = store:queue(queue)
   if not queue_id then
     return nil, err
+  elseif #entries == 1 and not entries[1].opts.dedup
+    and not entries[1].opts.group then
+    return add_one(store, queue_id, entries)
   end
   local list, places, ids, unique = {}, {}, {}, false
   for i = 1, #entries do
