@@ -28,7 +28,8 @@ export class Authority {
 
   /**
    * A certificate for names ("localhost", "127.0.0.1", "*.example.org"):
-   * {cert, key, cert_file, key_file}. days: negative is expired.
+   * {cert, key, cert_file, key_file}. days: 0 is expired as soon as it is made (newer
+   * openssl refuse less).
    */
   issue(names, { days = 20, cn = names[0] } = {}) {
     const base = path.join(this.dir, `c${this.#serial++}`);
