@@ -60,7 +60,7 @@ static void close_handles(peri_redis_conn *conn)
     uv_close((uv_handle_t *)&conn->prepare, peri_redis_conn_closed);
 }
 
-static redis_entry *entry_at(peri_redis_conn *conn, uint64_t sequence)
+redis_entry *peri_redis_conn_entry(peri_redis_conn *conn, uint64_t sequence)
 {
     return &conn->ring[sequence & (conn->ring_size - 1)];
 }
@@ -81,7 +81,7 @@ static void finish(redis_entry *entry, const peri_redis_fault *fault,
 static void fail_all(peri_redis_conn *conn)
 {
     for (; conn->head != conn->tail; conn->head++) {
-        finish(entry_at(conn, conn->head), &conn->fault, NULL);
+        finish(peri_redis_conn_entry(conn, conn->head), &conn->fault, NULL);
         if (conn->fault.rc == PERI_ELIMIT) { /* not the others' fault */
             conn->fault.rc = UV_ECONNRESET;
         }
@@ -132,16 +132,17 @@ void peri_redis_conn_drop(peri_redis_conn *conn)
 
 /* ---- time ---- */
 
-/* Fails what is overdue; when the next one is. 0: none. */
-static uint64_t expire(peri_redis_conn *conn, uint64_t now_ms)
+uint64_t peri_redis_conn_expire(peri_redis_conn *conn, uint64_t now_ms)
 {
     uint64_t next_ms = 0;
     peri_redis_fault fault;
 
-    peri_redis_fault_set(conn->client, &fault, PERI_ETIMEOUT,
-                         "no reply within the time-out");
+    peri_redis_fault_set(conn->client, &fault,
+                         conn->up ? PERI_ETIMEOUT : UV_ETIMEDOUT,
+                         conn->up ? "no reply within the time-out"
+                                  : "no connection within the time-out");
     for (uint64_t at = conn->head; at != conn->tail && !conn->closing; at++) {
-        redis_entry *entry = entry_at(conn, at);
+        redis_entry *entry = peri_redis_conn_entry(conn, at);
 
         if (at < conn->head || entry->op == NULL || entry->due_ms == 0) {
             continue;
@@ -170,20 +171,24 @@ static void on_timer(uv_timer_t *timer)
     uint64_t next_ms;
 
     conn->timer_due_ms = 0;
-    next_ms = expire(conn, now_ms);
+    if (!conn->up) {
+        peri_redis_conn_wait(conn, now_ms);
+        return;
+    }
+    next_ms = peri_redis_conn_expire(conn, now_ms);
     if (conn->closing || conn->head == conn->tail) {
         return;
     }
     /* A reply that is that late will not come: begin anew. */
-    if (entry_at(conn, conn->head)->due_ms != 0 &&
-        (entry_at(conn, conn->head)->due_ms + patience_ms <= now_ms ||
+    if (peri_redis_conn_entry(conn, conn->head)->due_ms != 0 &&
+        (peri_redis_conn_entry(conn, conn->head)->due_ms + patience_ms <= now_ms ||
          conn->owed > conn->client->config.queue_max / 2)) {
         peri_redis_conn_fail_rc(conn, UV_ETIMEDOUT,
                                 "too many replies are late");
         return;
     }
-    if (next_ms == 0 && entry_at(conn, conn->head)->due_ms != 0) {
-        next_ms = entry_at(conn, conn->head)->due_ms + patience_ms;
+    if (next_ms == 0 && peri_redis_conn_entry(conn, conn->head)->due_ms != 0) {
+        next_ms = peri_redis_conn_entry(conn, conn->head)->due_ms + patience_ms;
     }
     if (next_ms != 0) {
         peri_redis_conn_arm(conn, next_ms);
@@ -288,7 +293,7 @@ static void grow_ring(peri_redis_conn *conn)
     redis_entry *ring = peri_calloc(size, sizeof *ring);
 
     for (uint64_t at = conn->head; at != conn->tail; at++) {
-        ring[at & (size - 1)] = *entry_at(conn, at);
+        ring[at & (size - 1)] = *peri_redis_conn_entry(conn, at);
     }
     free(conn->ring);
     conn->ring = ring;
@@ -327,16 +332,14 @@ int peri_redis_conn_submit(peri_redis_conn *conn, peri_redis_op *op,
     }
     op->conn = conn;
     op->sequence = conn->tail++;
-    entry = entry_at(conn, op->sequence);
-    *entry = (redis_entry){op, due_ms, op->replies};
+    entry = peri_redis_conn_entry(conn, op->sequence);
+    *entry = (redis_entry){op, due_ms, op->replies, (uint32_t)command.length};
     conn->client->stats.commands++;
-    if (conn->up) {
-        if (!uv_is_active((const uv_handle_t *)&conn->prepare)) {
-            uv_prepare_start(&conn->prepare, on_prepare);
-        }
-        if (due_ms != 0) {
-            peri_redis_conn_arm(conn, due_ms);
-        }
+    if (conn->up && !uv_is_active((const uv_handle_t *)&conn->prepare)) {
+        uv_prepare_start(&conn->prepare, on_prepare);
+    }
+    if (due_ms != 0) {
+        peri_redis_conn_arm(conn, due_ms);
     }
     return 0;
 }
@@ -346,7 +349,7 @@ void peri_redis_cancel(peri_redis_op *op)
     peri_redis_conn *conn = op->conn;
 
     if (conn != NULL) {
-        entry_at(conn, op->sequence)->op = NULL;
+        peri_redis_conn_entry(conn, op->sequence)->op = NULL;
         conn->owed++;
         op->conn = NULL;
     }
@@ -381,7 +384,7 @@ static void take_reply(peri_redis_conn *conn)
     } else if (conn->head == conn->tail) {
         unasked(conn);
     } else {
-        entry = entry_at(conn, conn->head);
+        entry = peri_redis_conn_entry(conn, conn->head);
         if (--entry->replies > 0) {
             if (entry->op == NULL) {
                 peri_redis_reply_clear(&conn->reply);
@@ -458,6 +461,7 @@ void peri_redis_conn_pause(peri_redis_conn *conn, bool pause)
 
 void peri_redis_conn_on_up(peri_redis_conn *conn)
 {
+    peri_redis_conn_forget(conn);
     conn->up = true;
     uv_timer_stop(&conn->timer);
     conn->timer_due_ms = 0;
@@ -496,6 +500,6 @@ peri_redis_conn *peri_redis_conn_open(peri_redis_client *client, bool shared,
     uv_prepare_init(client->loop, &conn->prepare);
     conn->timer.data = conn;
     conn->prepare.data = conn;
-    uv_timer_start(&conn->timer, peri_redis_conn_begin, delay_ms, 0);
+    peri_redis_conn_stage(conn, delay_ms, peri_redis_conn_begin);
     return conn;
 }

@@ -205,14 +205,65 @@ static void resolve(peri_redis_conn *conn, const peri_redis_url *target)
     conn->handles++;
 }
 
-static void on_late(uv_timer_t *timer)
+/* ---- stages ---- */
+
+void peri_redis_conn_stage(peri_redis_conn *conn, uint64_t delay_ms,
+                           void (*end)(peri_redis_conn *conn))
 {
-    peri_redis_conn_fail_rc(timer->data, UV_ETIMEDOUT, "cannot connect");
+    conn->stage_due_ms = uv_now(conn->client->loop) + delay_ms;
+    conn->stage_end = end;
+    peri_redis_conn_arm(conn, conn->stage_due_ms);
 }
 
-void peri_redis_conn_begin(uv_timer_t *timer)
+void peri_redis_conn_wait(peri_redis_conn *conn, uint64_t now_ms)
 {
-    peri_redis_conn *conn = timer->data;
+    uint64_t next_ms = peri_redis_conn_expire(conn, now_ms);
+
+    if (conn->closing) {
+        return;
+    }
+    if (next_ms != 0) {
+        peri_redis_conn_arm(conn, next_ms);
+    }
+    if (now_ms >= conn->stage_due_ms) {
+        conn->stage_end(conn);
+    } else {
+        peri_redis_conn_arm(conn, conn->stage_due_ms);
+    }
+}
+
+void peri_redis_conn_forget(peri_redis_conn *conn)
+{
+    uint64_t kept = conn->head;
+    char *to = conn->out.data;
+    const char *from = to;
+
+    if (conn->owed == 0) {
+        return;
+    }
+    for (uint64_t at = conn->head; at != conn->tail; at++) {
+        redis_entry entry = *peri_redis_conn_entry(conn, at);
+
+        if (entry.op != NULL) {
+            memmove(to, from, entry.bytes);
+            to += entry.bytes;
+            entry.op->sequence = kept;
+            *peri_redis_conn_entry(conn, kept++) = entry;
+        }
+        from += entry.bytes;
+    }
+    conn->tail = kept;
+    conn->owed = 0;
+    conn->out.length = (size_t)(to - conn->out.data);
+}
+
+static void connect_is_late(peri_redis_conn *conn)
+{
+    peri_redis_conn_fail_rc(conn, UV_ETIMEDOUT, "cannot connect");
+}
+
+void peri_redis_conn_begin(peri_redis_conn *conn)
+{
     const peri_redis_url *target = &conn->client->config.target;
     union {
         struct sockaddr any;
@@ -220,7 +271,8 @@ void peri_redis_conn_begin(uv_timer_t *timer)
         struct sockaddr_in6 v6;
     } address;
 
-    uv_timer_start(timer, on_late, conn->client->config.connect_timeout_ms, 0);
+    peri_redis_conn_stage(conn, conn->client->config.connect_timeout_ms,
+                          connect_is_late);
     if (target->path != NULL) {
         redis_socket *socket = new_socket(conn);
 

@@ -15,6 +15,7 @@ typedef struct redis_entry {
     peri_redis_op *op; /* NULL: given up */
     uint64_t due_ms;   /* 0: never */
     uint32_t replies;  /* still owed */
+    uint32_t bytes;    /* of it in `out`, while the connection is made */
 } redis_entry;
 
 /* A socket and the attempt to connect it. */
@@ -53,6 +54,8 @@ struct peri_redis_conn {
     uint32_t owed;      /* entries that were given up */
     uint32_t logins;    /* replies to the login that are to come */
     uint64_t timer_due_ms;
+    uint64_t stage_due_ms; /* until it is up: when this stage ends, and how */
+    void (*stage_end)(peri_redis_conn *conn);
     uint32_t handles; /* closed handles free the memory */
     peri_redis_fault fault;
     bool shared; /* all commands have the same time-out */
@@ -82,10 +85,20 @@ void peri_redis_conn_flush(peri_redis_conn *conn);
 void peri_redis_conn_flush_raw(peri_redis_conn *conn);
 void peri_redis_conn_take(peri_redis_conn *conn, peri_slice bytes);
 void peri_redis_conn_arm(peri_redis_conn *conn, uint64_t due_ms);
+/* Fails what is overdue; when the next one is. 0: none. */
+uint64_t peri_redis_conn_expire(peri_redis_conn *conn, uint64_t now_ms);
+redis_entry *peri_redis_conn_entry(peri_redis_conn *conn, uint64_t sequence);
 void peri_redis_conn_closed(uv_handle_t *handle);
 
 /* conn_connect.c */
-void peri_redis_conn_begin(uv_timer_t *timer);
+void peri_redis_conn_begin(peri_redis_conn *conn);
+/* While it is not up: this stage ends then, by that. */
+void peri_redis_conn_stage(peri_redis_conn *conn, uint64_t delay_ms,
+                           void (*end)(peri_redis_conn *conn));
+/* The timer of one that is not up: the stage, and commands that are overdue. */
+void peri_redis_conn_wait(peri_redis_conn *conn, uint64_t now_ms);
+/* Takes what was given up out of what is to be sent. */
+void peri_redis_conn_forget(peri_redis_conn *conn);
 void peri_redis_conn_login(peri_redis_conn *conn);
 /* Takes a reply to the login. */
 void peri_redis_conn_login_reply(peri_redis_conn *conn);

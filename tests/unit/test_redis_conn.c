@@ -348,6 +348,34 @@ TEST(a_connection_that_answers_nothing_for_long_is_given_up)
     assert_int_equal(w.rc, PERI_ETIMEOUT);
 }
 
+TEST(a_command_waits_for_a_connection_no_longer_than_its_timeout)
+{
+    fixture *f = *state;
+    peri_redis_config config = config_of(f);
+    waiter late;
+    waiter cancelled;
+    waiter w;
+
+    config.timeout_ms = 100;
+    f->login = NULL; /* it accepts, and says nothing */
+    peri_redis_set_unref(f->set, f->client);
+    use(f, &config);
+    submit(f, &late, "A");
+    WAIT_UNTIL(f, late.done == 1 && has_got(f, 0, LOGIN));
+    assert_string_equal(late.code, "ETIMEDOUT");
+    submit(f, &cancelled, "B");
+    submit(f, &w, "C");
+    peri_redis_cancel(&cancelled.op);
+    say(&f->peers[0], "+PONG\r\n");
+    WAIT_UNTIL(f, has_got(f, 0, C));
+    /* What was given up before it could be sent is not sent. */
+    assert_true(has_got(f, 0, LOGIN C));
+    say(&f->peers[0], "+3\r\n");
+    WAIT_UNTIL(f, w.done == 1);
+    assert_string_equal(w.text, "3");
+    assert_int_equal(f->count, 1);
+}
+
 TEST(a_lost_connection_fails_what_waits_and_comes_back)
 {
     fixture *f = *state;
@@ -594,6 +622,7 @@ int main(void)
         WITH_SERVER(the_reply_to_what_was_given_up_meets_nobody),
         WITH_SERVER(a_late_reply_is_dropped_and_the_connection_goes_on),
         WITH_SERVER(a_connection_that_answers_nothing_for_long_is_given_up),
+        WITH_SERVER(a_command_waits_for_a_connection_no_longer_than_its_timeout),
         WITH_SERVER(a_lost_connection_fails_what_waits_and_comes_back),
         WITH_SERVER(what_is_no_reply_ends_the_connection),
         WITH_SERVER(a_reply_that_is_too_large_ends_the_connection),
