@@ -193,8 +193,9 @@ local function holds(self, entry, gen)
 end
 
 -- The versions to be stored with what is loaded now; made where there are none.
-local function make_versions(self, tags)
-  local list, err = ask(self, function(p)
+-- With the reply to what add(p, full) asks at the same time.
+local function make_versions(self, tags, add)
+  local list, err = ask(self, function(p, full)
     p:set(version_key(self), new_token(), "NX")
     p:get(version_key(self))
     for _, tag in ipairs(tags or {}) do
@@ -202,6 +203,9 @@ local function make_versions(self, tags)
       p:set(key, new_token(), "NX", "PX", TAG_LIFE_MS)
       p:pexpire(key, TAG_LIFE_MS)
       p:get(key)
+    end
+    if add then
+      add(p, full)
     end
   end)
   if not list then
@@ -211,7 +215,7 @@ local function make_versions(self, tags)
   for i, tag in ipairs(tags or {}) do
     versions[tag] = text_of(list[2 + 3 * i])
   end
-  return text_of(list[2]), versions
+  return text_of(list[2]), versions, add and list[#list]
 end
 
 --- What Redis has of a key, for who cannot load. Times are from now on.

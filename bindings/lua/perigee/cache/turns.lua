@@ -11,6 +11,7 @@ local task = require "perigee.task"
 local M = {}
 
 local LEASE_MS = 3000
+local TURNS_MAX = 3 -- that are lost as soon as they are won
 local RENEW_MS = 1000
 local WORD_MS = 500
 local PAUSE_MIN_MS, PAUSE_MAX_MS = 2, 25
@@ -29,10 +30,16 @@ local function read_word(held)
   return { err = err }
 end
 
+-- A server that hung takes what was asked meanwhile when it is back: a lock of
+-- whom nobody knows ends soon, one whose holder has heard of it is confirmed.
+local function first_lease_ms(self)
+  return math.min(LEASE_MS, 2 * self.timeout_ms + 100)
+end
+
 local function look(self, key, token, force, waited)
   local list, err = self:ask(function(p, full)
     script(p, full, "enter", { self:value_key(key), self:lock_key(key) },
-      token, LEASE_MS, force and 1 or 0, waited and 1 or 0)
+      token, first_lease_ms(self), force and 1 or 0, waited and 1 or 0)
     p:get(self:version_key())
   end)
   if not list then
@@ -76,6 +83,19 @@ local function wait_for_turn(self, key, token)
   end
 end
 
+-- Whether the lock that was won is ours for the load, whose versions the turn
+-- then has; nil and an error.
+local function confirm(self, key, tags, turn)
+  local gen, versions, kept = self:make_versions(tags, function(p, full)
+    script(p, full, "keep", { self:lock_key(key) }, turn.token, LEASE_MS)
+  end)
+  if not gen then
+    return nil, versions
+  end
+  turn.gen, turn.versions = gen, versions
+  return kept == 1
+end
+
 --- What there is to do about a key that this host does not have: nil and an
 --- error when Redis cannot tell. `entry` is what Redis has; `word` what the
 --- host left that has just loaded ({err}); with `turn` it is ours to load, and
@@ -89,16 +109,18 @@ function M:enter(key, tags)
   if not done then
     return nil, err
   end
-  local seen
-  seen, err = wait_for_turn(self, key, self.new_token())
-  if seen and seen.turn then
-    local gen, versions = self:make_versions(tags)
-    if not gen then
-      return nil, versions
+  for _ = 1, TURNS_MAX do
+    local seen
+    seen, err = wait_for_turn(self, key, self.new_token())
+    if not seen or not seen.turn then
+      return seen, err
     end
-    seen.turn.gen, seen.turn.versions = gen, versions
+    done, err = confirm(self, key, tags, seen.turn)
+    if done ~= false then
+      return done and seen or nil, err
+    end
   end
-  return seen, err
+  return {}
 end
 
 --- Keeps the lock while a load runs; for a task of its own.
