@@ -125,3 +125,75 @@ describe("options that are no table", function()
     end
   end)
 end)
+
+-- What no option, key or function can be.
+local WRONG = {
+  function() http.get(URL, { redirects = -1 }) end,
+  function() http.get(URL, { redirects = 0 / 0 }) end,
+  function() http.get(URL, { headers = "x" }) end,
+  function() http.get(URL, { headers = { x = {{}} } }) end,
+  function() http.get(URL, { query = "a=b" }) end,
+  function() http.get(URL, { cookies = "a=b" }) end,
+  function() http.get(URL, { proxy = true }) end,
+  function() http.get(URL, { stream = 1 }) end,
+  function() http.get(URL, { timeout = -1 }) end,
+  function() http.get(URL, { retry = 0 }) end,
+  function() http.get(URL, { retry = 0 / 0 }) end,
+  function() http.post(URL, { form = "a=b" }) end,
+  function() http.post(URL, { json = nothing }) end,
+  function() http.request { url = URL, body = 5 } end,
+  function() cache.new "" end,
+  function() cache.new("wrong", { jitter = 0 / 0 }) end,
+  function() cache.new("wrong", { levels = "redis" }) end,
+  function() cache.new("options"):get("k", 5) end,
+  function() cache.new("options"):set("k", 1, { tags = "x" }) end,
+  function() cache.new("options"):set("k", 1, { tags = { 5 } }) end,
+  function() shared.dict("options"):get() end,
+  function() shared.dict("options"):set("k", nothing) end,
+  function() shared.dict("options"):set("k", 1, -1) end,
+  function() resilience.retry(nothing, 0 / 0) end,
+  function() resilience.retry(nothing, { retry_on = { 5 } }) end,
+  function() resilience.breaker("wrong", { failures = 0 / 0 }) end,
+  function() resilience.breaker() end,
+  function() resilience.bulkhead("wrong", { concurrency = 0 / 0 }) end,
+  function() resilience.limiter("wrong", { rate = 0 / 0 }) end,
+  function() resilience.limiter("wrong", { rate = 1 }):take({}) end,
+  function() resilience.limiter("wrong", { rate = 1 }):take("k", -1) end,
+  function() resilience.policy { bulkhead = 3 } end,
+  function() resilience.policy { name = "wrong", bulkhead = 3 } end,
+  function() resilience.policy { name = "wrong", breaker = { failures = -1 } } end,
+  function() resilience.policy { name = "wrong", retry = 0 } end,
+  function() resilience.policy({ name = "wrong" }):call(5) end,
+  function() task.with_deadline("x", nothing) end,
+  function() task.semaphore(0 / 0) end,
+  function() task.map({ 1 }, nothing, { concurrency = 0 / 0 }) end,
+  function() task.offload(5) end,
+}
+
+describe("a wrong call", function()
+  for i, fn in ipairs(WRONG) do
+    local line = debug.getinfo(fn, "S").linedefined
+    it(("raises at its own line (%d)"):format(i), function()
+      local ok, err = pcall(fn)
+      assert.is_false(ok)
+      assert.matches("options_spec.lua:" .. line .. ": ", tostring(err))
+    end)
+  end
+end)
+
+describe("a URL that is none", function()
+  it("is told without its credentials and query", function()
+    local _, err = http.get "http://me:secret@host:99999/path?token=secret"
+    assert.equal("http://host:99999/path: malformed host or port", err.message)
+    assert.equal("invalid", err.kind)
+  end)
+end)
+
+describe("a request that cannot be sent", function()
+  it("is invalid: CONNECT, a socket's path that is too long", function()
+    local _, err = http.request { url = URL, method = "connect" }
+    assert.equal("bad_request", err.code)
+    _, err = http.get(URL, { unix = ("x"):rep(108) })
+    assert.equal("bad_url", err.code)
+  end)
+end)

@@ -134,6 +134,7 @@ test("false, nil and an error are told apart across hosts", { skip: missing }, a
   const { a, b } = await two(t);
   for (const [key, option, value] of [["f", "no=1", false], ["n", "none=1", null]]) {
     assert.equal((await a.json(`/load/${key}?${option}`)).value, value);
+    await until(async () => (await b.json(`/peek/${key}`)).value === value);
     await until(async () => (await b.json(`/load/${key}?value=other`)).value === value);
     assert.equal(await b.count(key), 0);
   }

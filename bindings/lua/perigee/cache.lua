@@ -18,6 +18,8 @@ local tonumber = tonumber
 
 local M = {}
 
+local blame = options.blame
+
 local c_now = ffi.cast("double (*)(void *)", core.ffi.now)
 local is_valid = levels.is_valid
 
@@ -72,9 +74,12 @@ local function get_missing(self, key, load, opts, entry, now_ms)
   local counts = self.counts
   counts.misses = counts.misses + 1
   if not load then
-    return self.remote and fetch.find_far(self, key) or nil
+    if not self.remote then
+      return nil
+    end
+    return fetch.find_far(self, key)
   elseif type(load) ~= "function" then
-    error("a function expected to load with, got " .. type(load), 4)
+    blame("a function expected to load with, got " .. type(load))
   end
   if entry and entry.fresh_ms + self.stale > now_ms then
     counts.stale = counts.stale + 1
@@ -128,12 +133,13 @@ local function check_key(key)
   if type(key) == "number" then
     return tostring(key)
   elseif type(key) ~= "string" then
-    error("a key must be a string, not a " .. type(key), 3)
+    blame("a key must be a string, not a " .. type(key))
   end
   return key
 end
 
 local PUT = { ttl = true, tags = true }
+local NONE = {}
 
 local function check_put(opts)
   if opts == nil then
@@ -142,13 +148,17 @@ local function check_put(opts)
   if type(opts) ~= "table" then
     opts = { ttl = opts }
   end
-  options.check(opts, PUT, "cache", 3)
+  options.check(opts, PUT, "cache")
   local ttl_ms, why
   if opts.ttl ~= nil then
     ttl_ms, why = units.duration(opts.ttl)
     if not ttl_ms then
-      error("ttl: " .. why, 3)
+      blame("ttl: " .. why)
     end
+  end
+  options.is(opts.tags, "table", "tags")
+  for _, tag in ipairs(opts.tags or NONE) do
+    options.is(tag, "string", "tags")
   end
   return { ttl_ms = ttl_ms, tags = opts.tags }
 end
@@ -235,7 +245,7 @@ end
 ---@param opts { tag: string }?
 function cache:flush(opts)
   if opts ~= nil and (type(opts) ~= "table" or type(opts.tag) ~= "string") then
-    error("flush() or flush{ tag = name }", 2)
+    blame("flush() or flush{ tag = name }")
   end
   local tag = opts and opts.tag
   if self.remote then
@@ -279,7 +289,7 @@ local function duration(opts, name)
     value = DEFAULTS[name]
   end
   local ms, why = units.duration(value)
-  return ms or error(("cache: %s: %s"):format(name, why), 4)
+  return ms or blame(("cache: %s: %s"):format(name, why))
 end
 
 local LEVELS = { worker = true, shared = true, redis = true }
@@ -288,7 +298,7 @@ local function check_levels(list)
   local wanted = {}
   for _, level in ipairs(list) do
     if not LEVELS[level] then
-      error(("cache: no level is named %q"):format(tostring(level)), 4)
+      blame(("cache: no level is named %q"):format(tostring(level)))
     end
     wanted[level] = true
   end
@@ -297,16 +307,15 @@ end
 
 local function check_options(name, opts)
   if type(name) ~= "string" or name == "" or #name > 64 then
-    error("cache: a name of up to 64 bytes expected", 4)
+    blame("cache: a name of up to 64 bytes expected")
   end
-  options.check(opts, DEFAULTS, "cache", 3)
-  if opts.jitter and (type(opts.jitter) ~= "number" or opts.jitter < 0
-    or opts.jitter > 1) then
-    error("cache: jitter is a number from 0 to 1", 4)
+  options.check(opts, DEFAULTS, "cache")
+  options.is(opts.levels, "table", "cache: levels")
+  options.is(opts.redis, "string", "cache: redis")
+  if options.number(opts.jitter or 0, 0, "cache: jitter") > 1 then
+    blame("cache: jitter is a number from 0 to 1")
   end
-  if opts.items and (type(opts.items) ~= "number" or opts.items < 1) then
-    error("cache: items is at least 1", 4)
-  end
+  options.number(opts.items or 1, 1, "cache: items")
 end
 
 -- What the configuration says; a process without one has the schema's.
@@ -322,7 +331,7 @@ end
 
 local function size_of(value, name)
   local bytes, why = units.size(value)
-  return bytes or error(("cache: %s: %s"):format(name, why), 4)
+  return bytes or blame(("cache: %s: %s"):format(name, why))
 end
 
 local function open_remote(self, opts, config, size)
@@ -333,7 +342,7 @@ local function open_remote(self, opts, config, size)
     item_max = size_of(opts.item_max or DEFAULTS.item_max, "item_max"),
   })
   if not ok then -- said of who called cache.new
-    error("cache: " .. tostring(made):gsub("^[^\n:]+:%d+: ", ""), 4)
+    blame("cache: " .. tostring(made):gsub("^[^\n:]+:%d+: ", ""))
   end
   return made
 end

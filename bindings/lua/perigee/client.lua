@@ -9,12 +9,15 @@ local proxies = require "perigee.client.proxy"
 local quick = require "perigee.client.quick"
 local responses = require "perigee.client_response"
 local tasks = require "perigee.core.task"
+local options = require "perigee.options"
 local time = require "perigee.time"
 local tls = require "perigee.client.tls"
 local watch = require "perigee.client.watch"
 local urls = require "perigee.url"
 
 local M = {}
+
+local blame = options.blame
 
 local REDIRECTS = plans.REDIRECTS
 
@@ -127,7 +130,7 @@ end
 local function send_source(plan, call)
   local source = plan.source
   plan.source = function()
-    error("a body that is a function can be sent only once", 2)
+    blame("a body that is a function can be sent only once")
   end
   for chunk in source do
     if not core.write(call, chunk) then
@@ -339,11 +342,11 @@ local function carry_out(plan, first)
       return nil, err
     end
     if not REDIRECT[res.status] or not res.headers.location
-      or (opts.redirects or REDIRECTS) == 0 then
+      or (opts.redirects or REDIRECTS) < 1 then
       return res
     end
     res:close()
-    if plan.left == 0 then
+    if plan.left < 1 then
       return refuse_redirect(plan, "too_many_redirects", "too many redirects")
     end
     plan.left = plan.left - 1
@@ -376,7 +379,7 @@ local function with_method(method)
   local is_get = method == "GET"
   return function(url, opts)
     if opts ~= nil and type(opts) ~= "table" then
-      error("http: a table of options expected", 2)
+      blame("http: a table of options expected")
     end
     if is_get then
       local res, err = quick.get(url, opts)

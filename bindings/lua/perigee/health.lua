@@ -123,7 +123,7 @@ function M.check(name, fn, opts)
     error("health.check: a function expected, not a " .. type(fn), 2)
   end
   opts = opts or {}
-  options.check(opts, OPTIONS, "health.check", 2)
+  options.check(opts, OPTIONS, "health.check")
   add {
     name = name, fn = fn, required = opts.required == true,
     every = duration(opts.every, "health.check: every", EVERY_MS),

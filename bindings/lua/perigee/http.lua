@@ -17,7 +17,7 @@ local function checked(opts, known, what)
   if opts == nil then
     return {}
   end
-  options.check(opts, known, what, 3)
+  options.check(opts, known, what)
   return opts
 end
 

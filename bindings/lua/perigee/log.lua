@@ -89,7 +89,7 @@ end
 local LIMIT = { lines = true, per = true }
 
 local function check_limit(opts)
-  options.check(opts, LIMIT, "log.limited", 3)
+  options.check(opts, LIMIT, "log.limited")
   local lines = opts.lines or 1
   local per = units.duration(opts.per or "10s")
   if type(lines) ~= "number" or lines < 1 or not per or per <= 0 then

@@ -9,8 +9,11 @@ local core = require "perigee.core.offload"
 local errors = require "perigee.error"
 local json = require "perigee.core.json"
 local log = require "perigee.core.log"
+local options = require "perigee.options"
 
 local M = {}
+
+local blame = options.blame
 
 local UPVALUES_MAX = 60
 local FUNCTIONS_MAX = 200
@@ -159,11 +162,11 @@ end
 --- See task.offload.
 function M.run(fn, ...)
   if type(fn) ~= "function" then
-    error("offload: a function expected", 3)
+    blame("offload: a function expected")
   end
   local ok, request = pcall(make_request, fn, ...)
   if not ok then
-    error(request, 3)
+    blame(request)
   end
   crew = crew or core.crew()
   local result, err = core.run(crew, request)

@@ -1,5 +1,6 @@
 --- Redis: `redis.get "main"` and what it gives.
 
+local blame = require("perigee.options").blame
 local Client = require "perigee.redis.client"
 local core = require "perigee.core.redis"
 
@@ -34,9 +35,9 @@ function M.get(name)
   if not client then
     local opened, why = core.open(name)
     if not opened then
-      error(why and ("redis %s: %s"):format(name, why)
+      blame(why and ("redis %s: %s"):format(name, why)
         or ("no Redis %q: set redis.%s.url in config/"):format(
-          tostring(name), tostring(name)), 2)
+          tostring(name), tostring(name)))
     end
     local options = require("perigee.config").redis[name]
     if type(opened) == "table" then

@@ -17,6 +17,8 @@ local HEDGE = { delay = true }
 
 local M = {}
 
+local blame = options.blame
+
 ---@class perigee.RetryOptions
 ---@field attempts integer?        # all in all; 3
 ---@field base string|number?      # the first pause, doubled each time; "100ms"
@@ -33,7 +35,7 @@ local M = {}
 ---@return ... # what it returned at last; what it raised is nil, err
 function M.retry(fn, opts)
   outcome.check_function(fn, "retry")
-  return retry.run(retry.rules(opts, 2), fn)
+  return retry.run(retry.rules(opts), fn)
 end
 
 ---@class perigee.BreakerOptions
@@ -142,11 +144,11 @@ end
 function M.hedge(fn, opts)
   outcome.check_function(fn, "hedge")
   if opts ~= nil then
-    options.check(opts, HEDGE, "hedge", 2)
+    options.check(opts, HEDGE, "hedge")
   end
   local ms, why = units.duration(opts and opts.delay or "100ms")
   if not ms then
-    error("hedge: delay: " .. why, 2)
+    blame("hedge: delay: " .. why)
   end
   local handles = {}
   return end_hedge(handles, pcall(run_hedge, fn, ms, handles))
@@ -177,7 +179,7 @@ local function part(opts, key, make)
   if type(given) == "table" and given.call then
     return given
   elseif not opts.name then
-    error(("policy: options for a %s need the policy's name"):format(key), 4)
+    blame(("policy: options for a %s need the policy's name"):format(key))
   end
   return make(opts.name, given)
 end
@@ -185,7 +187,7 @@ end
 local function add_timeout(opts, inner)
   local ms, why = units.duration(opts.timeout)
   if not ms then
-    error("policy: timeout: " .. why, 4)
+    blame("policy: timeout: " .. why)
   end
   return function(...)
     return task.with_deadline(ms, inner, ...)
@@ -203,6 +205,7 @@ end
 ---@param ... any
 ---@return ...
 function policy:call(fn, ...)
+  outcome.check_function(fn, "policy")
   return self.run(fn, ...)
 end
 
@@ -211,7 +214,7 @@ end
 ---@param opts perigee.PolicyOptions
 ---@return perigee.Policy
 function M.policy(opts)
-  options.check(opts, PARTS, "policy", 2)
+  options.check(opts, PARTS, "policy")
   local run = call
   if opts.timeout then
     run = add_timeout(opts, run)
@@ -223,7 +226,7 @@ function M.policy(opts)
     run = through(part(opts, "breaker", breaker.new), run)
   end
   if opts.retry then
-    local rules, inner = retry.rules(opts.retry, 2), run
+    local rules, inner = retry.rules(opts.retry), run
     run = function(...)
       return retry.run(rules, inner, ...)
     end

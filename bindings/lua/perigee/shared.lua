@@ -10,6 +10,8 @@ local units = require "perigee.units"
 
 local M = {}
 
+local blame = options.blame
+
 local BOOLEAN, NUMBER, STRING, TABLE = 1, 2, 3, 4 -- as peri_dict_type
 local SET, ADD, REPLACE = 0, 1, 2
 local ELIMIT, ESTATE, ENOTFOUND, EEXISTS = -5000, -5005, -5006, -5007
@@ -63,7 +65,7 @@ local function key_text(key)
   if type(key) == "number" then
     return tostring(key)
   end
-  error("a key must be a string, not a " .. type(key), 4)
+  blame("a key must be a string, not a " .. type(key))
 end
 
 local function check_ttl(ttl)
@@ -72,7 +74,7 @@ local function check_ttl(ttl)
   end
   local ms, why = units.duration(ttl)
   if not ms then
-    error("ttl: " .. why, 4)
+    blame("ttl: " .. why)
   end
   return ms > 0 and ms < 1 and 1 or ms
 end
@@ -179,7 +181,7 @@ local function put(self, key, value, ttl, mode)
     end
     rc = c_set_bytes(self.c, key, #key, bytes, #bytes, TABLE, ttl, mode)
   else
-    error("a " .. kind .. " cannot be kept in a dictionary", 3)
+    blame("a " .. kind .. " cannot be kept in a dictionary")
   end
   if rc == 0 then
     return true
@@ -236,7 +238,7 @@ function dict:incr(key, by, init, ttl)
   end
   by, init = by or 1, init or 0
   if type(by) ~= "number" or type(init) ~= "number" then
-    error("a number expected to add, and to begin with", 2)
+    blame("a number expected to add, and to begin with")
   end
   local rc = c_incr(self.c, key, #key, by, init,
     ttl == nil and 0 or check_ttl(ttl), number_out)
@@ -266,7 +268,7 @@ local function to_c(value)
   elseif kind == "boolean" then
     c.type, c.number = BOOLEAN, value and 1 or 0
   elseif kind ~= "nil" then
-    error("a " .. kind .. " cannot be kept in a dictionary", 3)
+    blame("a " .. kind .. " cannot be kept in a dictionary")
   end
   return { value = c, text = text }
 end
@@ -425,7 +427,7 @@ end
 local function open(name, size, region)
   local handle, address, real = core.open(region, size)
   if not handle then
-    error(address, 3)
+    blame(address)
   end
   local d = setmetatable({
     name = name,
@@ -449,17 +451,17 @@ function M.dict(name, opts)
     return opened[name]
   end
   if type(name) ~= "string" or name == "" or #name > 64 then
-    error("a dictionary's name is a string of up to 64 bytes", 2)
+    blame("a dictionary's name is a string of up to 64 bytes")
   end
   local size = DEFAULT_SIZE
   if opts ~= nil then
-    options.check(opts, DICT, "shared.dict", 2)
+    options.check(opts, DICT, "shared.dict")
   end
   if opts and opts.size then
     local why
     size, why = units.size(opts.size)
     if not size then
-      error("size: " .. why, 2)
+      blame("size: " .. why)
     end
   end
   opened[name] = count_requests((open(name, size, "dict:" .. name)))

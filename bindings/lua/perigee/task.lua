@@ -4,10 +4,13 @@
 local core = require "perigee.core.task"
 local json = require "perigee.json"
 local options = require "perigee.options"
+local units = require "perigee.units"
 
 local MAP = { concurrency = true }
 
 local M = {}
+
+local blame = options.blame
 
 ---@class perigee.Task
 ---@field join fun(self: perigee.Task): ...     # its values, or nil and its error
@@ -80,12 +83,12 @@ end
 
 local function check_functions(fns)
   if type(fns) ~= "table" then
-    error("a list of functions expected", 3)
+    blame("a list of functions expected")
   end
   for i, fn in ipairs(fns) do
     if type(fn) ~= "function" then
-      error(("a list of functions expected: item %d is a %s")
-        :format(i, type(fn)), 3)
+      blame(("a list of functions expected: item %d is a %s")
+        :format(i, type(fn)))
     end
   end
 end
@@ -138,14 +141,14 @@ end
 ---@return perigee.Error? err
 function M.map(list, fn, opts)
   if type(list) ~= "table" or type(fn) ~= "function" then
-    error("a list and a function expected", 2)
+    blame("a list and a function expected")
   end
   if opts ~= nil then
-    options.check(opts, MAP, "task.map", 2)
+    options.check(opts, MAP, "task.map")
   end
   local limit = opts and opts.concurrency or math.huge
-  if type(limit) ~= "number" or limit < 1 then
-    error("concurrency must be a positive number", 2)
+  if type(limit) ~= "number" or limit < 1 or limit ~= limit then
+    blame("concurrency must be a positive number")
   end
   return in_group(run_map, list, fn, limit)
 end
@@ -181,7 +184,7 @@ end
 function M.race(fns)
   check_functions(fns)
   if #fns == 0 then
-    error("at least one function expected", 2)
+    blame("at least one function expected")
   end
   return in_group(run_race, fns)
 end
@@ -193,6 +196,10 @@ end
 ---@param ... any
 ---@return ...
 function M.with_deadline(duration, fn, ...)
+  local ms, why = units.duration(duration)
+  if not ms then
+    blame("with_deadline: " .. why)
+  end
   return core.spawn_within(duration, fn, ...):join()
 end
 
@@ -239,6 +246,7 @@ end
 ---@param n integer
 ---@return perigee.Semaphore
 function M.semaphore(n)
+  options.number(n, 1, "semaphore: n")
   return setmetatable({ core = core.semaphore(n) }, semaphore)
 end
 

@@ -206,7 +206,7 @@ function M.span(name, attributes, fn, given)
     attributes, fn, given = nil, attributes, fn
   end
   if given ~= nil then
-    options.check(given, OPTIONS, "trace.span", 2)
+    options.check(given, OPTIONS, "trace.span")
   end
   check_span(name, attributes, fn, given)
   if not wanted then

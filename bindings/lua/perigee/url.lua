@@ -15,8 +15,10 @@ local M = {}
 
 local PORTS = { http = 80, https = 443 }
 
+-- Said without what may be secret: credentials, the query.
 local function bad(url, why)
-  local err = errors.new("invalid", "%s: %s", url:sub(1, 200), why)
+  local shown = url:match("^[^?#]*"):gsub("^(.-://)[^/]*@", "%1")
+  local err = errors.new("invalid", "%s: %s", shown:sub(1, 200), why)
   err.code = "bad_url"
   return nil, err
 end

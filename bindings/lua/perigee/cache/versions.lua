@@ -9,8 +9,11 @@
 
 local core = require "perigee.core.shared"
 local ffi = require "ffi"
+local options = require "perigee.options"
 
 local M = {}
+
+local blame = options.blame
 
 local COUNT = 65536
 local EPOCH = COUNT - 1
@@ -95,7 +98,7 @@ end
 function M.open(name, dict)
   local address, err = core.cells("versions:" .. name, COUNT * 4)
   if not address then
-    error(err, 4)
+    blame(err)
   end
   local cells = ffi.cast("volatile uint32_t *", address)
   return setmetatable({ cells = cells, epoch = cells + EPOCH, dict = dict },

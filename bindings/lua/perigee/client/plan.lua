@@ -1,5 +1,6 @@
 --- From the options of a request to a plan: what is to be sent, checked.
 
+local errors = require "perigee.error"
 local json = require "perigee.json"
 local options = require "perigee.options"
 local time = require "perigee.time"
@@ -8,6 +9,8 @@ local units = require "perigee.units"
 local urls = require "perigee.url"
 
 local M = {}
+
+local blame = options.blame
 
 local BODY_MAX = 16 * 1024 * 1024
 local TIMEOUT_MS = 30000
@@ -34,9 +37,18 @@ local OWN = {
   ["expect"] = true,
 }
 
-local function check(value, what, level)
+local TYPES = {
+  headers = "table", query = "table", form = "table", cookies = "table",
+  no_proxy = "string", unix = "string", stream = "boolean",
+  decompress = "boolean", deny_private = "boolean", send_deadline = "boolean",
+}
+local UNSENT = { table = true, ["function"] = true, thread = true,
+  userdata = true }
+local UNIX_MAX = 107 -- of what the kernel takes
+
+local function check(value, what)
   if value == nil then
-    error(what, level + 1)
+    blame(what)
   end
   return value
 end
@@ -47,12 +59,12 @@ function M.duration(opts, name, default)
     return default
   end
   local ms, why = units.duration(opts[name])
-  return check(ms, why and name .. ": " .. why, 4)
+  return check(ms, why and name .. ": " .. why)
 end
 
 local function add_header(plan, name, value)
   if type(name) ~= "string" then
-    error("headers: names are strings", 5)
+    blame("headers: names are strings")
   end
   local lower = name:lower()
   if OWN[lower] then
@@ -63,6 +75,9 @@ local function add_header(plan, name, value)
     value = { value }
   end
   for _, each in ipairs(value) do
+    if UNSENT[type(each)] then
+      blame(("headers: %s cannot be a %s"):format(name, type(each)))
+    end
     plan.headers[#plan.headers + 1] = { lower, name, tostring(each) }
   end
 end
@@ -78,7 +93,7 @@ local function set_body(plan, opts)
   local body = opts.body
   if opts.json ~= nil then
     local text, err = json.encode(opts.json)
-    body = text or error(err, 0)
+    body = text or blame("json: " .. err.message)
     default_header(plan, "content-type", "application/json")
   elseif opts.form then
     body = urls.encode(opts.form, true)
@@ -88,7 +103,7 @@ local function set_body(plan, opts)
     plan.source = body
   elseif body ~= nil then
     plan.body = type(body) == "string" and body
-      or error("body: a string or a function expected", 4)
+      or blame("body: a string or a function expected")
   end
 end
 
@@ -101,7 +116,25 @@ local function rules_of(opts)
   if type(given) == "number" then
     given = { attempts = given, max = RETRY_MAX_MS }
   end
-  return require("perigee.resilience.retry").rules(given, 3)
+  return require("perigee.resilience.retry").rules(given)
+end
+
+local function check_types(opts)
+  for name, wanted in pairs(TYPES) do
+    options.is(opts[name], wanted, name)
+  end
+  if opts.proxy then
+    options.is(opts.proxy, "string", "proxy")
+  end
+  if opts.redirects ~= nil then
+    options.number(opts.redirects, 0, "redirects")
+  end
+end
+
+local function refuse(code, text)
+  local err = errors.new("invalid", text)
+  err.code = code
+  return nil, err
 end
 
 --- Raises for what is no option; nil and an error for a URL that is none.
@@ -109,25 +142,31 @@ end
 ---@return table? plan
 ---@return perigee.Error? err
 function M.make(opts)
-  options.check(opts, KNOWN, "http", 3)
+  options.check(opts, KNOWN, "http")
   local method = opts.method or "GET"
   if type(opts.url) ~= "string" or type(method) ~= "string" then
-    error("url: a string expected", 3)
+    blame("url: a string expected")
   end
+  check_types(opts)
   local url, err = urls.parse(opts.url)
   if not url then
     return nil, err
+  elseif method:upper() == "CONNECT" then
+    return refuse("bad_request", "CONNECT is for the option proxy")
+  elseif opts.unix and (opts.unix == "" or #opts.unix > UNIX_MAX
+    or opts.unix:find("%z")) then
+    return refuse("bad_url", "unix: a path of up to 107 bytes expected")
   end
   local body_max = opts.body_max or BODY_MAX
   local plan = {
     method = method:upper(), url = url, headers = {}, has = {}, opts = opts,
-    body_max = check(units.size(body_max), "body_max: a size expected", 3),
+    body_max = check(units.size(body_max), "body_max: a size expected"),
     timeout = M.duration(opts, "timeout", TIMEOUT_MS),
     connect = M.duration(opts, "connect_timeout", CONNECT_MS),
     first_byte = M.duration(opts, "first_byte_timeout", 0),
     left = opts.redirects or M.REDIRECTS,
     unix = opts.unix, rules = rules_of(opts),
-    tls = opts.tls ~= nil and tls.check(opts.tls, 3) or nil,
+    tls = opts.tls ~= nil and tls.check(opts.tls) or nil,
   }
   for name, value in pairs(opts.headers or {}) do
     add_header(plan, name, value)

@@ -4,33 +4,33 @@ local options = require "perigee.options"
 
 local M = {}
 
+local blame = options.blame
+
 local TYPES = { ca = "string", cert = "string", key = "string",
   verify = "boolean", server_name = "string", min_version = "string" }
 
 local NOTHING = {}
 
-local function refuse(what, level)
-  error("tls" .. what, level + 1)
+local function refuse(what)
+  blame("tls" .. what)
 end
 
 --- What C is to know of it; raises for a wrong call.
 ---@param given perigee.TlsOptions
----@param level integer # of whoever is to blame
 ---@return table
-function M.check(given, level)
-  level = level + 1
-  options.check(given, TYPES, "tls", level)
+function M.check(given)
+  options.check(given, TYPES, "tls")
   for name, value in pairs(given) do
     if type(value) ~= TYPES[name] then
-      refuse((".%s: a %s expected"):format(name, TYPES[name]), level)
+      refuse((".%s: a %s expected"):format(name, TYPES[name]))
     end
   end
   if (given.cert == nil) ~= (given.key == nil) then
-    refuse(": cert and key go together", level)
+    refuse(": cert and key go together")
   end
   local version = given.min_version
   if version and version ~= "1.2" and version ~= "1.3" then
-    refuse('.min_version: "1.2" or "1.3" expected', level)
+    refuse('.min_version: "1.2" or "1.3" expected')
   end
   return { ca = given.ca, cert = given.cert, key = given.key,
     insecure = given.verify == false, server_name = given.server_name,

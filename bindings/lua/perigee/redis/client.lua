@@ -4,6 +4,7 @@ local commands = require "perigee.redis.commands"
 local core = require "perigee.core.redis"
 local json = require "perigee.json"
 local lease = require "perigee.redis.lease"
+local blame = require("perigee.options").blame
 local pipeline = require "perigee.redis.pipeline"
 local scan = require "perigee.redis.scan"
 local subscription = require "perigee.redis.subscription"
@@ -77,7 +78,7 @@ end
 ---@return perigee.Error? err # kind "conflict", code "WATCH": a key changed
 function Client:watch(keys, fn)
   if type(fn) ~= "function" then
-    error("a function expected, got " .. type(fn), 2)
+    blame("a function expected, got " .. type(fn))
   end
   local w, err = watch.begin(self.core, self.timeout_ms, keys)
   if not w then
@@ -93,6 +94,9 @@ local NONE = {}
 ---@param source string
 ---@return fun(keys: string[]?, args: any[]?): any, perigee.Error?
 function Client:script(source)
+  if type(source) ~= "string" then
+    blame "redis: the script's source expected"
+  end
   local sha = core.sha1_hex(source)
   local function eval(name, what, keys, args)
     if #args == 0 then

@@ -1,6 +1,10 @@
 --- Redis commands: what is known of them by name.
 
+local options = require "perigee.options"
+
 local M = {}
+
+local blame = options.blame
 
 -- What a call gives, as bindings/redis_bind.h has it.
 M.VALUE, M.MAP, M.LIST, M.EXEC = 0, 1, 2, 3
@@ -122,13 +126,16 @@ end
 ---@param ... any # its arguments
 ---@return string upper
 function M.check(name, ...)
+  if type(name) ~= "string" or name == "" then
+    blame "redis: the name of a command expected"
+  end
   local upper = name:upper()
   local why = REFUSED[upper]
   if not why and upper == "CLIENT" then
     why = REFUSED["CLIENT " .. tostring(M.flatten(...)[1]):upper()]
   end
   if why then
-    error(("redis: %s cannot be sent: %s"):format(upper, why), 3)
+    blame(("redis: %s cannot be sent: %s"):format(upper, why))
   end
   return upper
 end
@@ -179,7 +186,7 @@ function M.with_methods(class, make)
       local joined = second and first .. " " .. second or first
       local why = REFUSED[joined] or REFUSED[first]
       if why then
-        error(("redis: %s cannot be sent: %s"):format(joined, why), 2)
+        blame(("redis: %s cannot be sent: %s"):format(joined, why))
       end
       local method = make(first, second)
       if joined == "CLIENT" then

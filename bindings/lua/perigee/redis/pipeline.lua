@@ -1,10 +1,13 @@
 --- Redis: commands that are collected and sent in one go.
 
+local options = require "perigee.options"
 local commands = require "perigee.redis.commands"
 local core = require "perigee.core.redis"
 local errors = require "perigee.error"
 
 local M = {}
+
+local blame = options.blame
 
 local MAP = commands.MAP
 
@@ -13,11 +16,10 @@ local Pipeline = {}
 
 local function push(self, upper, ...)
   if self.done then
-    error("redis: the pipeline has been sent", 3)
+    blame("redis: the pipeline has been sent")
   end
   if not self.blocking and commands.waits(upper, ...) then
-    error(("redis: %s would keep others waiting in a pipeline"):format(upper),
-      3)
+    blame(("redis: %s would keep others waiting in a pipeline"):format(upper))
   end
   local n = self.count + 1
   self.count = n
@@ -52,7 +54,7 @@ end)
 ---@return perigee.Error? err # fn's
 function M.collect(fn, blocking, note)
   if type(fn) ~= "function" then
-    error("a function expected, got " .. type(fn), 3)
+    blame("a function expected, got " .. type(fn))
   end
   -- No field may be nil: it would be taken for a command.
   local p = setmetatable({

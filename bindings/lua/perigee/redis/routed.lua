@@ -7,6 +7,7 @@ local errors = require "perigee.error"
 local json = require "perigee.json"
 local keys = require "perigee.redis.keys"
 local lease = require "perigee.redis.lease"
+local blame = require("perigee.options").blame
 local pipeline = require "perigee.redis.pipeline"
 local scan = require "perigee.redis.scan"
 local spread = require "perigee.redis.spread"
@@ -162,7 +163,7 @@ end
 
 function Routed:watch(watched, fn)
   if type(fn) ~= "function" then
-    error("a function expected, got " .. type(fn), 2)
+    blame("a function expected, got " .. type(fn))
   end
   local slot, err = slot_of(self, "WATCH", watched)
   local handle

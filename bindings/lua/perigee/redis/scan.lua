@@ -6,6 +6,8 @@ local units = require "perigee.units"
 
 local M = {}
 
+local blame = options.blame
+
 ---@class perigee.redis.ScanOptions
 ---@field match string?
 ---@field count integer?
@@ -32,7 +34,7 @@ end
 ---@return fun(): string?, string?
 function M.each(step, width, given)
   if given ~= nil then
-    options.check(given, SCAN, "redis", 2)
+    options.check(given, SCAN, "redis")
   end
   local words = words_of(given)
   local cursor, items, at = "0", nil, 1
@@ -72,7 +74,7 @@ end
 ---@return fun(): string?, table<string, string>?
 function M.entries(read, key, given)
   given = given or {}
-  options.check(given, ENTRIES, "redis", 2)
+  options.check(given, ENTRIES, "redis")
   local last, items, at = given.after or "0", {}, 1
   local words = {}
   if given.count then
@@ -81,7 +83,7 @@ function M.entries(read, key, given)
   if given.block then
     local ms, why = units.duration(given.block)
     words[#words + 1] = "BLOCK"
-    words[#words + 1] = math.max(1, ms or error("redis: " .. why, 3))
+    words[#words + 1] = math.max(1, ms or blame("redis: " .. why))
   end
   local function step()
     local all = { unpack(words) }

@@ -2,6 +2,7 @@
 
 local core = require "perigee.core.redis"
 
+local blame = require("perigee.options").blame
 local task = require "perigee.task"
 
 local M = {}
@@ -109,7 +110,7 @@ end
 function M.open(handle, command, ...)
   local count = select("#", ...)
   if count == 0 then
-    error("redis: no channel to subscribe to", 3)
+    blame("redis: no channel to subscribe to")
   end
   local sub = core.subscribe(handle, count, core.encode(command, ...))
   local live, err = core.event(sub)
@@ -148,7 +149,7 @@ end
 function M.follow(find, command, ...)
   local count = select("#", ...)
   if count == 0 then
-    error("redis: no channel to subscribe to", 3)
+    blame("redis: no channel to subscribe to")
   end
   local self = setmetatable({
     find = find,

@@ -11,6 +11,8 @@ local pcall = pcall
 
 local M = {}
 
+local blame = options.blame
+
 local FAILED, SUCCEEDED, UNKNOWN = 0, 1, 2
 
 local c_enter = ffi.cast("double (*)(void *)", core.enter)
@@ -94,14 +96,11 @@ end
 
 local function duration(value, what)
   local ms, why = units.duration(value)
-  return ms or error(("breaker: %s: %s"):format(what, why), 4)
+  return ms or blame(("breaker: %s: %s"):format(what, why))
 end
 
 local function number(value, what, least)
-  if type(value) ~= "number" or value < least then
-    error(("breaker: %s must be a number from %g on"):format(what, least), 4)
-  end
-  return value
+  return options.number(value, least, "breaker: " .. what)
 end
 
 local made = {}
@@ -116,7 +115,7 @@ function M.new(name, opts)
     return made[name]
   end
   opts = opts or {}
-  options.check(opts, DEFAULTS, "breaker", 2)
+  options.check(opts, DEFAULTS, "breaker")
   local function option(key)
     if opts[key] == nil then
       return DEFAULTS[key]
@@ -125,7 +124,7 @@ function M.new(name, opts)
   end
   local rate = number(option "rate", "rate", 0)
   if rate > 1 then
-    error("breaker: rate is a share, 0 to 1", 3)
+    blame("breaker: rate is a share, 0 to 1")
   elseif opts.counts then
     outcome.check_function(opts.counts, "breaker: counts")
   end
@@ -136,7 +135,7 @@ function M.new(name, opts)
     duration(option "window", "window"), duration(option "open", "open"),
     number(option "probes", "probes", 1))
   if not handle then
-    error(address, 3)
+    blame(address)
   end
   made[name] = setmetatable({
     name = name,

@@ -94,13 +94,10 @@ function M.new(name, opts)
     return made[name]
   end
   opts = opts or {}
-  options.check(opts, KNOWN, "bulkhead", 2)
-  local concurrency, queue = opts.concurrency or 10, opts.queue or 0
-  if type(concurrency) ~= "number" or concurrency < 1 then
-    error("bulkhead: concurrency must be at least 1", 3)
-  elseif type(queue) ~= "number" or queue < 0 then
-    error("bulkhead: queue must be at least 0", 3)
-  end
+  options.check(opts, KNOWN, "bulkhead")
+  local concurrency = options.number(opts.concurrency or 10, 1,
+    "bulkhead: concurrency")
+  local queue = options.number(opts.queue or 0, 0, "bulkhead: queue")
   made[name] = setmetatable({
     name = name, opts = opts, concurrency = concurrency, queue = queue,
     active = 0, waiting = 0, refused = 0, slots = task.semaphore(concurrency),

@@ -12,6 +12,8 @@ local units = require "perigee.units"
 
 local M = {}
 
+local blame = options.blame
+
 local KNOWN = { rate = true, per = true, burst = true, scope = true,
   window = true, redis = true, timeout = true, when_away = true }
 local WHEN_AWAY = { host = true, allow = true, refuse = true }
@@ -28,6 +30,13 @@ local c_window = ffi.cast(signature, core.ffi.window)
 ---@field remote perigee.RemoteLimit?
 local limiter = {}
 limiter.__index = limiter
+
+local function positive(value, what)
+  if type(value) ~= "number" or not (value > 0 and value < math.huge) then
+    blame(("limiter: %s must be a positive number"):format(what))
+  end
+  return value
+end
 
 local function refusal(self, wait_ms)
   local err = errors.new("limited", "%s: the limit is reached", self.name)
@@ -73,15 +82,18 @@ end
 function limiter:take(key, count)
   if key == nil then
     key = ""
+  elseif type(key) ~= "string" and type(key) ~= "number" then
+    blame("limiter: a key must be a string, not a " .. type(key))
   end
+  count = count == nil and 1 or positive(count, "the count")
   local wait_ms, err
   if self.remote then
-    wait_ms, err = take_remote(self, key, count or 1)
+    wait_ms, err = take_remote(self, key, count)
     if not wait_ms then
       return nil, err
     end
   else
-    wait_ms = take_here(self, key, count or 1)
+    wait_ms = take_here(self, key, count)
   end
   if wait_ms == 0 then
     local cells = self.allowed
@@ -100,20 +112,13 @@ local function dict_for(scope)
   elseif scope == "worker" then
     return shared.internal("limits:" .. host.worker, WORKER_BYTES)
   end
-  error("limiter: scope must be \"worker\", \"shared\" or \"redis\"", 4)
-end
-
-local function positive(value, what)
-  if type(value) ~= "number" or value <= 0 or value ~= value then
-    error(("limiter: %s must be a positive number"):format(what), 4)
-  end
-  return value
+  blame("limiter: scope must be \"worker\", \"shared\" or \"redis\"")
 end
 
 local function duration(value, what)
   local ms, why = units.duration(value)
   if not ms or ms < 1 then
-    error(("limiter: %s: %s"):format(what, why or "at least a millisecond"), 4)
+    blame(("limiter: %s: %s"):format(what, why or "at least a millisecond"))
   end
   return ms
 end
@@ -122,7 +127,7 @@ local function add_remote(self, opts)
   local timeout_ms = duration(opts.timeout or "250ms", "timeout")
   self.when_away = opts.when_away or "host"
   if not WHEN_AWAY[self.when_away] then
-    error("limiter: when_away must be \"host\", \"allow\" or \"refuse\"", 4)
+    blame("limiter: when_away must be \"host\", \"allow\" or \"refuse\"")
   end
   self.remote = require("perigee.resilience.remote_limit").new(self,
     opts.redis or "main", timeout_ms)
@@ -144,7 +149,8 @@ end
 ---@return perigee.Limiter
 function M.new(name, opts)
   outcome.check_name(name, "limiter")
-  options.check(opts, KNOWN, "limiter", 2)
+  options.check(opts, KNOWN, "limiter")
+  options.is(opts.window, "boolean", "limiter: window")
   local per_ms = duration(opts.per or "1s", "per")
   local rate = positive(opts.rate, "rate")
   local d = dict_for(opts.scope or "shared")

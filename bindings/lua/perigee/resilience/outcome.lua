@@ -2,8 +2,11 @@
 --- is none.
 
 local errors = require "perigee.error"
+local options = require "perigee.options"
 
 local M = {}
+
+local blame = options.blame
 
 --- The error of a failed call; what was raised to end the task goes on.
 ---@param ok boolean # pcall's
@@ -36,7 +39,7 @@ end
 ---@param what string
 function M.check_function(fn, what)
   if type(fn) ~= "function" and not (getmetatable(fn) or {}).__call then
-    error(("%s: a function expected, got %s"):format(what, type(fn)), 3)
+    blame(("%s: a function expected, got %s"):format(what, type(fn)))
   end
 end
 
@@ -55,7 +58,7 @@ end
 ---@param what string
 function M.check_name(name, what)
   if type(name) ~= "string" or name == "" or #name > 64 then
-    error(what .. ": a name of up to 64 bytes expected", 4)
+    blame(what .. ": a name of up to 64 bytes expected")
   end
 end
 

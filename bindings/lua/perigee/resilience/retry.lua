@@ -10,6 +10,8 @@ local pcall = pcall
 
 local M = {}
 
+local blame = options.blame
+
 local KNOWN = {
   attempts = true, base = true, max = true, jitter = true, retry_on = true,
   budget = true,
@@ -48,6 +50,7 @@ end
 local function by_list(list)
   local wanted = {}
   for _, kind in ipairs(list) do
+    options.is(kind, "string", "retry: retry_on")
     wanted[kind] = true
   end
   return function(err)
@@ -60,23 +63,22 @@ local function duration(value, default, what)
     return default
   end
   local ms, why = units.duration(value)
-  return ms or error("retry: " .. what .. ": " .. why, 5)
+  return ms or blame("retry: " .. what .. ": " .. why)
 end
 
-local function make_rules(opts, level)
+local function make_rules(opts)
   if type(opts) == "number" then
     opts = { attempts = opts }
   end
-  options.check(opts, KNOWN, "retry", level + 1)
-  local attempts = opts.attempts or 3
-  if type(attempts) ~= "number" or attempts < 1 then
-    error("retry: attempts must be at least 1", 4)
-  end
+  options.check(opts, KNOWN, "retry")
+  local attempts = options.number(opts.attempts or 3, 1, "retry: attempts")
+  options.is(opts.jitter, "boolean", "retry: jitter")
+  options.is(opts.budget, "boolean", "retry: budget")
   local on = opts.retry_on or by_default
   if type(on) == "table" then
     on = by_list(on)
   elseif type(on) ~= "function" then
-    error("retry: retry_on must be a list or a function", 4)
+    blame("retry: retry_on must be a list or a function")
   end
   return {
     attempts = attempts,
@@ -93,14 +95,13 @@ local made_numbers = {}
 
 --- The rules that options stand for; raises when they are wrong.
 ---@param opts table|number|nil
----@param level integer # whom to blame, as error() takes it where this is called
 ---@return table
-function M.rules(opts, level)
+function M.rules(opts)
   opts = opts or 3
   local cache = type(opts) == "number" and made_numbers or made
   local rules = cache[opts]
   if not rules then
-    rules = make_rules(opts, level + 1)
+    rules = make_rules(opts)
     cache[opts] = rules
   end
   return rules
