@@ -168,6 +168,7 @@ static void on_timer(uv_timer_t *timer)
     peri_redis_conn *conn = timer->data;
     uint64_t now_ms = uv_now(timer->loop);
     uint64_t patience_ms = conn->client->config.timeout_ms;
+    uint64_t oldest_due_ms;
     uint64_t next_ms;
 
     conn->timer_due_ms = 0;
@@ -180,15 +181,16 @@ static void on_timer(uv_timer_t *timer)
         return;
     }
     /* A reply that is that late will not come: begin anew. */
-    if (peri_redis_conn_entry(conn, conn->head)->due_ms != 0 &&
-        (peri_redis_conn_entry(conn, conn->head)->due_ms + patience_ms <= now_ms ||
+    oldest_due_ms = peri_redis_conn_entry(conn, conn->head)->due_ms;
+    if (oldest_due_ms != 0 &&
+        (oldest_due_ms + patience_ms <= now_ms ||
          conn->owed > conn->client->config.queue_max / 2)) {
         peri_redis_conn_fail_rc(conn, UV_ETIMEDOUT,
                                 "too many replies are late");
         return;
     }
-    if (next_ms == 0 && peri_redis_conn_entry(conn, conn->head)->due_ms != 0) {
-        next_ms = peri_redis_conn_entry(conn, conn->head)->due_ms + patience_ms;
+    if (next_ms == 0 && oldest_due_ms != 0) {
+        next_ms = oldest_due_ms + patience_ms;
     }
     if (next_ms != 0) {
         peri_redis_conn_arm(conn, next_ms);

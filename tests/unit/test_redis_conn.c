@@ -348,7 +348,7 @@ TEST(a_connection_that_answers_nothing_for_long_is_given_up)
     assert_int_equal(w.rc, PERI_ETIMEOUT);
 }
 
-TEST(a_command_waits_for_a_connection_no_longer_than_its_timeout)
+TEST(a_connection_is_waited_for_no_longer_than_the_timeout)
 {
     fixture *f = *state;
     peri_redis_config config = config_of(f);
@@ -622,7 +622,7 @@ int main(void)
         WITH_SERVER(the_reply_to_what_was_given_up_meets_nobody),
         WITH_SERVER(a_late_reply_is_dropped_and_the_connection_goes_on),
         WITH_SERVER(a_connection_that_answers_nothing_for_long_is_given_up),
-        WITH_SERVER(a_command_waits_for_a_connection_no_longer_than_its_timeout),
+        WITH_SERVER(a_connection_is_waited_for_no_longer_than_the_timeout),
         WITH_SERVER(a_lost_connection_fails_what_waits_and_comes_back),
         WITH_SERVER(what_is_no_reply_ends_the_connection),
         WITH_SERVER(a_reply_that_is_too_large_ends_the_connection),
