@@ -4,14 +4,19 @@
 local M = {}
 
 M.begin = { needs = { "places" }, source = [[
--- What of a job is handed out, in this order; FIELDS of script_work.lua says it.
+-- A job's fields, as they are handed out: names and values in turn; of a job
+-- that is gone none.
 local function read(Q, id)
-  return call('HMGET', Q .. id, 'name', 'data', 'opts', 'timestamp', 'delay',
-    'priority', 'atm', 'ats', 'stc', 'rjk', 'defa', 'parent', 'progress')
+  return call('HGETALL', Q .. id)
 end
 
-local function exists(Q, id, v)
-  return v[1] or v[2] or v[4] or call('EXISTS', Q .. id) == 1
+local function field(v, name)
+  for i = 1, #v, 2 do
+    if v[i] == name then
+      return v[i + 1]
+    end
+  end
+  return nil
 end
 
 -- How many may be started now; else why not, in ms, or 0.
@@ -84,7 +89,7 @@ local SUSPECT, AGAIN_MS = 2, 250
 local has_suspect = false
 
 local function stands_back(Q, id, v, now)
-  if v[11] or int(v[9]) < SUSPECT then
+  if field(v, 'defa') or int(field(v, 'stc')) < SUSPECT then
     return false
   end
   local other = call('GET', Q .. 'suspect')
@@ -108,20 +113,17 @@ local function begin(run, id, v)
   call('XADD', Q .. 'events', '*', 'event', 'active', 'jobId', id, 'prev',
     'waiting')
   -- Clocks of two machines differ: no job begins before it was added.
-  local stamp = (tonumber(v[4]) or 0) > run.now and v[4] or run.stamp
-  local started = v[8] and text(int(v[8]) + 1) or '1'
+  local added, started = field(v, 'timestamp'), field(v, 'ats')
+  local stamp = (tonumber(added) or 0) > run.now and added or run.stamp
+  started = started and text(int(started) + 1) or '1'
   if want.worker ~= '' then
     call('HSET', J, 'processedOn', stamp, 'ats', started, 'pb',
       want.worker)
   else
     call('HSET', J, 'processedOn', stamp, 'ats', started)
   end
-  v[8] = started
-  local at = #out + 1
-  out[at] = id
-  for k = 1, 13 do
-    out[at + k] = v[k]
-  end
+  out[#out + 1] = id
+  out[#out + 1] = v
 end
 ]] }
 
@@ -132,14 +134,14 @@ local function in_order(run, n)
   for i = 1, #ids do
     local id = ids[i]
     local v = read(Q, id)
-    if exists(Q, id, v) and not stands_back(Q, id, v, run.now) then
+    if #v > 0 and not stands_back(Q, id, v, run.now) then
       begin(run, id, v)
     end
   end
 end
 
 -- want: n token lock worker max duration. Appends to out what was begun: id
--- and fields of each. Gives how many, how long the limit holds, and whether
+-- and fields of each, as they were before. Gives how many, how long the limit holds, and whether
 -- there is more to look at.
 local function fetch(Q, now, want, out)
   promote(Q, now)

@@ -238,8 +238,8 @@ local function begin_parked(run, group, id)
   end
   call('ZREM', Q .. 'delayed', id)
   local v = read(Q, id)
-  if exists(Q, id, v) and not stands_back(Q, id, v, run.now) then
-    if not v[11] then
+  if #v > 0 and not stands_back(Q, id, v, run.now) then
+    if not field(v, 'defa') then
       enter(Q, id, group)
     end
     begin(run, id, v)
@@ -278,15 +278,15 @@ end
 local function begin_or_park(run, id, alone)
   local Q = run.Q
   local v = read(Q, id)
-  if not exists(Q, id, v) then
+  if #v == 0 then
     return
   end
   local group, lifo
-  if not v[11] then -- such a one is failed at once, and does not run
-    group, lifo = group_in(v[3])
+  if not field(v, 'defa') then -- one that has it is failed, and does not run
+    group, lifo = group_in(field(v, 'opts'))
   end
   if group and not (alone and may_begin(run, group)) then
-    park(Q, id, group, int(v[6]), lifo, run.now)
+    park(Q, id, group, int(field(v, 'priority')), lifo, run.now)
   elseif not stands_back(Q, id, v, run.now) then
     if group then
       enter(Q, id, group)

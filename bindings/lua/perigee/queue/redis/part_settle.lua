@@ -23,14 +23,35 @@ local function read_tail(Q, n)
   end
 end
 
+-- Those that end alike come after what they have in common: kind, token, keep, n,
+-- stack, how many; then id and text of each.
+local ids, texts, ends = {}, {}, {}
+
+local function read_ends(at)
+  local n = 0
+  while at <= #ARGV do
+    local kind = ARGV[at]
+    local alike = {
+      kind = kind, failed = kind == 'f', ended = kind == 'f' or kind == 'c',
+      token = ARGV[at + 1], keep = ARGV[at + 2], n = tonumber(ARGV[at + 3]),
+      stack = ARGV[at + 4],
+    }
+    local last = at + 2 * ARGV[at + 5] + 5
+    for i = at + 6, last, 2 do
+      n = n + 1
+      ids[n], texts[n], ends[n] = ARGV[i], ARGV[i + 1], alike
+    end
+    at = last + 1
+  end
+end
+
 local function read_all(Q)
-  local ids, keys, more = {}, {}, {}
-  for at = 9, #ARGV, 7 do
-    local J, n = Q .. ARGV[at + 1], #more
-    ids[#ids + 1] = ARGV[at + 1]
-    keys[#keys + 1] = J .. ':lock'
+  local keys, more = {}, {}
+  for i = 1, #ids do
+    local J, n = Q .. ids[i], #more
+    keys[i] = J .. ':lock'
     more[n + 1], more[n + 2] = J .. ':dependencies', J .. ':unsuccessful'
-    if ARGV[at + 5] == '0' then -- it is not kept
+    if ends[i].keep == '0' then -- it is not kept
       more[n + 3], more[n + 4] = J .. ':logs', J .. ':processed'
       more[n + 5] = J .. ':failed'
     end
@@ -59,7 +80,10 @@ local function unlock(Q, id, token)
   locks[id] = false
   unlocked[#unlocked + 1] = id
   dead[#dead + 1] = Q .. id .. ':lock'
-  groups[id] = leave(Q, id)
+  local group = leave(Q, id)
+  if group then
+    groups[id] = group -- nil would make the table grow, too
+  end
   if tail[id] then
     cut[#cut + 1] = id
     return nil
@@ -289,6 +313,22 @@ local function finish(Q, job, now)
   return 0
 end
 
+-- The most frequent end, with nobody else to tell: it has completed and goes.
+-- nil: it is more than that.
+local function finish_plainly(Q, id, text, token)
+  local v = call('HMGET', Q .. id, 'deid', 'parentKey', 'timestamp')
+  if v[1] or v[2] or not v[3] then
+    return nil
+  end
+  local why = unlock(Q, id, token)
+  if why then
+    return why
+  end
+  dead[#dead + 1] = Q .. id
+  evt(Q, 'completed', 'jobId', id, 'returnvalue', text, 'prev', 'active')
+  return 0
+end
+
 -- Out of active into something else than its end: kind "r" is tried again after
 -- n ms; "w" goes back to the front and no attempt was made.
 local function put_back(Q, job, now)
@@ -327,6 +367,22 @@ local function put_back(Q, job, now)
     evt(Q, 'waiting', 'jobId', id, 'prev', 'active')
   end
   return 0
+end
+
+-- The i-th of those that end. Gives 0 or why not.
+local function settle_one(Q, i, now)
+  local how, id = ends[i], ids[i]
+  if how.kind == 'c' and how.keep == '0' and not any_more then
+    local status = finish_plainly(Q, id, texts[i], how.token)
+    if status then
+      return status
+    end
+  end
+  local job = {
+    kind = how.kind, failed = how.failed, id = id, token = how.token,
+    text = texts[i], stack = how.stack, keep = how.keep, n = how.n,
+  }
+  return (how.ended and finish or put_back)(Q, job, now)
 end
 ]] }
 

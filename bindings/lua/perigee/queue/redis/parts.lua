@@ -23,6 +23,7 @@ local function meta(Q)
       max = v[3] and tonumber(v[3]),
       duration = v[4] and tonumber(v[4]),
       events = v[5] or '10000',
+      told = 0,
       fresh = not v[5],
       groups = v[6],
       group_concurrency = v[7] and tonumber(v[7]),
@@ -39,8 +40,15 @@ local function ev(Q, ...)
   call('XADD', Q .. 'events', '*', 'event', ...)
 end
 
+-- The same for those that there are many of: now and then the oldest go.
 local function evt(Q, ...)
-  call('XADD', Q .. 'events', 'MAXLEN', '~', meta(Q).events, '*', 'event', ...)
+  local m = meta(Q)
+  if m.told % 64 == 0 then
+    call('XADD', Q .. 'events', 'MAXLEN', '~', m.events, '*', 'event', ...)
+  else
+    call('XADD', Q .. 'events', '*', 'event', ...)
+  end
+  m.told = m.told + 1
 end
 
 local function blocked(Q)
@@ -79,8 +87,11 @@ local function int(v)
   return tonumber(v or 0) or 0
 end
 
+local format = string.format
+
+-- A whole number; %d is several times as fast.
 local function text(n)
-  return string.format('%.0f', n)
+  return format(n < 9e15 and n > -9e15 and '%d' or '%.0f', n)
 end
 ]] }
 

@@ -12,20 +12,20 @@ local Q, now = KEYS[1] .. ':', ARGV[1]
 local n = (#ARGV - 1) / 3
 local first = call('INCRBY', Q .. 'id', n) - n + 1
 ensure_meta(Q)
-local events, most, ids = Q .. 'events', meta(Q).events, {}
+local events, ids = Q .. 'events', {}
 for i = 1, n do
   local id, at = text(first + i - 1), 3 * i - 1
   local name = ARGV[at]
   call('HSET', Q .. id, 'name', name, 'data', ARGV[at + 1], 'opts',
     ARGV[at + 2], 'timestamp', now, 'delay', '0', 'priority', '0')
   call('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
-  call('XADD', events, 'MAXLEN', '~', most, '*', 'event', 'waiting', 'jobId',
-    id)
+  call('XADD', events, '*', 'event', 'waiting', 'jobId', id)
   ids[i] = id
 end
 for i = 1, n, 1000 do
   call('LPUSH', meta(Q).target, unpack(ids, i, math.min(i + 999, n)))
 end
+call('XTRIM', events, 'MAXLEN', '~', meta(Q).events)
 wake(Q)
 return first
 ]])

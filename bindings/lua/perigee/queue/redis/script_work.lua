@@ -4,20 +4,15 @@ local parts = require "perigee.queue.redis.parts"
 
 local M = {}
 
---- The fields that fetch gives of each job after its id.
-M.FIELDS = {
-  "name", "data", "opts", "timestamp", "delay", "priority", "attempts",
-  "started", "crashed", "scheduler", "deferred", "parent", "progress",
-}
-
 --- Ends jobs and begins others. KEYS: root. ARGV: now, or by how many ms, with a
 --- sign, the worker's clock is ahead of the server's: then this has lain in wait,
 --- and does nothing ({ -1 }) unless the worker was alive lately; how many to begin,
 --- token, lock in ms, name of the worker, its limit: max and duration, points of
---- metrics; then for each that ends: kind ("c" completed, "f" failed, "r" tried
---- again, "w" given back), id, token, text, stack, keep, n (attempts, or
---- ms until the next). Gives { how many, ms of the limit, due time of the next
---- that is delayed, status of each that ended..., jobs... }.
+--- metrics; then, for those that end alike: kind ("c" completed, "f" failed, "r"
+--- tried again, "w" given back), token, keep, n (attempts, or ms until the next),
+--- stack, how many, and of each id and text. Gives { how many, ms of the limit, due time of the next
+--- that is delayed, status of each that ended..., then id and
+--- fields of each job }.
 M.settle = parts.compose({ "settle", "fetch" }, [[
 local Q, now = KEYS[1] .. ':', tonumber(ARGV[1])
 if string.find(ARGV[1], '^[+-]') then
@@ -31,23 +26,13 @@ if string.find(ARGV[1], '^[+-]') then
 end
 local points = tonumber(ARGV[8])
 local out, completed, failed = { 0, 0, 0 }, 0, 0
+read_ends(9)
 read_all(Q)
-for at = 9, #ARGV, 7 do
-  local kind = ARGV[at]
-  local job = {
-    kind = kind, failed = kind == 'f', id = ARGV[at + 1],
-    token = ARGV[at + 2], text = ARGV[at + 3], stack = ARGV[at + 4],
-    keep = ARGV[at + 5], n = tonumber(ARGV[at + 6]),
-  }
-  local status
-  if kind == 'c' or kind == 'f' then
-    status = finish(Q, job, now)
-    if status == 0 then
-      completed = completed + (job.failed and 0 or 1)
-      failed = failed + (job.failed and 1 or 0)
-    end
-  else
-    status = put_back(Q, job, now)
+for i = 1, #ids do
+  local status = settle_one(Q, i, now)
+  if status == 0 and ends[i].ended then
+    completed = completed + (ends[i].failed and 0 or 1)
+    failed = failed + (ends[i].failed and 1 or 0)
   end
   out[#out + 1] = status
 end

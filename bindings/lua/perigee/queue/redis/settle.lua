@@ -5,13 +5,18 @@ local core = require "perigee.core.task"
 local redis = require "perigee.core.redis"
 local store = require "perigee.queue.redis.store"
 local time = require "perigee.time"
-local work = require "perigee.queue.redis.script_work"
 
 local M = {}
 
-local FIELDS = work.FIELDS
-local STRIDE = #FIELDS + 1
-local NAME, DATA, OPTS = 1, 2, 3
+-- Of a job's hash, as a record has it.
+local NUMBERS = {
+  timestamp = "timestamp", delay = "delay", priority = "priority",
+  atm = "attempts", ats = "started", stc = "crashed",
+}
+local TEXTS = {
+  name = "name", data = "data", rjk = "scheduler", defa = "deferred",
+  progress = "progress",
+}
 local BATCH = 64
 local RETRY_MIN_MS, RETRY_MAX_MS = 20, 500
 -- Our clock has been set back if it is that far behind.
@@ -36,35 +41,40 @@ local function header(c, n, token, now)
   }
 end
 
-local function record(c, reply, at, token)
-  local v = codec.present
-  local opts, raw = codec.options_in(reply[at + OPTS])
-  return {
-    id = reply[at], queue = c.queue, state = "active",
-    name = v(reply[at + NAME]) or "", data = v(reply[at + DATA]) or "{}",
-    opts = opts,
-    timestamp = tonumber(v(reply[at + 4])) or 0,
-    delay = tonumber(v(reply[at + 5])) or 0,
-    priority = tonumber(v(reply[at + 6])) or 0,
-    attempts = tonumber(v(reply[at + 7])) or 0,
-    started = tonumber(v(reply[at + 8])) or 0,
-    crashed = tonumber(v(reply[at + 9])) or 0,
-    scheduler = v(reply[at + 10]), deferred = v(reply[at + 11]),
-    parent = codec.parent_in(reply[at + 12]),
-    progress = v(reply[at + 13]),
-    token = token, raw_opts = raw,
+local function record(c, id, fields, token)
+  local job = {
+    id = id, queue = c.queue, state = "active", token = token, name = "",
+    data = "{}", opts = nil, raw_opts = nil, timestamp = 0, delay = 0,
+    priority = 0, attempts = 0, started = 0, crashed = 0, scheduler = nil,
+    deferred = nil,
   }
+  local opts
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], codec.present(fields[i + 1])
+    if NUMBERS[name] then
+      job[NUMBERS[name]] = tonumber(value) or 0
+    elseif TEXTS[name] and value then
+      job[TEXTS[name]] = value
+    elseif name == "opts" then
+      opts = value
+    elseif name == "parent" then
+      job.parent = codec.parent_in(value)
+    end
+  end
+  job.started = job.started + 1
+  job.opts, job.raw_opts = codec.options_in(opts)
+  return job
 end
 
 -- Node throws after it has begun such a job, and it stalls for ever. Here it
 -- fails.
-local function record_or_fault(c, reply, at, token)
-  local ok, job = pcall(record, c, reply, at, token)
+local function record_or_fault(c, id, fields, token)
+  local ok, job = pcall(record, c, id, fields, token)
   if ok then
     return job
   end
   return {
-    id = reply[at], queue = c.queue, token = token, opts = {}, name = "",
+    id = id, queue = c.queue, token = token, opts = {}, name = "",
     data = "{}", attempts = 0,
     deferred = "the job's data or options are not valid JSON",
   }
@@ -72,8 +82,8 @@ end
 
 local function jobs_of(c, reply, ended, token)
   local jobs = {}
-  for at = 4 + ended, #reply, STRIDE do
-    jobs[#jobs + 1] = record_or_fault(c, reply, at, token)
+  for at = 4 + ended, #reply, 2 do
+    jobs[#jobs + 1] = record_or_fault(c, reply[at], reply[at + 1], token)
   end
   return jobs
 end
@@ -124,6 +134,24 @@ local function end_time(c)
   return began and began > now and began - now < BEHIND_MAX_MS and began or now
 end
 
+-- Where the last of those that end alike begin is batch.alike: how many they are
+-- stands at +6. Jobs that fail differ by their stacks.
+local function put_end(batch, kind, job, text, stack, keep, n)
+  local args, alike = batch.args, batch.alike
+  local at = #args
+  if alike and args[alike + 1] == kind and args[alike + 2] == job.token
+    and args[alike + 3] == keep and args[alike + 4] == n
+    and args[alike + 5] == stack then
+    args[alike + 6] = args[alike + 6] + 1
+  else
+    batch.alike = at
+    args[at + 1], args[at + 2], args[at + 3] = kind, job.token, keep
+    args[at + 4], args[at + 5], args[at + 6] = n, stack, 1
+    at = at + 6
+  end
+  args[at + 1], args[at + 2] = job.id, text
+end
+
 --- Ends a job; gives true, or nil and why not.
 ---@param c perigee.queue.redis.Settler
 ---@param kind "c"|"f"|"r"|"w"
@@ -142,11 +170,7 @@ function M.finish(c, kind, job, text, stack, keep, n)
   end
   local place = batch.n + 1
   batch.n = place
-  local args = batch.args
-  local at = #args
-  args[at + 1], args[at + 2], args[at + 3] = kind, job.id, job.token
-  args[at + 4], args[at + 5], args[at + 6] = text, stack, keep
-  args[at + 7] = n
+  put_end(batch, kind, job, text, stack, keep, n)
   batch.event:wait()
   if batch.err then
     return nil, batch.err
@@ -200,15 +224,12 @@ end
 ---@param c perigee.queue.redis.Settler
 ---@param jobs table<string, perigee.queue.Record>
 function M.give_back(c, jobs)
-  local args = header(c, 0, "")
-  local empty = #args
+  local batch = { args = header(c, 0, "") }
   for _, job in pairs(jobs) do
-    for _, value in ipairs { "w", job.id, job.token, "", "", "", 0 } do
-      args[#args + 1] = value
-    end
+    put_end(batch, "w", job, "", "", "", 0)
   end
-  if #args > empty then
-    c.store:run("settle", c.queue, args)
+  if batch.alike then
+    c.store:run("settle", c.queue, batch.args)
   end
 end
 
