@@ -109,9 +109,8 @@ static peri_client_conn *take_idle(peri_origin *origin, const peri_call *call)
         if (call->fresh && conn->uses > 0) {
             continue;
         }
-        /* What cannot be sent twice is worth a look. */
-        if (conn->uses > 0 && (!call->idempotent || call->streams_body) &&
-            !peri_client_conn_quiet(conn)) {
+        /* What has come meanwhile is no answer to what is asked now. */
+        if (conn->uses > 0 && !peri_client_conn_quiet(conn)) {
             peri_client_conn_close(conn);
             continue;
         }

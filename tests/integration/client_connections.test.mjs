@@ -57,6 +57,26 @@ test("an answer that comes while a connection rests ends the connection", async 
   assert.equal((await app.fetch(server.port)).body, "ok");
 });
 
+test("an answer too many that was not read yet is not taken for the next one's", async (t) => {
+  const app = await client_app(t);
+  const answer = (text) => `HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`;
+  const server = await upstream(t, (socket, head, n) => {
+    socket.write(answer(`answer ${n}`));
+    if (n === 1) {
+      setTimeout(() => socket.write(answer("too many")), 50);
+    }
+  });
+  // The loop reads nothing between the two: it computes.
+  const bodies = await app.run(`
+    local url, now = "http://127.0.0.1:${server.port}/", function() return os.clock() * 1000 end
+    local first = assert(http.get(url)).body
+    local until_ms = now() + 400
+    while now() < until_ms do end
+    return { first, assert(http.get(url)).body }`);
+  assert.deepEqual(bodies, ["answer 1", "answer 2"]);
+  assert.equal(server.connections, 2);
+});
+
 test("a kept connection that turns out closed is replaced once, where that is safe", async (t) => {
   const app = await client_app(t);
   // The second request on a connection finds it closed.
