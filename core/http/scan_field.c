@@ -121,11 +121,13 @@ void peri_framing_note(peri_framing *framing, peri_slice name, peri_slice value,
 static const char *skip_port(const char *p, const char *end)
 {
     const char *from = p;
+    unsigned port = 0;
 
-    while (p < end && peri_char_is(*p, PERI_CHAR_DIGIT)) {
+    while (p < end && p - from < 5 && peri_char_is(*p, PERI_CHAR_DIGIT)) {
+        port = port * 10 + (unsigned)(*p - '0');
         p++;
     }
-    return p - from <= 5 ? p : from;
+    return port <= UINT16_MAX ? p : from;
 }
 
 static const char *skip_literal(const char *p, const char *end)

@@ -12,7 +12,7 @@ M.NAME = "deliveries"
 -- What shares a group shares its limit (queue.limits in the configuration): a
 -- target that is slow holds up itself alone.
 local function group_of(target_url)
-  return target_url:match "^%a+://([^/?#]+)"
+  return target_url:match("^%a+://([^/?#]+)"):lower()
 end
 
 local function id_of(delivery)

@@ -2,12 +2,17 @@ local common = require "schemas.common"
 
 local M = {}
 
--- No user:password@: it would be logged and shown. A host is a name (253) and a
--- port: more is none, and no group of the queue's.
+local PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}"
+  .. "|655[0-2][0-9]|6553[0-5])"
+
+-- No user:password@: it would be logged and shown. A host is a name of up to 253
+-- characters or an address, and perhaps a port: more is none.
 local target_url = {
   type = "string",
   format = "uri",
-  pattern = "^https?://[^/?#@]{1,259}([/?][^#@]*)?$",
+  pattern = "^[Hh][Tt][Tt][Pp][Ss]?://"
+    .. "([^/?#@:\\[\\]]{1,253}|\\[[0-9A-Fa-f:.]+\\])(:" .. PORT .. "?)?"
+    .. "([/?][^#@]*)?$",
   maxLength = 2048,
 }
 

@@ -152,10 +152,10 @@ end
 -- True, or nil and why not; seen: what came back.
 local function send(delivery, subscription, event, seen)
   local url = subscription.target_url
-  local target = url:match "^%a+://([^/?#]+)"
+  local target = url:match("^%a+://([^/?#]+)"):lower()
   if not subscription.enabled then
     return nil, errors.new("unavailable", "the subscription is switched off")
-  elseif not M.is_allowed(target:gsub(":%d+$", "")) then
+  elseif not M.is_allowed(target:gsub(":%d*$", "")) then
     return nil, errors.new("forbidden",
       "app.delivery.targets does not allow this host")
   end

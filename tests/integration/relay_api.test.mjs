@@ -156,8 +156,17 @@ describe("subscriptions", () => {
     problem(await relay.call("DELETE", at), 404);
   });
 
+  it("may have any form of scheme, host and port", async () => {
+    for (const target_url of ["HTTP://127.0.0.1:65535/a", "hTTps://Example.com", "http://[::1]:1?a", "http://a:/"]) {
+      const made = await relay.post("/subscriptions", { source: "open", target_url });
+      assert.deepEqual([made.status, made.json.target_url], [201, target_url], made.text);
+      assert.equal((await relay.call("DELETE", made.headers.get("location"))).status, 204);
+    }
+  });
+
   it("are refused when they are malformed", async () => {
-    for (const target_url of ["ftp://a/b", "/relative", "http://", "http://u:p@host/", "https://a b/", `https://${"a".repeat(300)}/`]) {
+    for (const target_url of ["ftp://a/b", "/relative", "http://", "http://u:p@host/", "https://a b/", `https://${"a".repeat(300)}/`,
+      "http://a:65536/", "http://a:99999", "http://a:0/", "http://a:8o/", "http://[::1/"]) {
       problem(await relay.post("/subscriptions", { source: "open", target_url }), 400);
     }
     const target_url = "https://example.com/";

@@ -327,6 +327,10 @@ TEST(wants_one_sound_host)
     assert_int_equal(host_verdict("a:b"), 400);
     assert_int_equal(host_verdict(":80"), 400);
     assert_int_equal(host_verdict("a:123456"), 400);
+    assert_int_equal(host_verdict("a:000080"), 400);
+    assert_int_equal(host_verdict("a:65536"), 400);
+    assert_int_equal(host_verdict("[::1]:99999"), 400);
+    assert_int_equal(host_verdict("a:65535"), TAKEN);
     assert_int_equal(host_verdict("[::1"), 400);
     assert_int_equal(host_verdict("[]"), 400);
     assert_int_equal(host_verdict("[zz]"), 400);
