@@ -124,8 +124,9 @@ static void on_exit_of(peri_child *child, int status,
     if (proc->reason == PERI_END_EXIT && WIFSIGNALED(status)) {
         proc->reason = PERI_END_SIGNAL;
     }
-    if (proc->state == PERI_PROC_DRAINING && status != 0 &&
-        proc->reason != PERI_END_WATCHDOG) {
+    /* One that has never served had no requests. */
+    if (proc->state == PERI_PROC_DRAINING && proc->serving_since_ns != 0 &&
+        status != 0 && proc->reason != PERI_END_WATCHDOG) {
         master->cut = true;
     }
     peri_spare_take_back(proc);

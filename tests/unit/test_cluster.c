@@ -152,6 +152,10 @@ static void app_stage(void *data, uint64_t generation, int bundle_fd,
         abort();
     } else if (strcmp(app->staged, "exit") == 0) {
         _exit(3);
+    } else if (strcmp(app->staged, "exit-late") == 0) {
+        peri_log(app->info.logger, PERI_LOG_INFO, "about to exit");
+        usleep(300000);
+        _exit(3);
     } else if (strcmp(app->staged, "hang") != 0) {
         done(arg, NULL);
     }
@@ -699,6 +703,18 @@ static void a_crash_loop_answers_503_at_once(void **state)
     stop(&h);
 }
 
+static void what_has_never_served_is_not_cut_off(void **state)
+{
+    host h;
+
+    (void)state;
+    prepare(&h, "exit-late", "");
+    launch(&h, false);
+    find_ports(&h);
+    expect(&h, "about to exit");
+    stop(&h); /* so that workers exit while they are to leave */
+}
+
 static void a_reload_is_committed_everywhere_or_nowhere(void **state)
 {
     static const char *const bad[][2] = {
@@ -994,6 +1010,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_killed_worker_is_replaced_and_its_listener_served),
         cmocka_unit_test(a_single_killed_worker_loses_no_waiting_connection),
         cmocka_unit_test(a_crash_loop_answers_503_at_once),
+        cmocka_unit_test(what_has_never_served_is_not_cut_off),
         cmocka_unit_test(a_reload_is_committed_everywhere_or_nowhere),
         cmocka_unit_test(a_restarted_worker_serves_what_was_committed),
         cmocka_unit_test(files_are_watched_in_development),
