@@ -94,14 +94,23 @@ local VALUES = {
 }
 local UNCOUNTED = { "x", "y", "z", "x + 1", "z or x", "x and y", "(...)", "-x", "#y", "not x" }
 
+-- What the compiler keeps would count.
+local function interpreted(fn)
+  jit.off(fn)
+  return fn
+end
+
+local count = interpreted(function()
+  return collectgarbage "count"
+end)
+
 -- How much memory there is when a constructor begins to set its keys, and when
 -- it has set them: their values take none.
 local function sizes(keys)
-  local make = loaded("local x, y, z, count = ... return { first = count(), "
-    .. keys .. ", last = count() }")
-  jit.off(make) -- what the compiler keeps would count
+  local make = interpreted(loaded(
+    "local x, y, z, count = ... return { first = count(), " .. keys .. ", last = count() }"))
   collectgarbage "stop"
-  local made = make(3, "4", nil, function() return collectgarbage "count" end)
+  local made = make(3, "4", nil, count)
   collectgarbage "restart"
   return made.first, made.last
 end
@@ -136,14 +145,12 @@ describe("bytecode of the build", function()
   end)
 
   it("makes such tables in functions within functions, too", function()
-    local count = function() return collectgarbage "count" end
-    local make = loaded [[
+    local make = interpreted(loaded [[
       return function(count)
         return function(x)
           return { first = count(), a = x, b = x, c = x, d = x, last = count() }
         end
-      end]] ()(count)
-    jit.off(make)
+      end]] ()(count))
     collectgarbage "stop"
     local made = make(1)
     collectgarbage "restart"
