@@ -42,6 +42,7 @@ typedef struct perilua_gen {
     bool listens;   /* somebody waits for events */
     bool runs_jobs; /* jobs.retired is to be told when it retires */
     bool loaded;    /* on_start has run: on_stop is due */
+    bool staged;    /* staging has ended well: it may be committed */
     bool retiring;
     bool stopping; /* on_unload and on_stop run, or have run */
     /* references into the registry */

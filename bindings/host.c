@@ -89,11 +89,12 @@ void perilua_host_commit(peri_host *host, uint64_t number)
     }
 }
 
+/* A worker that takes a dead one's place loads what is committed already. */
 perilua_gen *perilua_host_live(peri_host *host)
 {
     perilua_gen *staged = host->staged;
 
-    if (staged != NULL &&
+    if (staged != NULL && staged->staged &&
         atomic_load_explicit(host->generation, memory_order_acquire) ==
             staged->number) {
         perilua_host_commit(host, staged->number);

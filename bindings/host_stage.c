@@ -47,6 +47,7 @@ static void staging_end(staging *s, const char *error)
         s->done(s->data, error);
         perilua_gen_stop(gen);
     } else {
+        gen->staged = true;
         s->done(s->data, NULL);
     }
     free(s);
@@ -199,6 +200,7 @@ void perilua_host_stage(peri_host *host, uint64_t number, int bundle_fd,
     gen = perilua_gen_create(host, number, bundle);
     host->staged = gen;
     if (!load) {
+        gen->staged = true;
         report_late(host, done, data, NULL);
         return;
     }

@@ -1,7 +1,7 @@
 // perigee.events: every worker hears what one of them says.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { start, until } from "./helpers.mjs";
+import { sleep, start, until } from "./helpers.mjs";
 
 const ROUTE = `
 local events = require "perigee.events"
@@ -68,4 +68,32 @@ test("events", async (t) => {
       return json.heard.length === 1 && json.heard[0] === 99;
     }, { what: "the new generation's news" });
   });
+});
+
+test("a worker that starts while others publish serves all the same", async (t) => {
+  const app = await start(t, {
+    workers: 2,
+    files: { "scripts/main.lua": 'require("perigee.task").sleep(200)\nreturn {}' },
+    route: ROUTE,
+  });
+  let publishing = true;
+  const publisher = (async () => {
+    while (publishing) {
+      await app.get("/say/1").catch(() => {}); // one on the killed worker's connection
+      await sleep(5);
+    }
+  })();
+  const [first] = app.workers();
+  try {
+    process.kill(first, "SIGKILL");
+    await app.line((l) => l.msg === "worker ended" && l.workerPid === first);
+    await until(async () => {
+      const { workers } = JSON.parse((await app.command("status", "--json")).stdout);
+      return workers.length === 2 && workers.every((w) => w.state === "serving");
+    }, { what: "the successor" });
+  } finally {
+    publishing = false;
+    await publisher;
+  }
+  assert.deepEqual(app.lines.filter((l) => l.msg === "worker ended").map((l) => l.workerPid), [first]);
 });
