@@ -78,14 +78,14 @@ function Queue:add_bulk(list, opts)
     error("a list of {name, data, opts} expected", 2)
   end
   check_options(opts or {}, { tx = true }, "add_bulk", 2)
-  local entries = {}
+  local entries, known = {}, {}
   for i, one in ipairs(list) do
     if type(one) ~= "table" then
       error(("a list of {name, data, opts} expected: item %d is a %s")
         :format(i, type(one)), 2)
     end
     check_options(one, check.JOB_FIELDS, ("item %d"):format(i), 2)
-    local entry, err = check.entry(one.name, one.data, one.opts, 2)
+    local entry, err = check.entry(one.name, one.data, one.opts, 2, known)
     if not entry then
       return nil, err
     end

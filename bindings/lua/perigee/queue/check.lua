@@ -28,14 +28,18 @@ M.JOB_FIELDS = { name = true, data = true, opts = true }
 ---@param data any
 ---@param opts table?
 ---@param level integer
+---@param known table? # options that were checked before, by theirs
 ---@return {name: string, data: string, opts: table}? entry
 ---@return perigee.Error? err # its data is nothing for JSON
-function M.entry(name, data, opts, level)
+function M.entry(name, data, opts, level, known)
   if type(name) ~= "string" or name == "" then
     error("a job's name is a text, not "
       .. (name == "" and "an empty one" or type(name)), level + 1)
   end
-  local checked = options.check(opts, level + 1)
+  local checked = known and known[opts] or options.check(opts, level + 1)
+  if known and opts ~= nil then
+    known[opts] = checked
+  end
   if data == nil then
     return { name = name, data = "{}", opts = checked }
   end

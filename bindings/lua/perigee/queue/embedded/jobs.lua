@@ -25,6 +25,20 @@ local function place_of(store, opts)
   return state, opts.priority or 0, opts.lifo and -pos or pos, 0
 end
 
+-- Jobs that are added together mostly have the same options, which do not change
+-- after they were checked.
+local last_opts, last_text
+
+local function text_of(opts)
+  if next(opts) == nil then
+    return nil
+  elseif opts ~= last_opts then
+    last_text = json.encode(opts)
+    last_opts = opts
+  end
+  return last_text
+end
+
 --- The statement that adds a job; state and pending for one with children.
 ---@return table? statement
 ---@return string|perigee.Error id_or_err
@@ -36,7 +50,7 @@ function M.insertion(store, queue_id, entry, scheduler)
   end
   local state, prio, pos, delay = place_of(store, opts)
   local cid = entry.cid or opts.job_id
-  local text = next(opts) and json.encode(opts) or nil
+  local text = text_of(opts)
   if cid then
     return { sql.INSERT_CID, seq, queue_id, state, prio, pos,
       opts.priority or 0, delay, opts.timestamp or time.now(), opts.group,

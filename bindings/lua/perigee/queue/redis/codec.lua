@@ -76,14 +76,20 @@ end
 
 local PLAIN = '{"attempts":0}'
 
---- The same as JSON text.
+-- Jobs that are added together mostly have the same options.
+local last_out, last_out_text = NONE, PLAIN
+
+--- The same as JSON text. Options that were checked do not change.
 ---@param opts perigee.queue.Options
 ---@return string
 function M.options_text(opts)
   if next(opts) == nil then
     return PLAIN
+  elseif opts ~= last_out then
+    last_out_text = json.encode(M.options_out(opts))
+    last_out = opts
   end
-  return json.encode(M.options_out(opts))
+  return last_out_text
 end
 
 local function put_steady(value, out)
