@@ -374,6 +374,36 @@ describe("resilience.fallback", function()
 end)
 
 describe("resilience.policy", function()
+  it("does not open its breaker for what its bulkhead refuses", function()
+    local name, gate = fresh(), task.semaphore(1)
+    local p = resilience.policy { name = name, bulkhead = { concurrency = 1 },
+      breaker = { failures = 1, open = 1 } }
+    local b = resilience.breaker(name)
+    gate:acquire()
+    local function hold()
+      local handle = task.spawn(function()
+        return resilience.bulkhead(name):call(gate.acquire, gate)
+      end)
+      task.sleep(1)
+      return handle
+    end
+    local held = hold()
+    local _, err = p:call(down)
+    assert.equal("bulkhead_full", err.code)
+    assert.equal("closed", b:state())
+    gate:release()
+    held:join()
+    p:call(down)
+    assert.equal("open", b:state())
+    task.sleep(5) -- the next call is a probe
+    held = hold()
+    _, err = p:call(down)
+    assert.equal("bulkhead_full", err.code)
+    assert.equal("half_open", b:state()) -- neither better nor worse
+    gate:release()
+    held:join()
+  end)
+
   it("puts fallback outside of retry outside of breaker", function()
     local b = resilience.breaker(fresh(), { failures = 2, open = "10s" })
     local calls = 0

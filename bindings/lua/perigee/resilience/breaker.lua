@@ -43,7 +43,8 @@ local function leave_failed(self, entered, ok, first, second, ...)
     error(err, 0)
   end
   local counted, bad = pcall(self.counts, err)
-  c_leave(self.c, entered, (bad or not counted) and FAILED or SUCCEEDED)
+  c_leave(self.c, entered, (bad or not counted) and FAILED
+    or outcome.is_own_refusal(err) and UNKNOWN or SUCCEEDED)
   if ok then
     return first, second, ...
   end

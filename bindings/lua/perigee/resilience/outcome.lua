@@ -46,11 +46,21 @@ end
 -- Failures of whoever was called, not of what was asked.
 local OF_THE_OTHER = { unavailable = true, timeout = true, internal = true }
 
+local OWN_REFUSALS = { breaker_open = true, bulkhead_full = true }
+
+--- Whether a breaker or a bulkhead of this host refused the call: the other side
+--- was not asked.
+---@param err perigee.Error
+---@return boolean
+function M.is_own_refusal(err)
+  return OWN_REFUSALS[err.code] == true
+end
+
 --- Whether a failure says that the other side is in trouble.
 ---@param err perigee.Error
 ---@return boolean
 function M.is_trouble(err)
-  return OF_THE_OTHER[err.kind] == true
+  return OF_THE_OTHER[err.kind] == true and not OWN_REFUSALS[err.code]
 end
 
 --- A name for something that workers share.

@@ -39,12 +39,8 @@ local function may_retry()
   return true
 end
 
--- Refusals by a breaker or a bulkhead of this host are no reason to hurry.
-local OWN_REFUSALS = { breaker_open = true, bulkhead_full = true }
-
 local function by_default(err)
-  return (outcome.is_trouble(err) or err.kind == "limited")
-    and not OWN_REFUSALS[err.code]
+  return outcome.is_trouble(err) or err.kind == "limited"
 end
 
 local function by_list(list)
@@ -121,11 +117,12 @@ local function pause(rules, attempt, err)
   if rules.jitter then
     ms = ms * random()
   end
-  if err.retry_after_ms and err.retry_after_ms > ms then
-    if err.retry_after_ms > rules.max then
+  local after = err.retry_after_ms
+  if type(after) == "number" and after > ms then
+    if after > rules.max then
       return nil
     end
-    ms = err.retry_after_ms
+    ms = after
   end
   local left = core.remaining()
   if left and left <= ms then
