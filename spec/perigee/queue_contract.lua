@@ -5,6 +5,7 @@ local errors = require "perigee.error"
 local json = require "perigee.json"
 local queue = require "perigee.queue"
 local task = require "perigee.task"
+local time = require "perigee.time"
 
 local serial = 0
 
@@ -157,6 +158,22 @@ return function(driver_name, settings)
         assert.same({}, q:jobs "waiting")
       end)
 
+      it("refuses names and ids that are no UTF-8", function()
+        local odd = "\255"
+        for _, opts in ipairs { { job_id = odd }, { group = odd },
+          { dedup = odd }, { dedup = { id = odd } } } do
+          assert.error_matches(function() q:add("x", nil, opts) end, "UTF%-8")
+        end
+        assert.error_matches(function() client:get(odd) end, "UTF%-8")
+        assert.error_matches(function()
+          q:schedule(odd, { every = "1h" })
+        end, "UTF%-8")
+        assert.error_matches(function()
+          q:schedule("s", { every = "1h", immediately = "no" })
+        end, "immediately")
+        assert.same({}, q:jobs "waiting")
+      end)
+
       it("refuses what is beyond all measure", function()
         assert(q:add("x", nil, { job_id = ("i"):rep(1000) }))
         for name, value in pairs {
@@ -260,6 +277,16 @@ return function(driver_name, settings)
         local second = assert(q:add("x", nil,
           { dedup = { id = "d", ttl = "1h" } }))
         assert.equal(first.id, second.id)
+      end)
+
+      it("holds a dedup id without a time until the job has ended", function()
+        local opts = { dedup = { id = "d", ttl = 0 } }
+        local first = assert(q:add("x", nil, opts))
+        task.sleep(5)
+        assert.equal(first.id, assert(q:add("x", nil, opts)).id)
+        local consumer = consume()
+        assert(consumer:complete(take(consumer), "1"))
+        assert.are_not.equal(first.id, assert(q:add("x", nil, opts)).id)
       end)
 
       it("gives a dedup id free with the job that is removed", function()
@@ -1039,6 +1066,42 @@ return function(driver_name, settings)
           assert.error_matches(function() client:flow(wrong) end,
             wrong.childs and "unknown field childs" or "dedup")
         end
+        assert.error_matches(function()
+          client:flow { name = "x", queue = unique, children = "none" }
+        end, "children: a list")
+        local twin = { name = "x", queue = unique, opts = { job_id = "twin" } }
+        local _, why = client:flow { name = "p", queue = unique,
+          opts = { job_id = "twin" }, children = { twin } }
+        assert.equal("conflict", why and why.kind)
+        assert.same(before, q:counts())
+      end)
+
+      it("are drained with what waited for nothing else", function()
+        local low = client:get(unique .. "-low")
+        local function add()
+          local child = { name = "c", queue = low.name }
+          return assert(client:flow { name = "top", queue = unique,
+            children = { { name = "mid", queue = low.name,
+              children = { child, child } } } })
+        end
+        local top = add()
+        assert(low:drain())
+        assert.equal(0, low:counts().waiting)
+        assert.equal(0, low:counts().waiting_children)
+        assert.equal("waiting", q:job(top.id).state)
+        -- clean takes the children first, not the parent that they release.
+        local mid = add().children[1]
+        task.sleep(5)
+        local gone = {}
+        for _ = 1, 2 do
+          gone[#gone + 1] = low:clean(0, 1, "waiting")[1]
+        end
+        table.sort(gone)
+        local ids = { mid.children[1].id, mid.children[2].id }
+        table.sort(ids)
+        assert.same(ids, gone)
+        low:pause()
+        low:obliterate()
       end)
 
       it("let a parent complete that does without the others", function()
@@ -1162,6 +1225,14 @@ return function(driver_name, settings)
         assert.is_number(say().next)
         assert(consumer:complete(take(consumer), "1"))
         nothing(consumer, 400)
+      end)
+
+      it("that are changed heed their new start", function()
+        assert(q:schedule("late", { every = "1h" }))
+        local start = time.now() + 5 * 3600000
+        local changed = assert(q:schedule("late",
+          { every = "1h", start = start }))
+        assert.equal(start, changed.next)
       end)
 
       it("are invalid when they have no time to come", function()

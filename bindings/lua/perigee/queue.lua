@@ -248,9 +248,7 @@ end
 ---@return {next: integer?}? scheduled # next: nil when it has ended
 ---@return perigee.Error? err
 function Queue:schedule(id, schedule, template)
-  if type(id) ~= "string" or id == "" then
-    error("a schedule's id is a text", 2)
-  end
+  check.schedule_id(id, 2)
   local checked = check.schedule(schedule, 2)
   template = template or {}
   check_options(template, check.JOB_FIELDS, "a schedule's job", 2)

@@ -13,8 +13,8 @@ local M = {}
 ---@param level integer
 function M.name(name, level)
   if type(name) ~= "string" or name == "" or #name > 200
-    or name:find "[:%c]" then
-    error("a queue's name is a text without colons, not "
+    or name:find "[:%c]" or not options.is_utf8(name) then
+    error("a queue's name is a text (UTF-8) without colons, not "
       .. (type(name) == "string" and ("%q"):format(name) or type(name)),
       level + 1)
   end
@@ -119,6 +119,15 @@ function M.limit(limit, level, of_group)
   return checked
 end
 
+--- What a schedule is called; its jobs' ids have it in them.
+---@param id any
+---@param level integer
+function M.schedule_id(id, level)
+  if type(id) ~= "string" or id == "" or not options.is_utf8(id) then
+    error("a schedule's id is a text (UTF-8)", level + 1)
+  end
+end
+
 local SCHEDULE = {
   every = true, cron = true, tz = true, limit = true, start = true,
   finish = true, catch_up = true, immediately = true,
@@ -150,6 +159,9 @@ function M.schedule(schedule, level)
       error(("%s: a whole number from %d expected"):format(key, low),
         level + 1)
     end
+  end
+  if checked.immediately ~= nil and type(checked.immediately) ~= "boolean" then
+    error("immediately: true or false expected", level + 1)
   end
   if (checked.every == nil) == (checked.cron == nil) then
     error("a schedule has either every or cron", level + 1)

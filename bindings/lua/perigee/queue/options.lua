@@ -1,5 +1,6 @@
 --- Options of jobs: checked once, the same for every driver.
 
+local json = require "perigee.json"
 local options = require "perigee.options"
 local units = require "perigee.units"
 
@@ -32,9 +33,17 @@ local function whole(name, value, low, high)
   return value
 end
 
+--- Whether a text is UTF-8: ids and names are written into JSON.
+---@param value string
+---@return boolean
+function M.is_utf8(value)
+  return json.encode(value) ~= nil
+end
+
 local function text(name, value)
-  if type(value) ~= "string" or value == "" or #value > TEXT_MAX then
-    fail("%s: a text of at most %d bytes expected", name, TEXT_MAX)
+  if type(value) ~= "string" or value == "" or #value > TEXT_MAX
+    or not M.is_utf8(value) then
+    fail("%s: a text (UTF-8) of at most %d bytes expected", name, TEXT_MAX)
   end
   return value
 end
@@ -126,9 +135,9 @@ local function dedup(name, value)
     fail("%s: {id, ttl, replace, extend} expected", name)
   end
   only(name, value, { id = true, ttl = true, replace = true, extend = true })
+  local ttl = value.ttl ~= nil and duration(name .. ".ttl", value.ttl) or 0
   return {
-    id = text(name .. ".id", value.id),
-    ttl = value.ttl ~= nil and duration(name .. ".ttl", value.ttl) or nil,
+    id = text(name .. ".id", value.id), ttl = ttl > 0 and ttl or nil,
     replace = value.replace ~= nil
       and flag(name .. ".replace", value.replace) or nil,
     extend = value.extend ~= nil

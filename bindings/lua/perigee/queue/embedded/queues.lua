@@ -158,15 +158,22 @@ function Driver:is_paused(queue)
   return row ~= nil and row.paused == 1
 end
 
--- Both statements of a removal; the outcome of the second.
+-- The first statement of a removal may have a parent wait in place of the
+-- children that go: the second takes what the first has seen, and no more.
+local SEEN = " AND (extras = 0 OR gone IS NOT NULL)"
+
+-- Both statements of a removal; the outcome of the second, and how many jobs went
+-- that have had something to do with others. where: $SEEN stands for the above.
 local function remove(self, queue, where, returning, ...)
   local queue_id, err = self.store:queue(queue)
   if not queue_id then
     return nil, err
   end
-  local pair, list = sql.removal(where), {}
-  for i, text in ipairs(pair) do
-    list[i] = { text .. (i == 2 and returning or ""), queue_id, ... }
+  local mark = sql.removal((where:gsub("%$SEEN", "")))[1]
+  local take = sql.removal((where:gsub("%$SEEN", SEEN)))[2]
+  local list = {}
+  for i, text in ipairs { mark, take .. returning } do
+    list[i] = { text, queue_id, ... }
     list[i].n = 1 + select("#", ...)
   end
   local outcomes, why, from = self.store:run(list)
@@ -174,16 +181,22 @@ local function remove(self, queue, where, returning, ...)
     return nil, why
   end
   self.store:notify_all() -- parents may have waited for them
-  return queue_id, outcomes[from + 2]
+  return queue_id, outcomes[from + 2], outcomes[from + 1]
 end
 
+-- A parent that has nothing left to wait for, and waits in this queue, goes, too.
 function Driver:drain(queue, delayed)
-  local queue_id, removed = remove(self, queue, "state IN ("
-    .. (delayed and "0, 2, 6, 7" or "0, 6, 7") .. ") AND queue = ?1", "")
-  if not queue_id then
-    return nil, removed
-  end
-  return removed
+  local where = "state IN (" .. (delayed and "0, 2, 6, 7" or "0, 6, 7")
+    .. ") AND queue = ?1$SEEN"
+  local total = 0
+  repeat
+    local queue_id, removed, tied = remove(self, queue, where, "")
+    if not queue_id then
+      return nil, removed
+    end
+    total = total + removed
+  until tied == 0
+  return total
 end
 
 local CLEAN = {
@@ -209,7 +222,7 @@ function Driver:clean(queue, grace, limit, state)
   end
   local queue_id, rows = remove(self, queue, "seq IN (SELECT seq FROM job "
     .. "WHERE queue = ?1 AND " .. where
-    .. " ORDER BY prio, pos LIMIT ?3)", " RETURNING seq, cid",
+    .. "$SEEN ORDER BY prio, pos LIMIT ?3)", " RETURNING seq, cid",
     before, limit > 0 and limit or -1)
   if not queue_id then
     return nil, rows

@@ -40,15 +40,16 @@ end
 
 local function first_of_every(schedule, now, old)
   local every = schedule.every
-  if old.every == text(every) and old.score then
+  local from = math.max(schedule.start or now, now)
+  if old.every == text(every) and old.score
+    and (old.score >= from or from == now) then
     local at = math.max(old.score, now)
     if schedule.catch_up == "none" then
       at = old.score + math.ceil((at - old.score) / every) * every
     end
     return at, tonumber(old.offset) or old.score % every
   end
-  local at = math.max(schedule.start or now, now)
-  return at, at % every
+  return from, from % every
 end
 
 local function first_of_cron(schedule, now)

@@ -144,8 +144,14 @@ local function flush(store, open, batch)
   if open[batch.queue] == batch then
     open[batch.queue] = nil
   end
-  batch.send(store, batch)
-  batch.event:set()
+  local ok, why = pcall(batch.send, store, batch)
+  if not ok then
+    batch.err = errors.wrap(why)
+  end
+  batch.event:set() -- whatever happens: the others wait for it
+  if not ok then
+    error(why, 0)
+  end
 end
 
 local function new_batch(store, open, queue, send)
