@@ -260,7 +260,7 @@ local function put_away(Q, job, state, field, now)
   call('HSET', J, field, job.text, 'finishedOn', text(now), 'atm',
     text(job.made))
   if job.failed then
-    call('HDEL', J, 'defa')
+    call('HDEL', J, 'defa', 'cancel')
   end
   if job.keep == '' and state == 'completed' then
     completed_now[#completed_now + 1] = text(now)
