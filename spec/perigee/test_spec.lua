@@ -245,6 +245,47 @@ describe("test.eventually", function()
   end)
 end)
 
+describe("mistakes in calls of the helpers", function()
+  local function blamed(fn, ...)
+    local ok, err = pcall(fn, ...)
+    assert.is_false(ok)
+    assert.matches("^spec/perigee/test_spec%.lua:%d+: ", tostring(err))
+    return tostring(err)
+  end
+
+  it("are told in the line that made them", function()
+    local app = test.app { dir = folder() }
+    assert.matches('unknown option bodi; did you mean "body"%?', blamed(function()
+      app:request { path = "/hello/x", bodi = "x" }
+    end))
+    assert.matches("GET nowhere: the request: malformed", blamed(function()
+      app:request "nowhere"
+    end))
+    assert.matches('unknown option enf; did you mean "env"%?', blamed(function()
+      test.app { enf = "test" }
+    end))
+    assert.matches('unknown option worker; did you mean "workers"%?',
+      blamed(function()
+        test.start { worker = 2 }
+      end))
+  end)
+
+  it("lists are settings, and values of a query", function()
+    local dir = test.folder {
+      ["config/default.lua"] = "return { app = { list = {} } }",
+      ["scripts/routes/a.lua"] = [[
+        return function(router)
+          router:get("/", function(req)
+            return { req:query_all("q"), require("perigee.config").app.list }
+          end)
+        end]],
+    }
+    local app = test.app { dir = dir, settings = { ["app.list"] = { "a", "b" } } }
+    local res = app:request { path = "/", query = { q = { 1, 2 } } }
+    assert.same({ { "1", "2" }, { "a", "b" } }, res:json())
+  end)
+end)
+
 describe("test.start", function()
   it("serves on a port of its own and stops with 0", function()
     local app = test.start { dir = folder() }

@@ -3,9 +3,15 @@
 local core = require "perigee.core.test"
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local options = require "perigee.options"
 local task = require "perigee.task"
 
 local M = {}
+
+local REQUEST = {
+  method = true, path = true, url = true, query = true, headers = true,
+  json = true, body = true, timeout = true,
+}
 
 ---@class perigee.test.Response
 ---@field status integer
@@ -56,7 +62,9 @@ end
 local function add_query(path, query)
   local parts = {}
   for key, value in pairs(query) do
-    parts[#parts + 1] = escape(key) .. "=" .. escape(value)
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      parts[#parts + 1] = escape(key) .. "=" .. escape(one)
+    end
   end
   table.sort(parts)
   return path .. (path:find("?", 1, true) and "&" or "?")
@@ -89,6 +97,7 @@ end
 ---@package
 function M.parts(request, path, more)
   request = as_table(request, path, more)
+  options.check(request, REQUEST, "the request")
   local headers, body = request.headers or {}, request.body
   local fields = {}
   for name, value in pairs(headers) do
@@ -108,6 +117,13 @@ function M.parts(request, path, more)
   end
   local method = request.method or (body and "POST" or "GET")
   return method:upper(), path, fields, body
+end
+
+--- A setting's value as --set takes it.
+---@package
+function M.setting(key, value)
+  return ("%s=%s"):format(key, type(value) == "table"
+    and assert(json.encode(value)) or tostring(value))
 end
 
 -- ---- over a socket ----

@@ -4,9 +4,12 @@
 local client = require "perigee.test.client"
 local core = require "perigee.core.test"
 local json = require "perigee.json"
+local options = require "perigee.options"
 local scope = require "perigee.test.scope"
 
 local M = {}
+
+local OPTIONS = { dir = true, env = true, settings = true }
 
 ---@class perigee.test.App
 local App = {}
@@ -46,7 +49,10 @@ function App:request(request, path, more)
     fields[#fields + 1] = { "content-length", tostring(#body) }
   end
   local status, answered, text =
-    assert(self.host:request(method, target, fields, body))
+    self.host:request(method, target, fields, body)
+  if not status then
+    options.blame(("%s %s: %s"):format(method, target, answered.message))
+  end
   return client.response(status, answered, text)
 end
 
@@ -78,16 +84,17 @@ end
 local function overrides(settings)
   local list = {}
   for key, value in pairs(settings or {}) do
-    list[#list + 1] = ("%s=%s"):format(key, tostring(value))
+    list[#list + 1] = client.setting(key, value)
   end
   return list
 end
 
 ---@package
-function M.open(options, add)
+function M.open(opts, add)
+  options.check(opts, OPTIONS, "test.app")
   local host = core.host()
   local ok, err = host:open(
-    options.dir or ".", options.env or "test", overrides(options.settings))
+    opts.dir or ".", opts.env or "test", overrides(opts.settings))
   if not ok then
     error(err.message, 3)
   end

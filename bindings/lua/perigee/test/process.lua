@@ -4,6 +4,7 @@ local client = require "perigee.test.client"
 local core = require "perigee.core.test"
 local errors = require "perigee.error"
 local json = require "perigee.json"
+local options = require "perigee.options"
 local scope = require "perigee.test.scope"
 local task = require "perigee.task"
 local units = require "perigee.units"
@@ -12,6 +13,10 @@ local SIGKILL, SIGTERM = 9, 15
 local START_LIMIT_MS = 20000
 local STOP_LIMIT_MS = 30000
 local PAUSE_MS = 4
+
+local OPTIONS = {
+  dir = true, env = true, settings = true, workers = true, vars = true,
+}
 
 -- Its log is how a spec sees it.
 local SETTINGS = {
@@ -141,22 +146,22 @@ function Process:stop()
   return code, signal
 end
 
-local function arguments(options)
+local function arguments(opts)
   local argv = {
-    core.program(), "run", options.dir or ".",
-    "-e", options.env or "test", "-p", "0",
-    "-w", tostring(options.workers or 1),
+    core.program(), "run", opts.dir or ".",
+    "-e", opts.env or "test", "-p", "0",
+    "-w", tostring(opts.workers or 1),
   }
   local settings = {}
   for key, value in pairs(SETTINGS) do
     settings[key] = value
   end
-  for key, value in pairs(options.settings or {}) do
+  for key, value in pairs(opts.settings or {}) do
     settings[key] = value
   end
   for key, value in pairs(settings) do
     argv[#argv + 1] = "--set"
-    argv[#argv + 1] = ("%s=%s"):format(key, tostring(value))
+    argv[#argv + 1] = client.setting(key, value)
   end
   return argv
 end
@@ -174,9 +179,9 @@ local function environment(vars)
   return list
 end
 
-function M.start(options)
-  local process = assert(core.spawn(
-    arguments(options), environment(options.vars)))
+function M.start(opts)
+  options.check(opts, OPTIONS, "test.start")
+  local process = assert(core.spawn(arguments(opts), environment(opts.vars)))
   local self = setmetatable({
     process = process, pid = process:pid(), lines = {}, rest = "",
   }, Process)
