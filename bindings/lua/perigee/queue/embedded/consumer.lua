@@ -65,6 +65,9 @@ local function statements(self, n)
   local function add(text, wanted)
     list[#list + 1] = claim(self, text, wanted)
     claims[#claims + 1] = #list
+    if text == sql.NEXT then
+      list[#list + 1] = claim(self, sql.CLAIM, wanted)
+    end
     if rated then
       list[#list + 1] = { sql.COUNT_RATE, self.queue_id, math.floor(now),
         n = 2 }
@@ -86,7 +89,7 @@ local function statements(self, n)
     add(sql.CLAIM_GROUP, 1)
   end
   if n - share > 0 then
-    add(sql.CLAIM, n - share)
+    add(sql.NEXT, n - share)
   end
   for _ = 1, grouped and n - share or 0 do
     add(sql.CLAIM_GROUP, 1)

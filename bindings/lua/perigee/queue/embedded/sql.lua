@@ -155,10 +155,12 @@ local ALLOWED = [[(SELECT CASE WHEN paused THEN 0 ELSE max(0, min(?4,
     ELSE rate_max - window_count END)) END
   FROM queue WHERE id = ?3)]]
 
--- owner, now, queue, n, host's now.
-M.CLAIM = START .. [[seq IN (SELECT seq FROM job
-  WHERE queue = ?3 AND state = 0 ORDER BY prio, pos LIMIT ]] .. ALLOWED
-  .. ") RETURNING " .. TAKEN
+-- owner, now, queue, n, host's now. First they are read, then they are taken: for
+-- RETURNING, SQLite would copy each row, old and new, with all its columns.
+local NEXT = "FROM job WHERE queue = ?3 AND state = 0 ORDER BY prio, pos LIMIT "
+  .. ALLOWED
+M.NEXT = "SELECT " .. TAKEN:gsub("started", "started + 1") .. " " .. NEXT
+M.CLAIM = START .. "seq IN (SELECT seq " .. NEXT .. ")"
 
 M.CLAIM_SUSPECT = START .. [[seq = (SELECT seq FROM job
     WHERE queue = ?3 AND state = 6 ORDER BY prio, pos LIMIT 1)
