@@ -64,3 +64,18 @@ describe("job:wait", function()
     assert.equal("broken", waiter:join()[2].message)
   end)
 end)
+
+describe("job:once", function()
+  it("refuses what is no step before it runs it", function()
+    local ran = false
+    local running = jobs.running({}, {}, { queue = "q", id = "1", name = "x",
+      data = "{}", attempts = 0, timestamp = 0 })
+    for _, step in ipairs { false, {} } do
+      assert.error_matches(function()
+        running:once(step, function() ran = true end)
+      end, "the name of a step")
+    end
+    assert.error_matches(function() running:once("step", 5) end, "a function")
+    assert.is_false(ran)
+  end)
+end)

@@ -346,6 +346,10 @@ end
 ---@return T? value
 ---@return perigee.Error? err
 function Running:once(step, fn)
+  if type(step) ~= "string" and type(step) ~= "number"
+    or type(fn) ~= "function" then
+    error("once: the name of a step and a function expected", 2)
+  end
   local kept, err = self.driver:recall(self.queue, self.id, step)
   if kept then
     return remembered(kept)
