@@ -247,6 +247,29 @@ static int redis_flush(lua_State *L)
     return 0;
 }
 
+/* post(client, name, arguments...): a command whose reply nobody wants, sent at
+ * once if there is a connection; also by a task that is cut off, and so can
+ * wait for nothing any more. */
+static int redis_post(lua_State *L)
+{
+    perilua_redis *redis = perilua_redis_check(L, 1);
+    peri_redis_op op = {.replies = 1};
+    peri_redis_fault fault;
+    peri_buf command;
+
+    if (redis->client == NULL) {
+        return 0;
+    }
+    perilua_redis_encode(L, 2, &command);
+    if (peri_redis_submit(redis->client, &op, peri_buf_slice(&command),
+                          &fault) == 0) {
+        peri_redis_cancel(&op); /* its reply will be dropped */
+        peri_redis_flush(redis->client);
+    }
+    peri_buf_fini(&command);
+    return 0;
+}
+
 /* encode(name, arguments...) -> the command as it is sent. */
 static int redis_encode(lua_State *L)
 {
@@ -348,10 +371,9 @@ static int redis_on(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"close", redis_close},   {"stats", redis_stats},
-    {"sha1_hex", redis_sha1}, {"encode", redis_encode},
-    {"flush", redis_flush},   {"take", redis_take},
-    {"give", redis_give},     {NULL, NULL}};
+    {"close", redis_close},   {"stats", redis_stats}, {"sha1_hex", redis_sha1},
+    {"encode", redis_encode}, {"flush", redis_flush}, {"post", redis_post},
+    {"take", redis_take},     {"give", redis_give},   {NULL, NULL}};
 
 static void make_class(lua_State *L, const char *name, lua_CFunction gc)
 {

@@ -126,3 +126,14 @@ test("a loader that is killed does not block the others", async (t) => {
   assert.ok(Date.now() - begun < 2000);
   assert.equal(await count(app, "loads:d"), 2);
 });
+
+test("a load that a reload cuts off is begun anew by who waits in the next generation", async (t) => {
+  const app = await start(t, { route: ROUTES, settings: { "reload.drain": 300 } });
+  const cut = app.get("/load/k?ms=60000");
+  await until(async () => (await count(app, "loads:k")) === 1);
+  assert.equal((await app.command("reload")).code, 0);
+  const next = await app.get("/load/k?ms=1");
+  assert.equal(next.status, 200, next.text);
+  assert.equal((await cut).status, 503);
+  assert.equal(await count(app, "loads:k"), 2);
+});

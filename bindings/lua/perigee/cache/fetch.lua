@@ -30,11 +30,11 @@ function M.served_stale(self)
   warn(self, "stale values are served, loads fail")
 end
 
-local function call_load(self, load, key)
+local function call_load(self, load, key, own)
   self.counts.loads = self.counts.loads + 1
   local ok, value, err = pcall(task.with_deadline, self.timeout, load, key)
-  if not ok then
-    value, err = nil, value
+  if not ok then -- this task is cut off: by a reload, or the host's stop
+    own.cut, value, err = true, nil, value
   end
   if value == nil and err ~= nil then
     self.counts.errors = self.counts.errors + 1
@@ -46,12 +46,12 @@ local function call_load(self, load, key)
 end
 
 -- With the lock in Redis held meanwhile.
-local function load_in_turn(self, key, load, turn)
+local function load_in_turn(self, key, load, own, turn)
   if not turn then
-    return call_load(self, load, key)
+    return call_load(self, load, key, own)
   end
   local keeper = task.spawn(self.remote.keep, self.remote, key, turn)
-  local value, err = call_load(self, load, key)
+  local value, err = call_load(self, load, key, own)
   keeper:cancel "the load has ended"
   return value, err
 end
@@ -84,11 +84,13 @@ local function load_and_keep(self, key, load, opts, own, turn)
   local place = self.versions:place_of_key(key)
   local tags = opts and opts.tags and self.versions:places_of_tags(opts.tags)
   local stamp = self.versions:stamp(place, tags)
-  local value, err = load_in_turn(self, key, load, turn)
+  local value, err = load_in_turn(self, key, load, own, turn)
   local changed = self.versions:stamp(place, tags) ~= stamp
   if err or changed then
     -- Invalidated meanwhile: for who waits, not to keep.
-    if turn then
+    if turn and own.cut then
+      self.remote:give_up(key, turn)
+    elseif turn then
       self.remote:leave(key, turn, err)
     end
     return false, value, err
@@ -187,7 +189,9 @@ local function run(self, key, load, opts, own)
     return entry and entry.fresh_ms + late_ms > levels.now(self) and entry
       or nil
   end, function()
-    return get(self, key, load, opts, own)
+    local stored, value, err = get(self, key, load, opts, own)
+    -- What was cut off says nothing about the key: others load it anew.
+    return stored or own.cut, value, err
   end)
 end
 

@@ -91,7 +91,8 @@ local function leave(dict, lock, token, stamp, stored, value, err)
 end
 
 --- Runs load() -> stored, value, err unless another worker does; find(waiting)
---- gives the entry that another has stored meanwhile. The stamp is the key's.
+--- gives the entry that another has stored meanwhile. Where load() says that it
+--- has stored, who waits gets no word of its failure. The stamp is the key's.
 ---@return any value
 ---@return perigee.Error? err
 function M.run(dict, key, stamp, find, load)

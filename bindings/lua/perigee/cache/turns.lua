@@ -170,4 +170,15 @@ function M:leave(key, turn, err, nothing)
   end)
 end
 
+--- Gives the lock back for a task that is cut off and can wait for nothing more.
+--- (In a cluster it lasts for its lease.)
+function M:give_up(key, turn)
+  local poster = {
+    eval = function(_, ...)
+      self.redis:post("EVAL", ...)
+    end,
+  }
+  script(poster, true, "leave", { self:lock_key(key) }, turn.token, "", WORD_MS)
+end
+
 return M

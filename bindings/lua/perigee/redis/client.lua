@@ -201,6 +201,13 @@ function Client:flush()
   core.flush(self.core)
 end
 
+--- Sends a command whose reply nobody waits for; also from a task that is cut
+--- off. For the library's own modules.
+---@param ... any # name, arguments
+function Client:post(...)
+  core.post(self.core, ...)
+end
+
 --- Counts of this worker: commands, writes, time-outs, attempts to connect.
 ---@return {commands: integer, writes: integer, timeouts: integer, connects: integer}
 function Client:stats()

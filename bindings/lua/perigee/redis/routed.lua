@@ -299,6 +299,9 @@ function Routed:any()
   return self.router:pick()
 end
 
+--- As Client:post(), but of several servers it takes a wait to know which one.
+function Routed.post() end
+
 --- See Client:flush().
 function Routed:flush()
   for handle in pairs(self.router.by_handle) do
