@@ -1097,6 +1097,7 @@ return function(driver_name, settings)
           gone[#gone + 1] = low:clean(0, 1, "waiting")[1]
         end
         table.sort(gone)
+        assert.matches('"children":%[%]', json.encode(mid.children[1]))
         local ids = { mid.children[1].id, mid.children[2].id }
         table.sort(ids)
         assert.same(ids, gone)

@@ -69,7 +69,7 @@ end
 function M.jobs(driver, node, added)
   local job = jobs.added(driver, node.queue, node.entry,
     (json.decode(node.entry.data)), added)
-  job.children = {}
+  job.children = json.array {} -- a leaf has a list as well
   for i, child in ipairs(node.children or {}) do
     job.children[i] = M.jobs(driver, child, added.children[i])
   end
