@@ -97,6 +97,20 @@ test("a fault of a whole file names it", async (t) => {
   assert.deepEqual(await check(), [{ file: "scripts/main.lua", line: 1, message: "returns nothing, not a table" }]);
 });
 
+test("os.exit in a configuration file, or in a script that is loaded, is a fault with its place", async (t) => {
+  const route = "return function(router)\n  os.exit(0)\nend\n";
+  for (const [name, text] of [["config/default.lua", "\nos.exit(0)"], ["scripts/routes/c.lua", route]]) {
+    const dir = app(t, { [name]: text });
+    for (const command of [["check"], ["routes"], ["exec", "1"]]) {
+      const { code, stderr } = await perigee([...command, dir]);
+      assert.equal(code, 78, `${name}, ${command[0]}`);
+      assert.match(stderr, new RegExp(`^${name.replaceAll(".", "\\.")}:2: os\\.exit would end`, "m"));
+    }
+  }
+  const { code, stderr } = await perigee(["exec", "os.exit(7)", app(t)]);
+  assert.equal(code, 7, stderr); // what is evaluated may
+});
+
 test("a script that waits for ever while it loads is refused by each command that loads it", async (t) => {
   const dir = app(t, {
     "scripts/main.lua": "return { befor = {} }",

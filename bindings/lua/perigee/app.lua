@@ -103,12 +103,11 @@ local function setup()
   router.build(common)
 end
 
--- In a worker os.exit would end everybody's requests with the caller's.
+-- In a worker os.exit would end everybody's requests with the caller's, in an
+-- embedder's process all of that, and in `perigee check` with a 0.
 local function forbid_exit()
-  if core.in_worker() then
-    os.exit = function() -- luacheck: ignore
-      error("os.exit would end the worker and every request in it", 2)
-    end
+  os.exit = function() -- luacheck: ignore
+    error("os.exit would end the worker and every request in it", 2)
   end
 end
 
@@ -160,7 +159,6 @@ local function selfcheck()
 end
 
 local function load_scripts()
-  forbid_exit()
   main = load_main()
   load_routes(call)
   load_jobs()
@@ -227,9 +225,12 @@ end
 -- what it raised; over: it was stopped.
 local function bounded(fn, ...)
   local limit = require("perigee.config").reload.selfcheck_timeout
+  local exit = os.exit
   late_at = time.monotonic() + limit
   core.bound_loading(true)
+  forbid_exit()
   local value, err = task.spawn(task.with_deadline, limit, fn, ...):join()
+  os.exit = exit -- luacheck: ignore
   local over = core.bound_loading(false)
   if is_late(err) then
     over = over or "the scripts were not ready within reload.selfcheck_timeout"
@@ -239,6 +240,7 @@ end
 
 --- Loads and starts the application: true, or nil and why not, with file:line.
 function M.load()
+  forbid_exit()
   return guarded_load(true)
 end
 

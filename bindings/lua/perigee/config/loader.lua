@@ -183,6 +183,13 @@ local function place_of(name)
   return name .. ": "
 end
 
+-- Else `perigee check` would end with 0 in the middle of a file.
+local TAME_OS = setmetatable({
+  exit = function()
+    error("os.exit would end the host", 2)
+  end,
+}, { __index = os })
+
 -- pcall(chunk), for so long at most: then every instruction of it raises, so
 -- that no pcall of its own keeps it going.
 local function call_bounded(chunk, name)
@@ -219,8 +226,8 @@ local function evaluate(context, name, env)
     context.incomplete = true
     return nil
   end
-  setfenv(chunk, setmetatable({ env = env, require = require_pure },
-    { __index = _G }))
+  setfenv(chunk, setmetatable({ env = env, require = require_pure,
+    os = TAME_OS }, { __index = _G }))
   local ok, value = call_bounded(chunk, name)
   if not ok then
     context.fault(not tostring(value):find(name, 1, true) and name or nil,
