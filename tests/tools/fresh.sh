@@ -76,6 +76,11 @@ make_root() {
                 cp "$file" "$work/base/etc/apt/apt.conf.d/"
             done
         cp /etc/resolv.conf "$work/base/etc/resolv.conf" 2>/dev/null || true
+        # As Debian's installer writes it; debootstrap has none.
+        if [ ! -e "$work/base/etc/hosts" ]; then
+            printf '127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost\n' \
+                >"$work/base/etc/hosts"
+        fi
         if [ -n "${NODE_EXTRA_CA_CERTS:-}" ]; then
             cp "$NODE_EXTRA_CA_CERTS" "$work/base/root/extra-ca.crt"
         fi
