@@ -139,7 +139,7 @@ function truncate(file) {
 
 function ask(port, target) {
   return new Promise((resolve, reject) => {
-    http.get({ port, path: target, agent: false }, (res) => {
+    http.get({ host: "127.0.0.1", port, path: target, agent: false }, (res) => {
       res.resume().on("end", () => resolve(res.statusCode));
     }).on("error", reject);
   });

@@ -124,7 +124,7 @@ async function scrapes(into) {
   }
   const agent = new http.Agent({ keepAlive: true });
   const scrape = () => new Promise((resolve, reject) => {
-    http.get({ port, path: "/metrics", agent }, (res) => res.resume().on("end", resolve)).on("error", reject);
+    http.get({ host: "127.0.0.1", port, path: "/metrics", agent }, (res) => res.resume().on("end", resolve)).on("error", reject);
   });
   for (let i = 0; i < 20; i++) {
     await scrape();
@@ -141,7 +141,7 @@ async function scrapes(into) {
 
 function ask(port) {
   return new Promise((resolve, reject) => {
-    http.get({ port, path: "/micro", agent: false }, (res) => {
+    http.get({ host: "127.0.0.1", port, path: "/micro", agent: false }, (res) => {
       let text = "";
       res.on("data", (chunk) => (text += chunk)).on("end", () => resolve(text));
     }).on("error", reject);

@@ -35,7 +35,7 @@ const percentile = (list, share) => list.sort((a, b) => a - b)[Math.floor(list.l
 
 function ask(port, path, accept, agent) {
   return new Promise((resolve, reject) => {
-    http.get({ port, path, headers: accept ? { accept } : {}, agent }, (res) => {
+    http.get({ host: "127.0.0.1", port, path, headers: accept ? { accept } : {}, agent }, (res) => {
       let length = 0;
       let text = "";
       res.on("data", (part) => { length += part.length; text = path === "/metrics" && !accept ? text + part : ""; });

@@ -48,7 +48,7 @@ const ROUTES = `
 
 function get(port, target) {
   return new Promise((resolve, reject) => {
-    http.get({ port, path: target, agent: false }, (res) => {
+    http.get({ host: "127.0.0.1", port, path: target, agent: false }, (res) => {
       let text = "";
       res.on("data", (chunk) => { text += chunk; }).on("end", () => resolve({ status: res.statusCode, text }));
     }).on("error", reject);
