@@ -123,7 +123,7 @@ local function begin(run, id, v)
     call('HSET', J, 'processedOn', stamp, 'ats', started)
   end
   out[#out + 1] = id
-  out[#out + 1] = v
+  out[#out + 1] = cmsgpack.pack(v)
 end
 ]] }
 
@@ -141,7 +141,7 @@ local function in_order(run, n)
 end
 
 -- want: n token lock worker max duration. Appends to out what was begun: id
--- and fields of each, as they were before. Gives how many, how long the limit holds, and whether
+-- and packed fields of each, as they were before. Gives how many, how long the limit holds, and whether
 -- there is more to look at.
 local function fetch(Q, now, want, out)
   promote(Q, now)

@@ -408,11 +408,17 @@ for _, file in ipairs { "groups", "begin", "settle" } do
 end
 
 --- The source of a script: the parts that it needs, each once, then its body.
+--- A function is made at each run, and for each local that it uses the server
+--- looks through all that functions use so far, unless it is of a function around
+--- it: so the base, which all use, is outside.
 ---@param needs string[]
 ---@param body string
 ---@return string
 function M.compose(needs, body)
-  local out, done = {}, {}
+  if #needs == 0 then
+    return body
+  end
+  local out, done = { M.base.source, "return (function()" }, { base = true }
   local function add(name)
     if not done[name] then
       done[name] = true
@@ -426,6 +432,7 @@ function M.compose(needs, body)
     add(name)
   end
   out[#out + 1] = body
+  out[#out + 1] = "end)()"
   return table.concat(out, "\n")
 end
 

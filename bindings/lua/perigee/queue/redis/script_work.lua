@@ -12,7 +12,7 @@ local M = {}
 --- tried again, "w" given back), token, keep, n (attempts, or ms until the next),
 --- stack, how many, and of each id and text. Gives { how many, ms of the limit, due time of the next
 --- that is delayed, status of each that ended..., then id and
---- fields of each job }.
+--- packed fields of each job }.
 M.settle = parts.compose({ "settle", "fetch" }, [[
 local Q, now = KEYS[1] .. ':', tonumber(ARGV[1])
 if string.find(ARGV[1], '^[+-]') then

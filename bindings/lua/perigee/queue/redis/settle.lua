@@ -4,6 +4,7 @@ local codec = require "perigee.queue.redis.codec"
 local core = require "perigee.core.task"
 local redis = require "perigee.core.redis"
 local store = require "perigee.queue.redis.store"
+local texts = require "perigee.queue.redis.texts"
 local time = require "perigee.time"
 
 local M = {}
@@ -41,7 +42,8 @@ local function header(c, n, token, now)
   }
 end
 
-local function record(c, id, fields, token)
+local function record(c, id, packed, token)
+  local fields = texts.unpack(packed)
   local job = {
     id = id, queue = c.queue, state = "active", token = token, name = "",
     data = "{}", opts = nil, raw_opts = nil, timestamp = 0, delay = 0,
@@ -68,8 +70,8 @@ end
 
 -- Node throws after it has begun such a job, and it stalls for ever. Here it
 -- fails.
-local function record_or_fault(c, id, fields, token)
-  local ok, job = pcall(record, c, id, fields, token)
+local function record_or_fault(c, id, packed, token)
+  local ok, job = pcall(record, c, id, packed, token)
   if ok then
     return job
   end
