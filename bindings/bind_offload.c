@@ -239,14 +239,16 @@ static int refuse(lua_State *L, offload_op *op, int rc, const char *why)
 {
     op_free(op);
     if (rc == PERI_EFORMAT) {
-        return luaL_error(L, "offload: an argument cannot be handed over: %s",
-                          why);
+        lua_pushnil(L);
+        lua_pushfstring(L, "offload: an argument cannot be handed over: %s",
+                        why);
+        return 2;
     }
     return perilua_fail(L, "too_large", "offload_arguments",
                         "offload: the arguments are over 64 MB");
 }
 
-/* run(crew, request) -> result; or nil and an error. */
+/* run(crew, request) -> result; or nil and an error; a text: a wrong call. */
 static int offload_run(lua_State *L)
 {
     offload **at = luaL_checkudata(L, 1, CREW);

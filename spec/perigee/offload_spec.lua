@@ -126,6 +126,23 @@ describe("task.offload", function()
     assert.equal("offload_result", err.code)
   end)
 
+  it("loads all of the library, and says what is not to be had when called", function()
+    for _, name in ipairs { "cache", "crypto", "error", "events", "health",
+      "host", "hot", "http", "json", "log", "metrics", "queue", "redis",
+      "resilience", "schema", "shared", "sqlite", "task", "time", "trace" } do
+      local kind, err = task.offload(function(module)
+        return type(require("perigee." .. module))
+      end, name)
+      assert.equal("table", kind, name .. ": " .. tostring(err))
+    end
+    local _, err = task.offload(function()
+      return require("perigee.cache").new "x"
+    end)
+    assert.matches("perigee.cache.new is not to be had", err.message)
+    _, err = task.offload(function() return require("perigee.host").pid end)
+    assert.matches("perigee.host.pid is not to be had", err.message)
+  end)
+
   it("says what is not to be had on the thread", function()
     local _, err = task.offload(function()
       require("perigee.task").sleep(1)

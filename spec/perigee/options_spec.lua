@@ -168,6 +168,8 @@ local WRONG = {
   function() task.semaphore(0 / 0) end,
   function() task.map({ 1 }, nothing, { concurrency = 0 / 0 }) end,
   function() task.offload(5) end,
+  function() task.offload(nothing, nothing) end,
+  function() task.offload(nothing, coroutine.create(nothing)) end,
 }
 
 describe("a wrong call", function()

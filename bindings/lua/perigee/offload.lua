@@ -171,6 +171,9 @@ function M.run(fn, ...)
   crew = crew or core.crew()
   local result, err = core.run(crew, request)
   if not result then
+    if type(err) == "string" then
+      blame(err)
+    end
     return nil, err
   end
   return values_of(result)

@@ -8,6 +8,11 @@ local REACHABLE = {
   ["perigee.core.json"] = true,
   ["perigee.core.regex"] = true,
 }
+-- Modules that ask for something of the worker's while they load.
+local WHOLE = {
+  "perigee.cache", "perigee.queue", "perigee.resilience", "perigee.shared",
+  "perigee.sqlite", "perigee.trace",
+}
 local CACHED_MAX = 64
 local LINES_MAX = 1000
 
@@ -23,6 +28,16 @@ local function absent(name)
         error(("%s.%s is not to be had in offloaded code"):format(
           name:gsub("^perigee%.core", "perigee"), tostring(key)), 2)
       end
+    end,
+  })
+end
+
+-- The same for a module of plain values: to read one raises.
+local function absent_values(name)
+  return setmetatable({}, {
+    __index = function(_, key)
+      error(("%s.%s is not to be had in offloaded code"):format(name,
+        tostring(key)), 2)
     end,
   })
 end
@@ -176,6 +191,12 @@ function M.install()
     if name:find "^perigee%.core%." and not REACHABLE[name] then
       package.preload[name] = function() return absent(name) end
     end
+  end
+  for _, name in ipairs(WHOLE) do
+    package.preload[name] = function() return absent(name) end
+  end
+  package.preload["perigee.host"] = function()
+    return absent_values "perigee.host"
   end
   package.preload["perigee.core.log"] = log_core
   package.preload["perigee.core.time"] = time_core
