@@ -100,6 +100,10 @@ static void on_opened(uv_fs_t *request)
 
     op->rc = (int)request->result;
     if (op->wait.task == NULL && op->rc >= 0) {
+        uv_fs_t removal; /* an empty file that nobody would fill */
+
+        uv_fs_unlink(NULL, &removal, request->path, NULL);
+        uv_fs_req_cleanup(&removal);
         close_now(op->rc);
     }
     perilua_task_wake(&op->wait, push_opened, op);

@@ -1,7 +1,7 @@
 // Handlers: what they read, how long they may take, and how they may misbehave
 // without harm to anybody else.
 import assert from "node:assert/strict";
-import { readFileSync, existsSync, mkdirSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
 import path from "node:path";
 import test from "node:test";
 import { perigee, sleep, start, until } from "./helpers.mjs";
@@ -203,7 +203,23 @@ test("handlers", async (t) => {
     assert.deepEqual(answer.json, { size: 100000 });
     assert.equal(readFileSync(path.join(app.dir, "var/saved"), "utf8").length, 100000);
     const again = await app.post("/save", one, { headers: multipart });
-    assert.equal(again.status, 503); // it exists already
+    assert.equal(again.status, 409); // it exists already
+  });
+
+  await t.test("a part that is cut off leaves no file, so that it can be sent again", async () => {
+    const head = `--${boundary}\r\ncontent-disposition: form-data; name="f"; filename="cut"\r\n\r\n`;
+    const file = path.join(app.dir, "var/cut");
+    const connection = await app.connect();
+    connection.write(`POST /save HTTP/1.1\r\nHost: x\r\nContent-Type: ${multipart["content-type"]}\r\n` +
+      `Content-Length: 300000\r\n\r\n${head}${"y".repeat(100000)}`);
+    await until(() => existsSync(file) && statSync(file).size > 0, { what: "the beginning of the file" });
+    connection.end();
+    await until(() => !existsSync(file), { what: "its removal" });
+    const malformed = await app.post("/save", `${head}y`, { headers: multipart });
+    assert.equal(malformed.status, 400);
+    assert.equal(existsSync(file), false);
+    const whole = await app.post("/save", `${head}yy\r\n--${boundary}--`, { headers: multipart });
+    assert.deepEqual(whole.json, { size: 2 });
   });
 
   await t.test("a late use of a finished request is an error", async () => {

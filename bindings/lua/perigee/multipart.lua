@@ -160,32 +160,44 @@ function Part:read(max)
   return table.concat(pieces)
 end
 
---- Writes the part to a file, which must not exist.
----@param path string
----@return integer? bytes
----@return perigee.Error? err
-function Part:save(path)
-  local files = require "perigee.core.file"
-  local file, err = files.create(path)
-  if not file then
-    return nil, err
-  end
+-- What came is written: its size, or nil and an error.
+local function copy(part, file)
   local size = 0
-  for chunk in self:chunks() do
-    local ok
-    ok, err = file:write(chunk)
+  for chunk in part:chunks() do
+    local ok, err = file:write(chunk)
     if not ok then
-      file:close()
       return nil, err
     end
     size = size + #chunk
   end
-  local ok
-  ok, err = file:close()
-  if not ok then
+  local ok, err = file:close()
+  return ok and size, err
+end
+
+--- Writes the part to a file, which must not exist. A part that is not written
+--- whole, because the client has gone or the disk is full, leaves none.
+---@param path string
+---@return integer? bytes
+---@return perigee.Error? err  # kind "conflict": there is such a file
+function Part:save(path)
+  local files = require "perigee.core.file"
+  local file, err = files.create(path)
+  if not file then
+    if err.code == "EEXIST" then
+      err = errors.new("conflict", "there is a file of that name")
+    end
     return nil, err
   end
-  return size
+  local ok, size, why = pcall(copy, self, file)
+  if ok and size then
+    return size
+  end
+  os.remove(path) -- at once: this task may not wait any more
+  pcall(file.close, file)
+  if not ok then
+    error(size, 0)
+  end
+  return nil, why
 end
 
 local function next_part(reader, mark)
