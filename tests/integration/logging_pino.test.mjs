@@ -44,7 +44,7 @@ test("redaction is pino's", async (t) => {
         local fields = json.decode(${lua_text(JSON.stringify(fields))})
         io.write(core.format(30, nil, "m", fields))
         io.write(core.format(30, core.encode(nil, fields), "m"))`;
-      const { stdout, stderr, code } = await perigee(["exec", lua]);
+      const { stdout, stderr, code } = await perigee(["exec", lua], { cwd: ROOT });
       assert.equal(code, 0, stderr);
       const ours = stdout.trim().split("\n").map((line) => JSON.parse(line));
       const bare = ({ level, time, pid, hostname, msg, ...rest }) => rest;
