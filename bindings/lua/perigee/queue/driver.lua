@@ -125,6 +125,7 @@ local M = {}
 
 ---@class perigee.queue.ConsumeOptions
 ---@field concurrency integer
+---@field room (fun(): integer)?    # how many jobs could begin now
 ---@field name string?              # of the worker
 ---@field on_lost fun(job: perigee.queue.Record)? # the lease has gone to another one: stop the run
 ---@field on_cancel fun(job: perigee.queue.Record, reason: string)? # somebody has cancelled it: stop the run and fail it

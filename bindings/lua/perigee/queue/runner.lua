@@ -352,6 +352,7 @@ local function open(client, name, definitions, shares)
   end)
   self.consumer = client.driver:consume(name, {
     concurrency = self.concurrency,
+    room = function() return room(self) end,
     name = client.settings.worker_name
       or ("%s-%d"):format("worker", host.worker),
     on_lost = function(record)

@@ -252,6 +252,7 @@ function M.open(driver, queue, options)
     woken = queue_core.signal(), waiting = false, unheard = {},
     stalled_max = settings.stalled_max, worker = options.name or "",
     points = settings.metrics, concurrency = options.concurrency,
+    room = options.room,
     on_lost = options.on_lost, on_cancel = options.on_cancel,
     owner = driver.owner, consumers = driver.consumers, running = {},
     marker = root .. ":marker",

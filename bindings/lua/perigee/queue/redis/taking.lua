@@ -253,8 +253,10 @@ function M.take(self, most)
     end
     self.dry = limited == 0 and not full and due or nil
     if #jobs > 0 then
-      if full and limited == 0 and most > #jobs then
-        fetch_ahead(self, math.min(most - #jobs, half))
+      -- Since it was asked how many, jobs have ended.
+      local left = (self.room and self.room() or most) - #jobs
+      if full and limited == 0 and left > 0 then
+        fetch_ahead(self, math.min(left, half))
       end
       return jobs
     elseif limited > 0 then
