@@ -139,6 +139,16 @@ describe("task.spawn", function()
     assert.is_true(cleaned)
   end)
 
+  it("survives an error that cannot say what it is", function()
+    local mute = setmetatable({}, {
+      __tostring = function() error "no words" end,
+    })
+    local value, err = task.spawn(function() error(mute) end):join()
+    assert.is_nil(value)
+    assert.equal("internal", err.kind)
+    assert.equal(mute, err.cause)
+  end)
+
   it("waits inside of a coroutine of the task's own", function()
     local generate = coroutine.wrap(function()
       for i = 1, 3 do

@@ -57,6 +57,8 @@ return {
       task.sleep(job.data.ms)
     elseif job.name == "flaky" then
       if job.attempt < 3 then error("attempt " .. job.attempt) end
+    elseif job.name == "mute" then
+      error(setmetatable({}, { __tostring = function() error "no words" end }))
     elseif job.name == "hopeless" then
       return nil, errors.unrecoverable("no use")
     elseif job.name == "late" then
@@ -120,15 +122,17 @@ test("jobs", async (t) => {
   });
 
   await t.test("are tried again as told, or not at all", async () => {
-    const [flaky, hopeless, once] = await add(app, [
+    const [flaky, hopeless, once, mute] = await add(app, [
       { name: "flaky", opts: { attempts: 3, backoff: { type: "exponential", delay: 10 } } },
       { name: "hopeless", opts: { attempts: 5 } },
       { name: "flaky" },
+      { name: "mute" },
     ]);
     assert.equal((await app.ended_as(flaky, "completed")).attempts, 3);
     const dead = await app.ended_as(hopeless, "failed");
     assert.equal(dead.attempts, 1);
     assert.equal(dead.failure, "no use");
+    assert.match((await app.ended_as(mute, "failed")).failure, /cannot say what it is/);
     assert.match((await app.ended_as(once, "failed")).failure, /work\.lua:\d+: attempt 1/);
     const { err } = await app.line((l) => l.msg === "job failed" && l.job === once);
     assert.match(err.message, /work\.lua:\d+: attempt 1$/);

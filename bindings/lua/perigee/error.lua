@@ -63,6 +63,13 @@ function M.new(kind, text, ...)
   return make(kind, format(text, ...))
 end
 
+-- What somebody else's value says of itself may fail, too.
+local function said_by(value)
+  local ok, text = pcall(tostring, value)
+  return ok and text or ("a %s that cannot say what it is")
+    :format(type(value))
+end
+
 --- The same error with more words in front; keeps kind, code and the like. Any
 --- other value becomes an error of kind "internal".
 ---@param err any
@@ -71,7 +78,7 @@ end
 ---@return perigee.Error
 function M.wrap(err, text, ...)
   local is_error = M.is(err)
-  local message = is_error and err.message or tostring(err)
+  local message = is_error and err.message or said_by(err)
   if text ~= nil then
     message = format(text, ...) .. ": " .. message
   end

@@ -47,7 +47,7 @@ end
 
 -- The message, and where it came from, of what a function raised or returned.
 local function failure_of(err, stack)
-  local message = errors.is(err) and err.message or tostring(err)
+  local message = errors.wrap(err).message
   if stack then
     stack = stack:sub(1, STACK_MAX)
   end
@@ -55,7 +55,7 @@ local function failure_of(err, stack)
 end
 
 local function caught(err)
-  return { err = err, stack = debug.traceback(tostring(err), 2) }
+  return { err = err, stack = debug.traceback(errors.wrap(err).message, 2) }
 end
 
 -- What became of it: the result's JSON, or nil and the error and a stack.
