@@ -23,6 +23,8 @@ struct perilua_scheduler {
     perilua_vm *vm;
     peri_timers *timers;
     peri_list tasks;
+    peri_list ended; /* of which a handle is left: Lua's heap is hidden from
+                      * who looks for leaks when os.exit() is called */
     peri_list ready;
     uv_idle_t kick;      /* serves the ready queue from the loop */
     perilua_task **idle; /* recycled tasks with their coroutines */
@@ -261,7 +263,9 @@ static void task_ended(perilua_task *task, int rc, int nresults)
         task->parent = NULL;
     }
     peri_list_remove(&task->link);
-    if (!task->has_handle) {
+    if (task->has_handle) {
+        peri_list_append(&vm->scheduler->ended, &task->link);
+    } else {
         task_free(task);
     }
     perilua_vm_unref(vm);
@@ -538,6 +542,7 @@ void perilua_task_release(perilua_task *task)
 {
     task->has_handle = false;
     if (task->state == PERILUA_TASK_ENDED) {
+        peri_list_remove(&task->link);
         task_free(task);
     }
 }
@@ -586,6 +591,7 @@ void perilua_scheduler_create(perilua_vm *vm)
     sched->vm = vm;
     sched->timers = peri_timers_create(vm->env->loop);
     peri_list_init(&sched->tasks);
+    peri_list_init(&sched->ended);
     peri_list_init(&sched->ready);
     uv_idle_init(vm->env->loop, &sched->kick);
     sched->kick.data = sched;

@@ -66,7 +66,7 @@ struct perilua_task {
     int anchor; /* slot of co in the scheduler's table of threads */
     perilua_task_state state;
     perilua_wait *wait;
-    peri_list link;  /* of all live tasks */
+    peri_list link;  /* of all live tasks, or of ended ones with a handle */
     peri_list ready; /* of the ready queue */
     perilua_task *parent;
     peri_list children;
