@@ -16,7 +16,9 @@ local M = {}
 local Driver = { name = "embedded" }
 Driver.__index = Driver
 
-for _, part in ipairs { "jobs", "queues", "flows", "schedules" } do
+local PARTS = { "adding", "jobs", "queues", "flows", "schedules" }
+
+for _, part in ipairs(PARTS) do
   for name, fn in pairs(require("perigee.queue.embedded." .. part).methods) do
     Driver[name] = fn
   end

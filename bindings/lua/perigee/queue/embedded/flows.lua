@@ -1,9 +1,9 @@
 --- The embedded driver, continued: parents that wait for their children. What
 --- happens when a child ends is a trigger's (perigee.queue.embedded.sql).
 
+local adding = require "perigee.queue.embedded.adding"
 local errors = require "perigee.error"
 local events = require "perigee.queue.embedded.events"
-local single = require "perigee.queue.embedded.jobs"
 local sql = require "perigee.queue.embedded.sql"
 
 local M = {}
@@ -14,7 +14,7 @@ M.methods = Driver
 
 -- The insertion of each job of the tree, by its node.
 local function prepare(store, node, ids, insertions)
-  insertions[node] = assert(single.prepare(store, ids[node.queue], node.entry))
+  insertions[node] = assert(adding.prepare(store, ids[node.queue], node.entry))
   for _, child in ipairs(node.children or {}) do
     prepare(store, child, ids, insertions)
   end
@@ -27,7 +27,7 @@ local function insert(tx, node, ids, insertions, parent)
   if entry.opts.group then
     assert(tx:exec(sql.TENANT, ids[node.queue], entry.opts.group))
   end
-  if single.insert(tx, insertions[node]) == 0 then
+  if adding.insert(tx, insertions[node]) == 0 then
     error(errors.new("conflict", "there is a job %s in queue %s already",
       entry.opts.job_id, node.queue), 0)
   end
