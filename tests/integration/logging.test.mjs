@@ -51,7 +51,7 @@ async function start_with_file(t, options = {}) {
   const app = launch(t, { ...options, settings: { "log.destination": "var/app.log", ...options.settings } });
   const file = path.join(app.dir, "var/app.log");
   const lines = (name = file) => (existsSync(name) ? readFileSync(name, "utf8") : "")
-    .split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    .split("\n").slice(0, -1).filter(Boolean).map((line) => JSON.parse(line)); // the last may be half written
   const line = await until(() => lines().find((l) => l.msg === "listening" && l.port && !l.admin),
     { what: "the line listening", timeout_ms: 20_000 });
   app.port = line.port;
